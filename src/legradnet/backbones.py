@@ -1,0 +1,140 @@
+"""Backbones: timm networks that each resize and normalise one gray film for themselves.
+
+Which timm network a key stands for is a file in `conf/backbone/`; what is the same for all of them is here.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from legradnet import tiny
+from legradnet.errors import UserError
+
+log = logging.getLogger(__name__)
+
+assert timm.is_model(tiny.NAMES[0])  # importing `tiny` puts its networks in timm's registry
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Settings of one backbone.
+
+    Args:
+        timm_name: Name in timm's registry, e.g. `vit_base_patch16_224`.
+        weights: Local safetensors, state dict, or checkpoint of ours to start the trunk from; None = `model.pretrained`.
+        frozen: Keep the trunk as it is, in eval mode; only its projection trains.
+        image_size: Side in pixels that films are resized to for this backbone; None = the network's native size.
+    """
+
+    timm_name: str
+    weights: str | None = None
+    frozen: bool = False
+    image_size: int | None = None
+
+
+class Backbone(nn.Module):
+    """One timm network without its classifier, and a projection of its pooled features.
+
+    Any film size works: the film is resized (bilinear, antialiased) to `image_size`. Networks with a fixed grid (ViT's
+    position embedding, Swin's windows) are built for `image_size`, and pretrained embeddings are resampled to it.
+
+    Args:
+        config: Which network, and how it is used.
+        feature_dim: Width D of the projected feature.
+        gradient_checkpointing: Recompute activations in the backward pass instead of keeping them.
+
+    Raises:
+        UserError: `timm_name` is unknown, or the network can't be built for `image_size`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: BackboneConfig, feature_dim: int, gradient_checkpointing: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk, self.image_size = build_trunk(config)
+        if config.frozen:
+            self.trunk.requires_grad_(False)
+        data = self.trunk.pretrained_cfg
+        self.register_buffer("mean", torch.tensor(data["mean"]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(data["std"]).view(1, 3, 1, 1), persistent=False)
+        width = getattr(self.trunk, "head_hidden_size", None) or self.trunk.num_features
+        self.projection = nn.Sequential(nn.Linear(width, feature_dim), nn.LayerNorm(feature_dim))
+        self.checkpointed = gradient_checkpointing and not config.frozen
+        if self.checkpointed:
+            checkpoint_blocks(self.trunk)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Set the mode as usual, but a frozen trunk stays in eval mode (batch norm, dropout, drop-path)."""
+        super().train(mode)
+        if self.config.frozen:
+            self.trunk.eval()
+        return self
+
+    def prepare(self, films: Tensor) -> Tensor:
+        """Resize and normalise `films` [B, 1, H, W] in 0-1 to the network's input [B, 3, S, S]."""
+        size = (self.image_size, self.image_size)
+        if films.shape[-2:] != size:
+            films = F.interpolate(films, size, mode="bilinear", antialias=True, align_corners=False)
+        return ((films - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def pool(self, films: Tensor) -> Tensor:
+        """Pooled trunk features [B, width] of `films` [B, 1, H, W] in 0-1."""
+        inputs = self.prepare(films)
+        if self.config.frozen:
+            with torch.no_grad():
+                return self.trunk(inputs)
+        if self.checkpointed and self.training:
+            return checkpoint(self.trunk, inputs, use_reentrant=False)
+        return self.trunk(inputs)
+
+    def forward(self, films: Tensor) -> Tensor:
+        """Project `films` [B, 1, H, W] in 0-1 to one token each, [B, feature_dim]."""
+        return self.projection(self.pool(films))
+
+
+def build_trunk(config: BackboneConfig) -> tuple[nn.Module, int]:
+    """Build the classifier-less network at random weights; return it and the side of its input in pixels."""
+    if not timm.is_model(config.timm_name):
+        near = timm.list_models(f"*{config.timm_name.split('_')[0]}*")[:8]
+        hint = f" Similar: {', '.join(near)}." if near else ""
+        raise UserError(f"timm knows no model named {config.timm_name!r} (backbone.<key>.timm_name).{hint}")
+    native = timm.get_pretrained_cfg(config.timm_name)
+    size = config.image_size or native.input_size[-1]
+    fixed_grid = native.fixed_input_size and size != native.input_size[-1]
+    try:
+        trunk = timm.create_model(config.timm_name, num_classes=0, **({"img_size": size} if fixed_grid else {}))
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{config.timm_name} can't be built for image_size={size}: {error}") from error
+    return trunk.to(memory_format=torch.channels_last), size
+
+
+def checkpoint_blocks(trunk: nn.Module) -> None:
+    """Turn on timm's own block-wise gradient checkpointing where the network has it."""
+    try:
+        trunk.set_grad_checkpointing(True)  # type: ignore[operator]
+    except (AssertionError, AttributeError):
+        log.info("%s has no block-wise gradient checkpointing: it is recomputed whole.", type(trunk).__name__)
+
+
+def parse_backbones(backbone: Mapping[str, Any]) -> dict[str, BackboneConfig]:
+    """Turn the config group `backbone` ({key: settings}) into settings; raise UserError on an empty or odd one."""
+    if not backbone:
+        raise UserError("No backbone chosen: backbone=all, backbone=vit, or 'backbone=[densenet,vit]'.")
+    known = BackboneConfig.__dataclass_fields__
+    parsed = {}
+    for key, settings in backbone.items():
+        if not isinstance(settings, Mapping) or "timm_name" not in settings:
+            raise UserError(f"backbone.{key} needs a timm_name.")
+        if unknown := sorted(set(settings) - set(known)):
+            raise UserError(f"backbone.{key} has unknown keys {unknown}; known: {sorted(known)}.")
+        parsed[key] = BackboneConfig(**{str(name): value for name, value in settings.items()})
+    return parsed

@@ -1,0 +1,31 @@
+"""Commands: one thin file each. What they share is how they start Hydra and how they tell a mistake."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from legradnet.config import config_folder
+from legradnet.errors import UserError
+
+
+def run(config_name: str, task: Callable[[dict[str, Any], str], Any]) -> None:
+    """Compose `config_name` from the command line and call `task(config, run_folder)` with plain values.
+
+    A `UserError` is printed as it is, without a stack trace, and ends the command with exit status 2.
+    """
+
+    @hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)
+    def app(config: DictConfig) -> Any:
+        try:
+            plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            return task(plain, HydraConfig.get().runtime.output_dir)  # type: ignore[arg-type]
+        except (UserError, OmegaConfBaseException) as mistake:
+            print(f"legradnet: {mistake}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+    app()

@@ -1,0 +1,1 @@
+"""Films: reading, checking, splitting, augmenting, batching."""

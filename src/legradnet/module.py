@@ -1,0 +1,170 @@
+"""The one LightningModule: loss, optimiser and metrics around a `KneeEnsemble`."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from legradnet.data.augment import Augmentation
+from legradnet.data.datamodule import Batch
+from legradnet.ensemble import EnsembleOutput, KneeEnsemble
+from legradnet.errors import UserError
+from legradnet.losses import build_loss
+from legradnet.metrics import CollectedLogits, grading_metrics
+
+
+class GradingModule(LightningModule):
+    """Train and validate a `KneeEnsemble`. Arguments are plain values: they are the checkpoint's hyperparameters.
+
+    Building one never loads weights; `legradnet.weights` does that for a fresh run.
+
+    Args:
+        backbone: Config group `backbone`: {key: settings}.
+        gating: Config group `gating`.
+        model: `feature_dim`, `num_classes`, `dropout`, `gradient_checkpointing`.
+        loss: Config group `loss`.
+        optimizer: Config group `optimizer`.
+        scheduler: Config group `scheduler`.
+        augment: Config group `augment`; None leaves films as they are.
+        films: How films were read (`image_size`, `fit`, `mirror_left`): kept for whoever grades new ones.
+        class_counts: Training films of each class, for balanced class weights.
+        seed: Every training batch draws its augmentation and dropout from (seed, epoch, batch).
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Mapping[str, Any],
+        gating: Mapping[str, Any],
+        model: Mapping[str, Any],
+        loss: Mapping[str, Any],
+        optimizer: Mapping[str, Any],
+        scheduler: Mapping[str, Any],
+        augment: Mapping[str, Any] | None = None,
+        films: Mapping[str, Any] | None = None,
+        class_counts: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        shape = dict(model)
+        self.num_classes = int(shape.pop("num_classes"))
+        shape.pop("pretrained", None)
+        self.loss = build_loss(num_classes=self.num_classes, class_counts=class_counts, **loss)
+        self.ensemble = KneeEnsemble(backbone, gating, self.loss.num_outputs, **shape)
+        self.augment = Augmentation(**augment) if augment else None
+        self.collected = CollectedLogits()
+
+    def forward(self, films: Tensor) -> EnsembleOutput:
+        """Grade `films` [B, 1, H, W], uint8 or float in 0-1."""
+        return self.ensemble(films)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one augmented batch."""
+        torch.manual_seed(hash((self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank)) % 2**63)
+        films = self.augment(batch.films) if self.augment else batch.films
+        loss = self.loss(self.ensemble(films).logits, batch.labels)
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"The loss became {float(loss)} in epoch {self.current_epoch}, batch {batch_idx}: "
+                "lower optimizer.learning_rate, or try trainer.precision=32-true."
+            )
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.labels), sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect one batch's logits."""
+        self.collected.update(self.ensemble(batch.films).logits, batch.labels, batch.rows)
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/*` over all films."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log `test/*` over all films."""
+        self._log_metrics("test")
+
+    def _log_metrics(self, prefix: str) -> None:
+        logits, labels = self.collected.compute()
+        self.collected.reset()
+        loss = self.loss.cpu()
+        probabilities = loss.probabilities(logits)
+        values = {"loss": float(loss(logits, labels))}
+        values |= grading_metrics(probabilities, loss.grades(probabilities), labels)
+        self.loss.to(self.device)
+        # Lightning warns without sync_dist, though every process has computed the same number from all films.
+        self.log_dict({f"{prefix}/{k}": v for k, v in values.items()}, prog_bar=False, sync_dist=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW over `parameter_groups`, stepped each batch by a warm-up and then a cosine or constant rate."""
+        settings = self.hparams["optimizer"]
+        optimizer = torch.optim.AdamW(self.parameter_groups(), lr=settings["learning_rate"], betas=tuple(settings["betas"]))
+        total = int(self.trainer.estimated_stepping_batches)
+        epochs = max(1, self.trainer.max_epochs or 1)
+        curve = LearningRateCurve(total_steps=total, epochs=epochs, **self.hparams["scheduler"])
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, curve)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Trunks at `learning_rate * backbone_scale`, the rest at `learning_rate`; no decay on norms, biases, embeddings."""
+        settings = self.hparams["optimizer"]
+        undecayed = set(_undecayed(self.ensemble))
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.ensemble.named_parameters():
+            if parameter.requires_grad:
+                in_trunk = name.startswith("backbones.") and name.split(".")[2] == "trunk"
+                groups.setdefault((in_trunk, name in undecayed), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "lr": settings["learning_rate"] * (settings["backbone_scale"] if in_trunk else 1.0),
+                "weight_decay": 0.0 if plain else settings["weight_decay"],
+            }
+            for (in_trunk, plain), parameters in groups.items()
+        ]
+
+
+class LearningRateCurve:
+    """Factor of the learning rate at each step: linear warm-up, then a half cosine (Loshchilov and Hutter 2017) or constant.
+
+    Args:
+        name: warmup_cosine or constant.
+        total_steps: Optimiser steps of the whole run.
+        epochs: Epochs of the whole run.
+        warmup_epochs: Length of the warm-up in epochs; at most the whole run.
+        final_scale: Factor at the end of the cosine.
+    """
+
+    def __init__(
+        self, *, name: str, total_steps: int, epochs: int, warmup_epochs: float = 0.0, final_scale: float = 0.0
+    ) -> None:
+        if name not in ("warmup_cosine", "constant"):
+            raise UserError(f"scheduler.name={name!r} is unknown; choose warmup_cosine or constant.")
+        self.cosine = name == "warmup_cosine"
+        self.total = total_steps
+        self.warmup = min(total_steps, round(warmup_epochs * total_steps / epochs))
+        self.final = final_scale
+
+    def __call__(self, step: int) -> float:
+        """Factor at `step`, counted from 0."""
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        if not self.cosine:
+            return 1.0
+        progress = min(1.0, (step - self.warmup) / max(1, self.total - self.warmup))
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _undecayed(ensemble: KneeEnsemble) -> Iterator[str]:
+    """Names of vectors and scalars (norms, biases, scales) and of what the network itself exempts (embeddings)."""
+    for name, parameter in ensemble.named_parameters():
+        if parameter.ndim <= 1:
+            yield name
+    for key, backbone in ensemble.backbones.items():
+        for name in getattr(backbone.trunk, "no_weight_decay", set)():
+            yield f"backbones.{key}.trunk.{name}"

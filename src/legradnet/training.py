@@ -1,0 +1,259 @@
+"""One training run: check everything that can be wrong, train, and measure the best epoch on the test films."""
+
+import json
+import logging
+import shlex
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from rich.console import Console
+from rich.table import Table
+
+from legradnet.backbones import parse_backbones
+from legradnet.checkpoint import AtomicCheckpointIO, is_ours, read_checkpoint
+from legradnet.config import check_config
+from legradnet.data.datamodule import KneeDataModule
+from legradnet.errors import UserError
+from legradnet.module import GradingModule
+from legradnet.run_folder import MetricsTable, RunFolder, write_text
+from legradnet.weights import check_weights, load_ensemble, load_starting_weights
+
+log = logging.getLogger(__name__)
+
+
+def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
+    """Train as `conf/train.yaml` composes it and leave everything in the run folder.
+
+    Args:
+        config: The composed config as plain dicts, lists and values.
+        run_folder: Folder for checkpoints, metrics, split; made if need be.
+
+    Returns:
+        `val/qwk` of the best epoch.
+
+    Raises:
+        UserError: A mistake in the config, the data, the weights or the checkpoint.
+    """
+    check_config(config)
+    folder = RunFolder(Path(run_folder))
+    ckpt_path = _checkpoint_to_resume(config["ckpt_path"], folder)
+    backbones = parse_backbones(config["backbone"])
+    pretrained = config["model"]["pretrained"]
+    fresh = ckpt_path is None and config["init_from"] is None
+    if fresh:
+        check_weights(backbones, pretrained)
+    elif config["init_from"] and not is_ours(read_checkpoint(config["init_from"])):
+        raise UserError(f"init_from={config['init_from']} is no LegRadNet checkpoint.")
+    seed_everything(config["seed"], workers=True, verbose=False)
+
+    data = KneeDataModule(
+        **config["data"], num_classes=config["model"]["num_classes"], progress=sys.stderr.isatty()
+    )
+    data.setup()
+    _describe(data)
+    module = build_module(config, data.class_counts())
+    if ckpt_path:
+        _check_same_settings(ckpt_path, module)
+    elif config["init_from"]:
+        load_ensemble(module.ensemble, config["init_from"])
+        log.info("The whole ensemble starts from %s", config["init_from"])
+    else:
+        load_starting_weights(module.ensemble, backbones, pretrained)
+
+    dry = bool(config["trainer"]["fast_dev_run"])
+    if not dry:
+        folder.write_data(data.table, data.skipped, resumed=ckpt_path is not None)
+        folder.write_versions()
+    trainer = build_trainer(config, folder)
+    try:
+        # weights_only: a checkpoint is data, whatever is found in its place
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    except (SystemExit, KeyboardInterrupt) as stop:
+        _tell_how_to_resume(folder)
+        raise SystemExit(143 if isinstance(stop, SIGTERMException) else 130) from None
+    if dry:
+        log.info("fast_dev_run: one batch each of training and validation went through; nothing was saved.")
+        return float(trainer.callback_metrics.get("val/qwk", torch.nan))
+    tested = _test(config, folder, module, data) if config["test"] and len(data.films("test")) else None
+    if trainer.is_global_zero:
+        _print_summary(folder, tested)
+    return folder.best_metric()
+
+
+def build_module(config: Mapping[str, Any], class_counts: list[int]) -> GradingModule:
+    """The module of a composed config, at random weights; where weights came from is not kept in it."""
+    return GradingModule(
+        backbone={key: {**settings, "weights": None} for key, settings in config["backbone"].items()},
+        gating=config["gating"],
+        model=config["model"],
+        loss=config["loss"],
+        optimizer=config["optimizer"],
+        scheduler=config["scheduler"],
+        augment=config["augment"],
+        films={name: config["data"][name] for name in ("image_size", "fit", "mirror_left")},
+        class_counts=class_counts,
+        seed=config["seed"],
+    )
+
+
+def build_trainer(config: Mapping[str, Any], folder: RunFolder, *, testing: bool = False) -> Trainer:
+    """Lightning's Trainer for a composed config; when `testing` it has no loggers and writes nothing."""
+    settings = dict(config["trainer"])
+    if settings["precision"] == "auto":
+        settings["precision"] = choose_precision(settings["accelerator"])
+    callbacks: list[Callback] = [RichProgressBar()] if sys.stderr.isatty() else []
+    if not testing:
+        log.info("Precision %s, run folder %s", settings["precision"], folder.path)
+        callbacks += _callbacks(config, folder)
+    try:
+        return Trainer(
+            **settings,
+            callbacks=callbacks,
+            logger=False if testing else _loggers(config["logger"]["name"], folder),
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=folder.path,
+            enable_progress_bar=sys.stderr.isatty(),
+            enable_model_summary=False,
+            log_every_n_steps=10,
+            use_distributed_sampler=False,  # EpochSampler knows its process
+        )
+    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"trainer: {error}") from error
+
+
+def choose_precision(accelerator: str) -> str:
+    """bf16-mixed where the hardware multiplies bfloat16 natively, else 32-true. From what it is, not from timings."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        native = False
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if native else "32-true"
+
+
+def _checkpoint_to_resume(ckpt_path: str | None, folder: RunFolder) -> Path | None:
+    if ckpt_path is None:
+        return None
+    path = folder.last if ckpt_path == "last" else Path(ckpt_path)
+    if not path.is_file():
+        hint = " Repeat the run's own hydra.run.dir=." if ckpt_path == "last" else ""
+        raise UserError(f"ckpt_path={ckpt_path}: there is no checkpoint at {path}.{hint}")
+    checkpoint = read_checkpoint(path)
+    if not is_ours(checkpoint):
+        raise UserError(f"{path} is no LegRadNet checkpoint.")
+    if "optimizer_states" not in checkpoint:
+        raise UserError(f"{path} has no optimiser state to resume from: use checkpoints/last.ckpt, or init_from={path}.")
+    return path
+
+
+def _check_same_settings(path: Path, module: GradingModule) -> None:
+    theirs, ours = _flat(read_checkpoint(path)["hyper_parameters"]), _flat(dict(module.hparams))
+    keys = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
+    if keys := [key for key in keys if key != "model.pretrained"]:
+        changes = "\n".join(f"  {key}: was {theirs.get(key)}, now {ours.get(key)}" for key in keys)
+        raise UserError(f"A resumed run goes on with its own settings; these differ (init_from= starts a new run):\n{changes}")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _callbacks(config: Mapping[str, Any], folder: RunFolder) -> list[Callback]:
+    settings = config["callbacks"]
+    callbacks: list[Callback] = []
+    if settings["ema_decay"] is not None:
+        callbacks.append(EMAWeightAveraging(decay=settings["ema_decay"]))
+    if settings["early_stopping_patience"] is not None:
+        patience = settings["early_stopping_patience"]
+        callbacks.append(EarlyStopping("val/qwk", mode="max", patience=patience, check_finite=False, verbose=False))
+    place: dict[str, Any] = {"dirpath": folder.last.parent, "enable_version_counter": False, "save_on_train_epoch_end": True}
+    return [
+        *callbacks,
+        MetricsTable(folder, report=None if sys.stderr.isatty() else _log_epoch),
+        # last.ckpt comes last: it holds the state of all the others, and the row is in metrics.csv before it
+        ModelCheckpoint(filename=folder.best.stem, monitor="val/qwk", mode="max", **place),
+        ModelCheckpoint(filename=folder.last.stem, **place),
+    ]
+
+
+def _log_epoch(row: Mapping[str, float]) -> None:
+    shown = ("train/loss", "val/loss", "val/qwk", "val/accuracy", "val/mae")
+    log.info("epoch %d  %s", row["epoch"], "  ".join(f"{name} {row[name]:.4f}" for name in shown if name in row))
+
+
+def _loggers(name: str | None, folder: RunFolder) -> list[Logger] | bool:
+    if name is None:
+        return False
+    try:
+        match name:
+            case "tensorboard":
+                return [TensorBoardLogger(folder.path, name="tensorboard", version="")]
+            case "mlflow":
+                return [MLFlowLogger("legradnet", tracking_uri=f"file:{folder.path.resolve() / 'mlruns'}")]
+            case _:
+                return [WandbLogger(project="legradnet", save_dir=folder.path, offline=True)]
+    except ModuleNotFoundError as error:
+        raise UserError(f"logger={name} needs a package that isn't installed: pip install 'legradnet[loggers]'") from error
+
+
+def _describe(data: KneeDataModule) -> None:
+    if data.source == "synthetic":
+        log.info("Training on GENERATED knees, not on radiographs of patients; real ones: data=csv or data=folder.")
+    for split in ("train", "val", "test"):
+        if len(films := data.films(split)):
+            patients = films.loc[films["patient"] != "", "patient"].nunique()
+            log.info("%-5s %6d knees, %d patients, by grade %s", split, len(films), patients, data.class_counts(split))
+    if len(data.skipped):
+        log.warning("%d bad films were left out: they are listed in skipped.csv", len(data.skipped))
+
+
+def _test(
+    config: Mapping[str, Any], folder: RunFolder, module: GradingModule, data: KneeDataModule
+) -> dict[str, float]:
+    module.load_state_dict(read_checkpoint(folder.best)["state_dict"])
+    trainer = build_trainer(config, folder, testing=True)
+    metrics = {name: float(value) for name, value in trainer.test(module, datamodule=data, verbose=False)[0].items()}
+    if trainer.is_global_zero:
+        write_text(folder.test_metrics, json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def _print_summary(folder: RunFolder, tested: Mapping[str, float] | None) -> None:
+    console = Console()
+    if tested:
+        table = Table("metric", "value", title="Test films, best epoch")
+        for name, value in tested.items():
+            table.add_row(name, f"{value:.4f}")
+        console.print(table)
+    files = Table("what", "where", title="Files")
+    for what in ("best", "last", "metrics", "test_metrics", "split", "skipped", "versions"):
+        path: Path = getattr(folder, what)
+        if path.is_file():
+            files.add_row(what, str(path))
+    if (composed := folder.path / ".hydra" / "config.yaml").is_file():
+        files.add_row("config", str(composed))
+    console.print(files)
+
+
+def _tell_how_to_resume(folder: RunFolder) -> None:
+    if folder.last.is_file():
+        words = [word for word in sys.argv[1:] if not word.startswith(("ckpt_path=", "hydra.run.dir="))]
+        command = shlex.join(["legradnet-train", *words, f"hydra.run.dir={folder.path}", "ckpt_path=last"])
+        log.warning("Stopped. To go on: %s", command)
+    else:
+        log.warning("Stopped before there was anything to resume from.")
+
+
+warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")  # Lightning's own, in every run
