@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
@@ -64,7 +65,9 @@ class GradingModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one augmented batch."""
-        torch.manual_seed(hash((self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank)) % 2**63)
+        # One stream a batch: a run that was killed and resumed draws what it would have drawn.
+        place = np.random.SeedSequence([self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank])
+        torch.manual_seed(int(place.generate_state(1)[0]))
         films = self.augment(batch.films) if self.augment else batch.films
         loss = self.loss(self.ensemble(films).logits, batch.labels)
         if not torch.isfinite(loss):

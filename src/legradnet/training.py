@@ -4,7 +4,6 @@ import json
 import logging
 import shlex
 import sys
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,8 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
         UserError: A mistake in the config, the data, the weights or the checkpoint.
     """
     check_config(config)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # its banners and tips say nothing of this run
     folder = RunFolder(Path(run_folder))
     ckpt_path = _checkpoint_to_resume(config["ckpt_path"], folder)
     backbones = parse_backbones(config["backbone"])
@@ -256,4 +257,3 @@ def _tell_how_to_resume(folder: RunFolder) -> None:
         log.warning("Stopped before there was anything to resume from.")
 
 
-warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")  # Lightning's own, in every run

@@ -238,9 +238,7 @@ def test_a_picture_of_the_right_size_is_unchanged(fit):
     assert np.array_equal(fit_image(square, 24, fit), square)
 
 
-@given(
-    st.integers(1, 70), st.integers(1, 70), st.integers(1, 50), st.sampled_from(["pad", "crop", "stretch"])
-)
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 50), st.sampled_from(["pad", "crop", "stretch"]))
 def test_every_shape_fits(height, width, size, fit):
     fitted = fit_image(white(height, width), size, fit)
     assert fitted.shape == (size, size)

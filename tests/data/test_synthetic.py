@@ -109,14 +109,22 @@ def test_the_joint_space_narrows_with_severity_first_of_all_medially():
     assert 0.6 * lateral[0] < lateral[1] < lateral[0]
 
 
-def test_osteophytes_widen_the_plateau_with_severity():
-    def lips(severity):  # how much brighter the films are than grade 0 at the medial margin of the plateau
-        return np.mean(
-            [knee(severity, seed=s)[48:56, 5:12].mean() - knee(0, seed=s)[48:56, 5:12].mean() for s in range(12)]
-        )
+@pytest.mark.parametrize("rows", [slice(38, 47), slice(48, 56)], ids=["femur", "tibia"])
+@pytest.mark.parametrize("columns", [slice(5, 11), slice(-11, -5)], ids=["medial", "lateral"])
+def test_osteophytes_grow_from_the_joint_margins_with_severity(rows, columns):
+    brightness = [
+        np.mean([knee(severity, seed=s)[rows, columns].mean() for s in range(12)]) for severity in (0, 1, 2, 3)
+    ]
+    assert all(later > earlier + 0.3 for earlier, later in pairwise(brightness))
 
-    brighter = [lips(severity) for severity in (1, 2, 3)]
-    assert 0.5 < brighter[0] < brighter[1] < brighter[2]
+
+def test_subchondral_bone_is_sclerotic_medially_from_grade_2_on():
+    def excess(severity):  # of the bone under the medial plateau over that under the lateral one
+        mean = np.mean([knee(severity, seed=seed).astype(float) for seed in range(12)], axis=0)
+        return mean[56:62, 24:32].mean() - mean[56:62, 64:72].mean()
+
+    assert abs(excess(1) - excess(0)) < 2
+    assert excess(3) > excess(2) + 3 > excess(1) + 5
 
 
 def test_the_label_is_the_grade_of_its_film():

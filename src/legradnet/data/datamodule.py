@@ -214,7 +214,7 @@ class KneeDataModule(LightningDataModule):
             return
         manifest = self._generate() if self.source == "synthetic" else self._read()
         table = assign_splits(manifest.table, **self.split_settings).reset_index(drop=True)
-        check_splits(table, num_classes=self.num_classes)
+        check_splits(table)
         if self.mirror_left and len(unsided := table[~table["side"].isin(["L", "R"])]):
             raise UserError(
                 f"data.mirror_left=true needs the side of every film, and {len(unsided)} have none (first: "
@@ -227,13 +227,15 @@ class KneeDataModule(LightningDataModule):
     def _generate(self) -> Manifest:
         self._pixels, table = synthesize(self.count, size=self.image_size, num_classes=self.num_classes, seed=self.seed)
         table = table.assign(split="")
-        return Manifest(table=table, root=Path(), skipped=pd.DataFrame(columns=["filename", "error"]))
+        return Manifest(table, root=Path())
 
     def _read(self) -> Manifest:
+        needed = {"data.dataset_path": self.dataset_path} | ({"data.csv_path": self.csv_path} if self.source == "csv" else {})
+        if missing := [key for key, value in needed.items() if value is None]:
+            raise UserError(f"data={self.source} needs {' and '.join(missing)}.")
         return load_manifest(
-            self.source,
-            dataset_path=self.dataset_path,
-            csv_path=self.csv_path,
+            Path(str(self.dataset_path)),
+            Path(str(self.csv_path)) if self.source == "csv" else None,
             num_classes=self.num_classes,
             patient_regex=self.patient_regex,
             verify=self.verify,

@@ -1,0 +1,453 @@
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from legradnet.data.manifest import (
+    ManifestError,
+    load_manifest,
+    parse_label,
+    read_csv_manifest,
+    read_folder_manifest,
+    verify_images,
+)
+from legradnet.errors import UserError
+
+KAGGLE = r"^(?P<patient>\d+)(?P<side>[LRlr])?"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "films").mkdir()
+    return tmp_path / "films"
+
+
+def film(root: Path, name: str, seed: int | None = None) -> str:
+    """A small film; films of one seed have equal pixels."""
+    seed = sum(name.encode()) * 1009 + len(list(root.rglob("*"))) if seed is None else seed
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (16, 16), np.uint8)).save(path, "PNG")
+    return name
+
+
+def table(root: Path, text: str | bytes) -> Path:
+    path = root.parent / "knees.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def told(root: Path, text: str | bytes, **options) -> str:
+    """What the user reads about a CSV file."""
+    with pytest.raises(ManifestError) as error:
+        load_manifest(root, table(root, text), num_classes=5, **options)
+    return str(error.value)
+
+
+# ----------------------------------------------------------------------------------------------------------- good files
+def test_a_csv_becomes_one_table(root):
+    film(root, "a/1.png"), film(root, "a/2.png")
+    text = "site,filename,side,label,patient\nX, a/1.png ,left,3.0,007\nY,a/2.png,r,0,NA\n"
+    manifest = load_manifest(root, table(root, text), num_classes=5)
+    assert list(manifest.table) == ["filename", "label", "patient", "side", "split", "site"]
+    assert manifest.table.to_dict("list") == {
+        "filename": ["a/1.png", "a/2.png"],
+        "label": [3, 0],
+        "patient": ["007", "NA"],
+        "side": ["L", "R"],
+        "split": ["", ""],
+        "site": ["X", "Y"],
+    }
+    assert manifest.table["label"].dtype == np.int64
+    assert manifest.root == root.resolve()
+    assert manifest.skipped.empty
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xef\xbb\xbffilename,label\na.png,1\n",
+        b"filename,label\r\na.png,1\r\n",
+        b"filename,label\ra.png,1\r",
+        b' "filename" , label\na.png,1\n'.replace(b' "', b'"').replace(b'" ', b'"'),
+        b" filename , label \n\n a.png , 1 \n\n",
+        b"filename,label\na.png,1",
+        b"filename,label,,\na.png,1,,\n,,,\n",
+        b"filename,label,\xc3\xa4\na.png,1,\xf0\x9f\xa6\xb4\n",
+    ],
+)
+def test_the_habits_of_spreadsheets_are_understood(root, text):
+    film(root, "a.png")
+    manifest = load_manifest(root, table(root, text), num_classes=5)
+    assert manifest.table[["filename", "label"]].to_numpy().tolist() == [["a.png", 1]]
+
+
+def test_split_and_side_are_read_in_any_case(root):
+    film(root, "a.png")
+    manifest = load_manifest(root, table(root, "filename,label,side,split\na.png,1,RIGHT,Train\n"), num_classes=5)
+    assert manifest.table.loc[0, ["side", "split"]].tolist() == ["R", "train"]
+
+
+# ------------------------------------------------------------------------------------------- all problems, one message
+def test_all_problems_are_told_in_one_message_with_their_rows(root):
+    for name in ("good.png", "twin.png", "label.png", "side.png", "split.png", "nosplit.png"):
+        film(root, name)
+    film(root, "copy.png", seed=1), film(root, "paste.png", seed=1)
+    (root / "broken.png").write_bytes((root / "good.png").read_bytes()[:90])
+    (root / "text.png").write_text("hello")
+    message = told(
+        root,
+        "filename,label,side,split,note\n"
+        'good.png,0,L,train,"two\nlines"\n'  # rows 2 and 3
+        "label.png,2.5,L,train,\n"
+        "side.png,0,up,train,\n"
+        "split.png,0,L,holdout,\n"
+        "nosplit.png,0,L,,\n"
+        ",0,L,train,\n"
+        "missing.png,0,L,train,\n"
+        "broken.png,0,L,train,\n"
+        "text.png,0,L,train,\n"
+        "../knees.csv,0,L,train,\n"
+        "./x/../good.png,0,L,train,\n"
+        "copy.png,1,L,train,\n"
+        "paste.png,2,L,train,\n"
+        "twin.png,0,L,train\n",
+    )
+    for line in [
+        "row 4 'label.png': '2.5'",
+        "row 5 'side.png': 'up'",
+        "row 6 'split.png': 'holdout'",
+        "row 7 'nosplit.png': ''",
+        "row 8 '': ''",
+        "row 9 'missing.png': No such file or directory",
+        "row 10 'broken.png': ",
+        "row 11 'text.png': not a readable PNG, JPEG, TIFF or BMP image",
+        "row 12 '../knees.csv': is not in ",
+        "row 13 './x/../good.png': the same file as row 2 'good.png'",
+        "row 14 'copy.png' (label 1) = row 15 'paste.png' (label 2)",
+        "row 16 'twin.png': 4, not 5",
+    ]:
+        assert f"\n    {line}" in message
+    assert message.count("\n    ") == 12
+
+
+def test_a_long_list_of_problems_is_cut(root):
+    message = told(root, "filename,label\n" + "".join(f"{i}.png,0\n" for i in range(2000)))
+    assert message.count("No such file") == 10
+    assert "... and 1,990 more" in message
+
+
+def test_a_huge_cell_does_not_flood_the_terminal(root):
+    for name in ("x" * 10_000, "x/" * 60_000, "\x1b[31m" * 100):
+        message = told(root, f"filename,label\n{name},{'9' * 10_000}\n")
+        assert "label is not a whole number from 0 to 4" in message
+        assert "missing or unreadable" in message
+        assert len(message) < 1000
+        assert "\x1b" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"", "is empty"),
+        (b"\n\n", "is empty"),
+        (b"filename,label\n", "a header and no rows"),
+        (b"file,grade\na,1\n", "no column filename and label; found: 'file, grade'"),
+        (b"filename;label\na;1\n", "separated by semicolons"),
+        (b"filename\tlabel\na\t1\n", "separated by tabs"),
+        (b"filename,label,label\na,1,2\n", "more than one column 'label'"),
+        (b"filename,label\na,1\n\0,2\n", "row 3 holds a NUL byte"),
+        ("filename,label\na,1\n".encode("utf-16"), "UTF-16"),
+        (b"filename,label\na,1\n\xe4,1\n", "row 3 holds byte 0xe4; save the file as UTF-8"),
+        (b'filename,label\na,1\n"b,1\nc,1\n', "row 3: unexpected end of data; is a quote missing?"),
+        (b"filename,label\n" + b"x" * 200_000 + b",1\n", "row 2: field larger than field limit"),
+    ],
+)
+def test_a_file_that_is_no_such_table_is_told_why(root, text, reason):
+    message = told(root, text)
+    assert reason in message
+    assert "knees.csv" in message
+
+
+def test_missing_places_are_named(root, tmp_path):
+    with pytest.raises(ManifestError, match=r"data\.csv_path=.*missing\.csv does not exist"):
+        load_manifest(root, tmp_path / "missing.csv", num_classes=5)
+    with pytest.raises(ManifestError, match=r"data\.csv_path=.*films is not a file"):
+        load_manifest(root, root, num_classes=5)
+    with pytest.raises(ManifestError, match=r"data\.dataset_path=.*nowhere is not a folder"):
+        load_manifest(tmp_path / "nowhere", table(root, "filename,label\na,1\n"), num_classes=5)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.lists(st.text(max_size=8), max_size=9).map(
+            lambda cells: ("filename,label,side,split\n" + ",".join(cells)).encode("utf-8", "surrogatepass")
+        ),
+    )
+)
+def test_any_bytes_are_a_table_or_a_told_mistake(root, content):
+    with pytest.raises(ManifestError) as error:
+        load_manifest(root, table(root, content), num_classes=5)
+    assert str(error.value)
+
+
+@given(st.one_of(st.text(), st.from_regex(r"[+-]?\d{0,6}\.?\d{0,4}", fullmatch=True)), st.integers(2, 9))
+def test_a_label_is_a_whole_number_of_the_classes_or_refused(text, num_classes):
+    label = parse_label(text, num_classes)
+    assert label in range(-1, num_classes)
+    if label >= 0:
+        assert float(text) == label
+
+
+@given(st.integers(0, 8), st.integers(2, 9), st.integers(0, 3), st.sampled_from(["", ".", ".0", ".000"]))
+def test_a_label_may_be_written_as_a_float(label, num_classes, zeros, ending):
+    expected = label if label < num_classes else -1
+    assert parse_label("0" * zeros + str(label) + ending, num_classes) == expected
+
+
+@pytest.mark.parametrize("text", ["", "x", "2.5", "-1", "-0", "1e0", "nan", "٣", "1,0", "5", "9" * 5000, "0x1", "1 "])
+def test_what_is_no_grade_is_refused(text):
+    assert parse_label(text, 5) == -1
+
+
+# --------------------------------------------------------------------------------------------- nothing outside is read
+@pytest.mark.parametrize(
+    "name", ["../secret.png", "a/../../secret.png", "{parent}/secret.png", "..", "a/link/secret.png", "link.png"]
+)
+def test_a_filename_cannot_leave_the_dataset(root, name, monkeypatch):
+    film(root.parent, "secret.png")
+    film(root, "a/b.png")
+    (root / "a/link").symlink_to(root.parent)
+    (root / "link.png").symlink_to(root.parent / "secret.png")
+    monkeypatch.setattr("legradnet.data.manifest.fingerprint", lambda path: pytest.fail("opened"))
+    message = told(root, f"filename,label\n{name.format(parent=root.parent)},1\n", on_bad_image="skip")
+    assert "filename leaves data.dataset_path" in message
+    assert "No such file" not in message
+
+
+def test_an_absolute_name_is_refused_even_inside(root):
+    assert "leaves data.dataset_path" in told(root, f"filename,label\n{root / film(root, 'a.png')},1\n")
+
+
+def test_links_that_stay_inside_are_followed(root):
+    film(root, "real/a.png")
+    (root / "link").symlink_to(root / "real")
+    (root / "b.png").symlink_to(root / "real/a.png")
+    for name in ("link/a.png", "b.png"):
+        assert len(load_manifest(root, table(root, f"filename,label\n{name},1\n"), num_classes=5).table) == 1
+    message = told(root, "filename,label\nreal/a.png,1\nlink/a.png,1\nb.png,1\n")
+    assert "row 3 'link/a.png': the same file as row 2 'real/a.png'" in message
+    assert "row 4 'b.png': the same file as row 2" in message
+
+
+def test_the_dataset_itself_may_be_a_link(root):
+    film(root, "a.png")
+    (root.parent / "link").symlink_to(root)
+    manifest = load_manifest(root.parent / "link", table(root, "filename,label\na.png,1\n"), num_classes=5)
+    assert manifest.root == root.resolve()
+
+
+@pytest.mark.parametrize("name", [".", "a", "a/", "a/."])
+def test_a_folder_is_no_film(root, name):
+    (root / "a").mkdir()
+    assert "is a folder" in told(root, f"filename,label\n{name},1\n")
+
+
+def test_a_loop_of_links_is_told(root):
+    (root / "a.png").symlink_to(root / "a.png")
+    assert "symbolic links" in told(root, "filename,label\na.png,1\n")
+
+
+# --------------------------------------------------------------------------------------------------------------- pixels
+def test_equal_pixels_in_two_given_splits_are_an_error(root):
+    film(root, "a.png", seed=1), film(root, "b.png", seed=1)
+    message = told(root, "filename,label,split\na.png,1,train\nb.png,1,val\n")
+    assert "row 2 'a.png' (split train) = row 3 'b.png' (split val)" in message
+
+
+def test_equal_pixels_of_one_grade_are_warned_about_once(root, caplog):
+    for name in "abcd":
+        film(root, name, seed=ord(name) // 2)  # b and c are equal
+    text = "filename,label\n" + "".join(f"{name},1\n" for name in "abcd")
+    assert len(load_manifest(root, table(root, text), num_classes=5).table) == 4
+    (record,) = caplog.records
+    assert "1 films are there more than once" in record.message
+    assert "row 3 'b' (label 1) = row 4 'c' (label 1)" in record.message
+
+
+def test_an_equal_picture_in_another_format_is_found(root):
+    film(root, "a.png", seed=1)
+    Image.open(root / "a.png").save(root / "b.bmp")
+    assert "two labels" in told(root, "filename,label\na.png,1\nb.bmp,2\n")
+
+
+def test_equal_bytes_in_another_shape_are_another_picture(root):
+    for name, shape in (("a.png", (16, 32)), ("b.png", (32, 16))):
+        Image.new("L", shape).save(root / name)
+    assert len(load_manifest(root, table(root, "filename,label\na.png,1\nb.png,2\n"), num_classes=5).table) == 2
+
+
+def test_headers_only_means_no_decoding(root):
+    film(root, "a.png", seed=1), film(root, "b.png", seed=1)
+    (root / "a.png").write_bytes((root / "a.png").read_bytes()[:90])
+    path = table(root, "filename,label\na.png,1\nb.png,2\n")
+    assert len(load_manifest(root, path, num_classes=5, verify="header").table) == 2
+    (root / "b.png").write_text("hello")
+    assert "row 3 'b.png': not a readable" in told(root, path.read_text(), verify="header")
+
+
+def test_bad_films_are_skipped_and_listed(root, caplog):
+    film(root, "good.png")
+    (root / "text.png").write_text("hello")
+    path = table(root, "filename,label\nmissing.png,0\ngood.png,1\ntext.png,2\n")
+    manifest = load_manifest(root, path, num_classes=5, on_bad_image="skip")
+    assert manifest.table["filename"].tolist() == ["good.png"]
+    assert manifest.table.index.tolist() == [0]
+    assert manifest.skipped["filename"].tolist() == ["missing.png", "text.png"]
+    assert manifest.skipped["error"].tolist()[0] == "No such file or directory"
+    assert manifest.skipped["error"].tolist()[1].startswith("not a readable PNG")
+    assert "2 of 3 films are left out" in caplog.text
+
+
+def test_skipping_hides_no_other_problem_and_not_all_films(root):
+    assert "'7'" in told(root, "filename,label\nmissing.png,7\n", on_bad_image="skip")
+    assert "missing or unreadable" in told(root, "filename,label\nmissing.png,1\n", on_bad_image="skip")
+
+
+def test_the_number_of_threads_changes_nothing(root):
+    names = [film(root, f"{i}.png") for i in range(70)]
+    path = table(root, "filename,label\n" + "".join(f"{name},1\n" for name in names))
+    one, many = (load_manifest(root, path, num_classes=5, workers=workers) for workers in (0, 3))
+    assert one.table.equals(many.table)
+
+
+def test_a_progress_bar_is_shown_only_when_asked_for(root, capsys):
+    path = table(root, f"filename,label\n{film(root, 'a.png')},1\n")
+    load_manifest(root, path, num_classes=5)
+    assert capsys.readouterr().err == ""
+    load_manifest(root, path, num_classes=5, progress=True)
+    assert "Checking films" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["verify", "on_bad_image"])
+def test_an_unknown_option_lists_the_choices(root, option):
+    with pytest.raises(UserError, match=rf"data\.{option}='maybe' is not one of (decode, header|error, skip)"):
+        load_manifest(root, num_classes=5, **{option: "maybe"})
+
+
+def test_columns_can_be_read_first_and_films_verified_later(root, monkeypatch):
+    film(root, "a.png")
+    (root / "b.png").write_text("hello")
+    path = table(root, "filename,label\na.png,1\nb.png,1\n")
+    manifest = read_csv_manifest(path, root, num_classes=5)
+    assert len(manifest.table) == 2
+    with pytest.raises(ManifestError, match=r"'b\.png': not a readable"):
+        verify_images(manifest)
+    checked = verify_images(manifest, on_bad_image="skip")
+    assert checked.table["filename"].tolist() == ["a.png"]
+    assert verify_images(checked).skipped["filename"].tolist() == ["b.png"]
+    with pytest.raises(ManifestError, match="'7'"):
+        read_csv_manifest(table(root, "filename,label\na.png,7\n"), root, num_classes=5)
+
+
+def test_many_films_of_one_folder_cost_one_look_each(root, monkeypatch):
+    names = [film(root, f"a/{i}.png") for i in range(50)]
+    path = table(root, "filename,label\n" + "".join(f"{name},1\n" for name in names))
+    looks, lstat = [], os.lstat
+    monkeypatch.setattr(os, "lstat", lambda path, **options: looks.append(path) or lstat(path, **options))
+    read_csv_manifest(path, root, num_classes=5)
+    assert len(looks) < 50 + 2 * len(root.parts) + 4
+
+
+# -------------------------------------------------------------------------------------------------------------- folders
+def test_both_folder_layouts_give_the_same_table(root, tmp_path):
+    for name in ("train/0/9001L.png", "train/4/9002R.png", "val/1/9003.png"):
+        film(root, name)
+        film(tmp_path / "plain", name.partition("/")[2])
+    split = read_folder_manifest(root, num_classes=5, patient_regex=KAGGLE).table
+    plain = read_folder_manifest(tmp_path / "plain", num_classes=5, patient_regex=KAGGLE).table
+    assert split.to_dict("list") == {
+        "filename": ["train/0/9001L.png", "train/4/9002R.png", "val/1/9003.png"],
+        "label": [0, 4, 1],
+        "patient": ["9001", "9002", "9003"],
+        "side": ["L", "R", ""],
+        "split": ["train", "train", "val"],
+    }
+    assert plain["filename"].tolist() == ["0/9001L.png", "1/9003.png", "4/9002R.png"]
+    assert plain["split"].eq("").all()
+    columns = ["label", "patient", "side"]
+    assert plain[columns].to_numpy().tolist() == split.sort_values("label")[columns].to_numpy().tolist()
+
+
+def test_files_that_are_no_films_are_passed_over(root):
+    film(root, "0/a"), film(root, "0/b.JPG"), film(root, ".git/0/a.png")
+    for name in ("Thumbs.db", ".DS_Store", "notes.TXT", "labels.csv", "desktop.ini"):
+        (root / "0" / name).write_text("x")
+    (root / "README.md").write_text("x")
+    assert read_folder_manifest(root, num_classes=5, patient_regex=None).table["filename"].tolist() == [
+        "0/a",
+        "0/b.JPG",
+    ]
+
+
+def test_unused_folders_are_warned_about_by_name(root, caplog):
+    film(root, "train/0/1.png"), film(root, "auto_test/0/2.png"), film(root, "train/0/old/3.png")
+    assert len(load_manifest(root, num_classes=5, patient_regex=KAGGLE).table) == 1
+    assert "'auto_test', 'train/0/old'" in caplog.text
+
+
+def test_a_class_folder_beyond_the_grades_is_a_problem_like_all_others(root):
+    film(root, "train/0/1.png"), film(root, "train/5/2.png"), film(root, "val/severe/3.png")
+    (root / "train/0/text").write_text("hello")
+    with pytest.raises(ManifestError) as error:
+        load_manifest(root, num_classes=5)
+    assert "class folder is not one of 0 to 4:\n    'train/5'\n    'val/severe'" in str(error.value)
+    assert "'train/0/text': not a readable" in str(error.value)
+
+
+def test_a_folder_without_films_is_told_the_layouts(root):
+    (root / "knees").mkdir()
+    with pytest.raises(ManifestError, match=r"\{train,val,test\}/\{0\.\.4\}/\* or \{0\.\.4\}/\*; found: 'knees'"):
+        load_manifest(root, num_classes=5)
+
+
+def test_class_folders_that_link_outside_are_not_read(root):
+    film(root.parent, "other/1.png")
+    (root / "0").symlink_to(root.parent / "other")
+    with pytest.raises(ManifestError, match=r"'0/1\.png': is not in"):
+        load_manifest(root, num_classes=5)
+
+
+# ------------------------------------------------------------------------------------------------------------- patients
+def test_the_regex_fills_only_missing_columns(root):
+    film(root, "9001L.png")
+    path = table(root, "filename,label,patient\n9001L.png,1,A\n")
+    row = load_manifest(root, path, num_classes=5, patient_regex=KAGGLE).table.loc[0]
+    assert (row["patient"], row["side"]) == ("A", "L")
+    path = table(root, "filename,label,side\n9001L.png,1,\n")
+    row = load_manifest(root, path, num_classes=5, patient_regex=KAGGLE).table.loc[0]
+    assert (row["patient"], row["side"]) == ("9001", "")
+
+
+def test_names_without_a_patient_are_counted_once(root, caplog):
+    for name in ("77L.png", "x.png", "y.png"):
+        film(root, f"0/{name}")
+    manifest = load_manifest(root, num_classes=5, patient_regex=KAGGLE)
+    assert manifest.table["patient"].tolist() == ["77", "", ""]
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "2 of 3 file names tell no patient" in record.message
+
+
+@pytest.mark.parametrize(("regex", "reason"), [("(", "not a regular expression"), (r"(\d+)", "no group")])
+def test_a_regex_without_meaning_is_told(root, regex, reason):
+    film(root, "0/1.png")
+    with pytest.raises(UserError, match=rf"data\.patient_regex=.*{reason}"):
+        load_manifest(root, num_classes=5, patient_regex=regex)
