@@ -1,4 +1,7 @@
-"""LegRadNet: Kellgren-Lawrence grades from knee radiographs. Names are loaded when first used, as torch is slow to import."""
+"""LegRadNet: Kellgren-Lawrence grades from knee radiographs.
+
+Names are loaded when first used, as torch is slow to import.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -19,7 +19,7 @@ from legradnet.errors import UserError
 
 log = logging.getLogger(__name__)
 
-assert timm.is_model(tiny.NAMES[0])  # importing `tiny` puts its networks in timm's registry
+assert all(map(timm.is_model, tiny.NAMES))  # importing `tiny` puts its networks in timm's registry
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class BackboneConfig:
 
     Args:
         timm_name: Name in timm's registry, e.g. `vit_base_patch16_224`.
-        weights: Local safetensors, state dict, or checkpoint of ours to start the trunk from; None = `model.pretrained`.
+        weights: Local safetensors, state dict, or checkpoint of ours for the trunk; None = `model.pretrained`.
         frozen: Keep the trunk as it is, in eval mode; only its projection trains.
         image_size: Side in pixels that films are resized to for this backbone; None = the network's native size.
     """
@@ -60,6 +60,7 @@ class Backbone(nn.Module):
     def __init__(self, config: BackboneConfig, feature_dim: int, gradient_checkpointing: bool = False) -> None:
         super().__init__()
         self.config = config
+        self.trunk: Any
         self.trunk, self.image_size = build_trunk(config)
         if config.frozen:
             self.trunk.requires_grad_(False)
@@ -101,26 +102,26 @@ class Backbone(nn.Module):
         return self.projection(self.pool(films))
 
 
-def build_trunk(config: BackboneConfig) -> tuple[nn.Module, int]:
+def build_trunk(config: BackboneConfig) -> tuple[Any, int]:
     """Build the classifier-less network at random weights; return it and the side of its input in pixels."""
     if not timm.is_model(config.timm_name):
         near = timm.list_models(f"*{config.timm_name.split('_')[0]}*")[:8]
         hint = f" Similar: {', '.join(near)}." if near else ""
         raise UserError(f"timm knows no model named {config.timm_name!r} (backbone.<key>.timm_name).{hint}")
-    native = timm.get_pretrained_cfg(config.timm_name)
+    native: Any = timm.get_pretrained_cfg(config.timm_name)
     size = config.image_size or native.input_size[-1]
-    fixed_grid = native.fixed_input_size and size != native.input_size[-1]
+    fixed_grid: dict[str, Any] = {"img_size": size} if native.fixed_input_size and size != native.input_size[-1] else {}
     try:
-        trunk = timm.create_model(config.timm_name, num_classes=0, **({"img_size": size} if fixed_grid else {}))
+        trunk = timm.create_model(config.timm_name, num_classes=0, **fixed_grid)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{config.timm_name} can't be built for image_size={size}: {error}") from error
     return trunk.to(memory_format=torch.channels_last), size
 
 
-def checkpoint_blocks(trunk: nn.Module) -> None:
+def checkpoint_blocks(trunk: Any) -> None:
     """Turn on timm's own block-wise gradient checkpointing where the network has it."""
     try:
-        trunk.set_grad_checkpointing(True)  # type: ignore[operator]
+        trunk.set_grad_checkpointing(True)
     except (AssertionError, AttributeError):
         log.info("%s has no block-wise gradient checkpointing: it is recomputed whole.", type(trunk).__name__)
 

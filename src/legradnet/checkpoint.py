@@ -23,7 +23,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     `best.ckpt` is for using, not for resuming: optimiser, schedule and loops are left out of it.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
         """Save `checkpoint` at `path` atomically; missing folders are made."""
         target = Path(path)
         if target.name == BEST:

@@ -53,7 +53,9 @@ class KneeEnsemble(nn.Module):
         self.backbones = nn.ModuleDict(
             {key: Backbone(config, feature_dim, gradient_checkpointing) for key, config in self.configs.items()}
         )
-        self.gate = build_gate(num_tokens=len(self.configs), feature_dim=feature_dim, **{str(k): v for k, v in gating.items()})
+        self.gate = build_gate(
+            num_tokens=len(self.configs), feature_dim=feature_dim, **{str(k): v for k, v in gating.items()}
+        )
         self.head = nn.Sequential(nn.LayerNorm(feature_dim), nn.Dropout(dropout), nn.Linear(feature_dim, num_outputs))
 
     @property

@@ -40,6 +40,7 @@ class CrossEntropy(nn.Module):
             raise UserError(f"loss.label_smoothing={label_smoothing} must be at least 0 and less than 1.")
         self.num_outputs = num_classes
         self.label_smoothing = label_smoothing
+        self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -56,7 +57,7 @@ class CrossEntropy(nn.Module):
 
 
 class SoftLabels(CrossEntropy):
-    """Cross-entropy against a Gaussian over neighbouring grades (Diaz and Marathe 2019, "Soft labels for ordinal regression").
+    """Cross-entropy against a Gaussian over neighbouring grades (Diaz and Marathe, CVPR 2019).
 
     Args:
         num_classes: Classes K.
@@ -94,13 +95,16 @@ class Corn(nn.Module):
     def __init__(self, num_classes: int, class_weights: Tensor | None = None) -> None:
         super().__init__()
         self.num_outputs = num_classes - 1
+        self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Binary cross-entropy over all (film, task) pairs that count, a scalar."""
         thresholds = torch.arange(self.num_outputs, device=labels.device)
         counts = labels[:, None] >= thresholds  # task k sees grades >= k
-        losses = F.binary_cross_entropy_with_logits(logits, (labels[:, None] > thresholds).to(logits.dtype), reduction="none")
+        losses = F.binary_cross_entropy_with_logits(
+            logits, (labels[:, None] > thresholds).to(logits.dtype), reduction="none"
+        )
         weights = counts.to(logits.dtype)
         if self.class_weights is not None:
             weights = weights * self.class_weights[labels][:, None]

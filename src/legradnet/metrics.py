@@ -26,9 +26,9 @@ def grading_metrics(probabilities: Tensor, grades: Tensor, labels: Tensor) -> di
 
     Returns:
         `accuracy`; `balanced_accuracy` (mean recall over the grades that occur); `macro_f1`; `mae` in grades; `qwk`
-        (Cohen's kappa with quadratic weights; 0 where it isn't defined); `rps` (ranked probability score over K-1, 0 is
-        best); `ece` (expected calibration error of the likeliest class, 15 bins); with 5 classes `auroc_kl2` (P(grade >=
-        2) against KL >= 2; nan if only one side occurs).
+        (Cohen's kappa with quadratic weights; 0 where it isn't defined); `rps` (ranked probability score over K-1, 0
+        is best); `ece` (expected calibration error of the likeliest class, 15 bins); with 5 classes `auroc_kl2`
+        (P(grade >= 2) against KL >= 2; nan if only one side occurs).
     """
     classes = probabilities.shape[1]
     probabilities = probabilities.double()

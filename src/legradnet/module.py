@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from legradnet.data.augment import Augmentation
@@ -72,10 +73,18 @@ class GradingModule(LightningModule):
         loss = self.loss(self.ensemble(films).logits, batch.labels)
         if not torch.isfinite(loss):
             raise UserError(
-                f"The loss became {float(loss)} in epoch {self.current_epoch}, batch {batch_idx}: "
+                f"The loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}: "
                 "lower optimizer.learning_rate, or try trainer.precision=32-true."
             )
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.labels), sync_dist=True)
+        self.log(
+            "train/loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            batch_size=len(batch.labels),
+            sync_dist=True,
+        )
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -103,18 +112,22 @@ class GradingModule(LightningModule):
         # Lightning warns without sync_dist, though every process has computed the same number from all films.
         self.log_dict({f"{prefix}/{k}": v for k, v in values.items()}, prog_bar=False, sync_dist=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over `parameter_groups`, stepped each batch by a warm-up and then a cosine or constant rate."""
         settings = self.hparams["optimizer"]
-        optimizer = torch.optim.AdamW(self.parameter_groups(), lr=settings["learning_rate"], betas=tuple(settings["betas"]))
+        optimizer = torch.optim.AdamW(
+            self.parameter_groups(), lr=settings["learning_rate"], betas=tuple(settings["betas"])
+        )
         total = int(self.trainer.estimated_stepping_batches)
         epochs = max(1, self.trainer.max_epochs or 1)
         curve = LearningRateCurve(total_steps=total, epochs=epochs, **self.hparams["scheduler"])
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, curve)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return OptimizerLRSchedulerConfig(
+            optimizer=optimizer, lr_scheduler={"scheduler": scheduler, "interval": "step"}
+        )
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Trunks at `learning_rate * backbone_scale`, the rest at `learning_rate`; no decay on norms, biases, embeddings."""
+        """Trunks at `learning_rate * backbone_scale`; weight decay on all but norms, biases and embeddings."""
         settings = self.hparams["optimizer"]
         undecayed = set(_undecayed(self.ensemble))
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -133,7 +146,7 @@ class GradingModule(LightningModule):
 
 
 class LearningRateCurve:
-    """Factor of the learning rate at each step: linear warm-up, then a half cosine (Loshchilov and Hutter 2017) or constant.
+    """Factor of the learning rate at each step: linear warm-up, then constant or half a cosine (arXiv:1608.03983).
 
     Args:
         name: warmup_cosine or constant.

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +17,18 @@ from lightning.pytorch.utilities import rank_zero_only
 from legradnet.checkpoint import BEST, LAST
 from legradnet.errors import UserError
 
-_PACKAGES = ("legradnet", "torch", "torchvision", "timm", "lightning", "torchmetrics", "hydra-core", "numpy", "pandas", "pillow")
+_PACKAGES = (
+    "legradnet",
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning",
+    "torchmetrics",
+    "hydra-core",
+    "numpy",
+    "pandas",
+    "pillow",
+)
 _SPLIT_COLUMNS = ["filename", "label", "patient", "side", "split"]
 
 
@@ -74,8 +86,8 @@ class RunFolder:
         text = table[_SPLIT_COLUMNS].to_csv(index=False)
         if resumed and self.split.is_file() and self.split.read_text() != text:
             raise UserError(
-                f"The films, labels or split have changed since this run began ({self.split} differs): resuming would mix "
-                "training and validation films. Start a new run; init_from=PATH starts it from this one's weights."
+                f"The films, labels or split have changed since this run began ({self.split} differs): resuming would "
+                "mix training and validation films. Start a new run; init_from=PATH starts it from this one's weights."
             )
         write_text(self.split, text)
         if len(skipped):
@@ -110,7 +122,7 @@ class MetricsTable(Callback):
         report: Called with each row, for a line in the log; None is silent.
     """
 
-    def __init__(self, folder: RunFolder, report: Any = None) -> None:
+    def __init__(self, folder: RunFolder, report: Callable[[dict[str, float]], None] | None = None) -> None:
         self.folder = folder
         self.report = report
         self.rows = pd.DataFrame()
@@ -122,7 +134,7 @@ class MetricsTable(Callback):
             # "round_trip" reads back every digit, so that a resumed file equals one never interrupted
             rows = pd.read_csv(self.folder.metrics, float_precision="round_trip")
             self.rows = rows[rows["epoch"] < trainer.current_epoch]
-        elif not trainer.fast_dev_run:
+        else:
             self.folder.metrics.unlink(missing_ok=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

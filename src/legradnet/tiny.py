@@ -37,28 +37,34 @@ default_cfgs = generate_default_cfgs(
 @register_model
 def tiny_densenet(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """DenseNet (Huang et al. 2017) with four short dense blocks of growth 12."""
-    shape = {"growth_rate": 12, "block_config": (2, 2, 4, 2)}
+    shape: dict[str, Any] = {"growth_rate": 12, "block_config": (2, 2, 4, 2)}
     return build_model_with_cfg(DenseNet, "tiny_densenet", pretrained, **(shape | kwargs))
 
 
 @register_model
 def tiny_swin(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Swin (Liu et al. 2021) with windows of 6 x 6 and width 24."""
-    shape = {"img_size": _SIDE, "window_size": 6, "embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8)}
+    shape: dict[str, Any] = {
+        "img_size": _SIDE,
+        "window_size": 6,
+        "embed_dim": 24,
+        "depths": (1, 1, 2, 1),
+        "num_heads": (1, 2, 4, 8),
+    }
     return build_model_with_cfg(SwinTransformer, "tiny_swin", pretrained, **(shape | kwargs))
 
 
 @register_model
 def tiny_convnext(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """ConvNeXt (Liu et al. 2022) of width 24."""
-    shape = {"depths": (1, 1, 2, 1), "dims": (24, 48, 96, 192)}
+    shape: dict[str, Any] = {"depths": (1, 1, 2, 1), "dims": (24, 48, 96, 192)}
     return build_model_with_cfg(ConvNeXt, "tiny_convnext", pretrained, **(shape | kwargs))
 
 
 @register_model
 def tiny_vit(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """ViT (Dosovitskiy et al. 2021) of width 96 with patches of 12 x 12."""
-    shape = {"img_size": _SIDE, "patch_size": 12, "embed_dim": 96, "depth": 4, "num_heads": 3}
+    shape: dict[str, Any] = {"img_size": _SIDE, "patch_size": 12, "embed_dim": 96, "depth": 4, "num_heads": 3}
     return build_model_with_cfg(VisionTransformer, "tiny_vit", pretrained, **(shape | kwargs))
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from rich.table import Table
 
@@ -55,9 +56,7 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
         raise UserError(f"init_from={config['init_from']} is no LegRadNet checkpoint.")
     seed_everything(config["seed"], workers=True, verbose=False)
 
-    data = KneeDataModule(
-        **config["data"], num_classes=config["model"]["num_classes"], progress=sys.stderr.isatty()
-    )
+    data = KneeDataModule(**config["data"], num_classes=config["model"]["num_classes"], progress=sys.stderr.isatty())
     data.setup()
     _describe(data)
     module = build_module(config, data.class_counts())
@@ -113,6 +112,7 @@ def build_trainer(config: Mapping[str, Any], folder: RunFolder, *, testing: bool
     callbacks: list[Callback] = [RichProgressBar()] if sys.stderr.isatty() else []
     if not testing:
         log.info("Precision %s, run folder %s", settings["precision"], folder.path)
+    if not testing and not settings["fast_dev_run"]:
         callbacks += _callbacks(config, folder)
     try:
         return Trainer(
@@ -152,7 +152,9 @@ def _checkpoint_to_resume(ckpt_path: str | None, folder: RunFolder) -> Path | No
     if not is_ours(checkpoint):
         raise UserError(f"{path} is no LegRadNet checkpoint.")
     if "optimizer_states" not in checkpoint:
-        raise UserError(f"{path} has no optimiser state to resume from: use checkpoints/last.ckpt, or init_from={path}.")
+        raise UserError(
+            f"{path} has no optimiser state to resume from: use checkpoints/last.ckpt, or init_from={path}."
+        )
     return path
 
 
@@ -161,7 +163,9 @@ def _check_same_settings(path: Path, module: GradingModule) -> None:
     keys = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
     if keys := [key for key in keys if key != "model.pretrained"]:
         changes = "\n".join(f"  {key}: was {theirs.get(key)}, now {ours.get(key)}" for key in keys)
-        raise UserError(f"A resumed run goes on with its own settings; these differ (init_from= starts a new run):\n{changes}")
+        raise UserError(
+            f"A resumed run goes on with its own settings; these differ (init_from= starts a new run):\n{changes}"
+        )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -179,7 +183,11 @@ def _callbacks(config: Mapping[str, Any], folder: RunFolder) -> list[Callback]:
     if settings["early_stopping_patience"] is not None:
         patience = settings["early_stopping_patience"]
         callbacks.append(EarlyStopping("val/qwk", mode="max", patience=patience, check_finite=False, verbose=False))
-    place: dict[str, Any] = {"dirpath": folder.last.parent, "enable_version_counter": False, "save_on_train_epoch_end": True}
+    place: dict[str, Any] = {
+        "dirpath": folder.last.parent,
+        "enable_version_counter": False,
+        "save_on_train_epoch_end": True,
+    }
     return [
         *callbacks,
         MetricsTable(folder, report=None if sys.stderr.isatty() else _log_epoch),
@@ -206,7 +214,9 @@ def _loggers(name: str | None, folder: RunFolder) -> list[Logger] | bool:
             case _:
                 return [WandbLogger(project="legradnet", save_dir=folder.path, offline=True)]
     except ModuleNotFoundError as error:
-        raise UserError(f"logger={name} needs a package that isn't installed: pip install 'legradnet[loggers]'") from error
+        raise UserError(
+            f"logger={name} needs a package that isn't installed: pip install 'legradnet[loggers]'"
+        ) from error
 
 
 def _describe(data: KneeDataModule) -> None:
@@ -255,5 +265,3 @@ def _tell_how_to_resume(folder: RunFolder) -> None:
         log.warning("Stopped. To go on: %s", command)
     else:
         log.warning("Stopped before there was anything to resume from.")
-
-

@@ -2,21 +2,15 @@
 
 import logging
 import sys
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
-import timm
-import torch
-from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
+from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models import _hub as timm_hub
-from torch import Tensor, nn
+from torch import Tensor
 
+from legradnet import hub
 from legradnet.backbones import BackboneConfig
 from legradnet.checkpoint import is_ours, read_checkpoint
 from legradnet.ensemble import KneeEnsemble
@@ -24,18 +18,14 @@ from legradnet.errors import UserError
 
 log = logging.getLogger(__name__)
 
-PROBE_SECONDS = 10.0
-_WAYS_OUT = (
-    "Ways out: model.pretrained=false (random start), backbone.<key>.weights=FILE (local safetensors or state dict), "
-    "or run once with a network and copy the filled hub cache (HF_HOME, TORCH_HOME) to this machine."
-)
+_TRUNKS = "ensemble.backbones."
 
 
 def check_weights(backbones: Mapping[str, BackboneConfig], pretrained: bool) -> None:
-    """Make sure that every starting weight can be had, before anything expensive, within about PROBE_SECONDS.
+    """Make sure that every starting weight can be had, before anything expensive, within 20 s.
 
     Raises:
-        UserError: A `weights` file is missing, or a download is needed and its server can't be reached.
+        UserError: `weights` files are missing, or a download is needed and can't be had.
     """
     problems = [
         f"backbone.{key}.weights: no file at {config.weights}"
@@ -44,28 +34,21 @@ def check_weights(backbones: Mapping[str, BackboneConfig], pretrained: bool) -> 
     ]
     if problems:
         raise UserError("\n".join(problems))
-    wanted = {key: c for key, c in backbones.items() if pretrained and not c.weights and not _is_untrained(c)}
-    missing = {key: config for key, config in wanted.items() if cached_file(config.timm_name) is None}
-    if not missing:
-        return
-    names = ", ".join(f"{key} ({config.timm_name})" for key, config in missing.items())
-    if constants.HF_HUB_OFFLINE:
-        raise UserError(f"HF_HUB_OFFLINE is set and no pretrained weights are in the hub cache for {names}. {_WAYS_OUT}")
-    for url in {_address(config.timm_name) for config in missing.values()}:
-        if reason := _unreachable(url):
-            raise UserError(f"Pretrained weights are needed for {names}, but {url} can't be reached: {reason}. {_WAYS_OUT}")
+    hub.check_downloads(config.timm_name for config in backbones.values() if _is_from_hub(config, pretrained))
 
 
 def load_starting_weights(ensemble: KneeEnsemble, backbones: Mapping[str, BackboneConfig], pretrained: bool) -> None:
-    """Fill the trunks of a fresh ensemble: from `weights` files, else, if `pretrained`, from timm's hub or its cache."""
+    """Fill the trunks of a fresh ensemble: from `weights` files, else, if `pretrained`, from timm's hub or cache."""
     for key, config in backbones.items():
-        backbone = ensemble.backbones[key]
+        trunk = ensemble.backbones[key].trunk
         if config.weights:
             state = _pick_trunk(_read_state(Path(config.weights)), key, config.weights)
-            load_trunk(backbone.trunk, state, f"backbone.{key}.weights={config.weights}")
+            load_trunk(trunk, state, f"backbone.{key}.weights={config.weights}")
             log.info("%s: trunk from %s", key, config.weights)
-        elif pretrained and not _is_untrained(config):
-            load_trunk(backbone.trunk, _pretrained_state(config.timm_name), f"timm's {config.timm_name}")
+        elif _is_from_hub(config, pretrained):
+            cached = hub.cached_file(config.timm_name)
+            state = _read_state(cached) if cached else hub.download(config.timm_name)
+            load_trunk(trunk, state, f"timm's pretrained file of {config.timm_name}")
             log.info("%s: pretrained trunk of %s", key, config.timm_name)
         elif config.frozen:
             log.warning("%s is frozen at random weights: backbone.%s.frozen=true without weights.", key, key)
@@ -85,16 +68,19 @@ def load_ensemble(ensemble: KneeEnsemble, path: str | Path) -> None:
         keys = sorted({name.split(".")[1] for name in theirs if name.startswith("backbones.")})
         gate = checkpoint["hyper_parameters"].get("gating", {}).get("name")
         raise UserError(
-            f"init_from={path} doesn't fit this network (it holds 'backbone=[{','.join(keys)}]' and gating={gate}; "
-            f"backbones, their timm_name, gating, model.* and loss must be alike): {differences}"
+            f"init_from={path} doesn't fit this network: it holds 'backbone=[{','.join(keys)}]' gating={gate}, and "
+            f"backbones, their timm_name, gating, model.feature_dim, num_classes and loss must be alike. {differences}"
         )
     ensemble.load_state_dict(theirs)
 
 
-def load_trunk(trunk: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load `state` into `trunk`: the classifier head is left out, everything else must fit exactly.
+def load_trunk(trunk: Any, state: Mapping[str, Tensor], source: str) -> None:
+    """Load `state` into a timm network: the classifier head is left out, everything else must fit exactly.
 
     Keys of older releases are renamed and position embeddings resampled by timm's own filter of that network.
+
+    Raises:
+        UserError: Names what is missing, unknown or of another shape.
     """
     module = sys.modules[type(trunk).__module__]
     if rename := getattr(module, "checkpoint_filter_fn", None):
@@ -109,68 +95,8 @@ def load_trunk(trunk: nn.Module, state: Mapping[str, Tensor], source: str) -> No
     trunk.load_state_dict(state, strict=False)  # only num_batches_tracked may be missing
 
 
-def cached_file(timm_name: str) -> Path | None:
-    """Local file with timm's pretrained weights of this network, if a cache holds it; never asks the network."""
-    source = timm.get_pretrained_cfg(timm_name)
-    if source.hf_hub_id:
-        repo, revision = timm_hub.hf_split(source.hf_hub_id)
-        for name in (source.hf_hub_filename or "model.safetensors", "pytorch_model.bin"):
-            found = try_to_load_from_cache(repo, name, revision=revision)
-            if isinstance(found, str):
-                return Path(found)
-        return None
-    return Path(cached) if source.url and (cached := timm_hub.check_cached_file(source.url)) else None
-
-
-def _is_untrained(config: BackboneConfig) -> bool:
-    source = timm.get_pretrained_cfg(config.timm_name)
-    if source.has_weights:
-        return False
-    if source.tag != "untrained":
-        raise UserError(
-            f"timm has no pretrained weights for {config.timm_name}: model.pretrained=false or backbone.<key>.weights=FILE."
-        )
-    return True
-
-
-def _address(timm_name: str) -> str:
-    source = timm.get_pretrained_cfg(timm_name)
-    if source.hf_hub_id:
-        repo, revision = timm_hub.hf_split(source.hf_hub_id)
-        return str(hf_hub_url(repo, source.hf_hub_filename or "model.safetensors", revision=revision))
-    return str(source.url)
-
-
-def _unreachable(url: str) -> str | None:
-    """Why `url` can't be had, or None. In a thread, as a name look-up has no time-out of its own."""
-    answer: list[str | None] = [f"no answer within {PROBE_SECONDS:.0f} s"]
-
-    def ask() -> None:
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_SECONDS):
-                answer[0] = None
-        except urllib.error.HTTPError as error:  # the hub answers a HEAD without a token with 401 or 403 at times
-            answer[0] = None if error.code in (301, 302, 303, 307, 308, 401) else f"HTTP {error.code}"
-        except (OSError, ValueError) as error:
-            answer[0] = str(getattr(error, "reason", error))
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(PROBE_SECONDS)
-    return answer[0]
-
-
-def _pretrained_state(timm_name: str) -> dict[str, Tensor]:
-    if cached := cached_file(timm_name):
-        return _read_state(cached)
-    source = timm.get_pretrained_cfg(timm_name)
-    try:
-        if source.hf_hub_id:
-            name = source.hf_hub_filename or "pytorch_model.bin"  # timm prefers its safetensors alternative
-            return dict(timm_hub.load_state_dict_from_hf(source.hf_hub_id, name, weights_only=True))
-        return _read_state(Path(timm_hub.download_cached_file(source.url, progress=False)))
-    except (OSError, huggingface_hub.errors.HfHubHTTPError) as error:
-        raise UserError(f"Downloading {timm_name} from {_address(timm_name)} failed: {error}. {_WAYS_OUT}") from error
+def _is_from_hub(config: BackboneConfig, pretrained: bool) -> bool:
+    return pretrained and not config.weights and hub.has_weights(config.timm_name)
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
@@ -178,14 +104,14 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
-        except Exception as error:
+        except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is no readable safetensors file: {error}") from error
     content: Any = read_checkpoint(path)
     for wrapper in ("state_dict", "model", "model_state_dict"):
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
             break
-    state = {str(name).removeprefix("module."): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    state = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
         raise UserError(f"{path} holds no tensors by name.")
     return state
@@ -193,28 +119,29 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 def _pick_trunk(state: dict[str, Tensor], key: str, path: str) -> dict[str, Tensor]:
     """Out of a checkpoint of ours the trunk of backbone `key`; any other state as it is."""
-    if not any(name.startswith("ensemble.backbones.") for name in state):
+    keys = sorted({name.split(".")[2] for name in state if name.startswith(_TRUNKS)})
+    if not keys:
         return state
-    prefix = f"ensemble.backbones.{key}.trunk."
-    trunk = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    if not trunk:
-        keys = sorted({name.split(".")[2] for name in state if name.startswith("ensemble.backbones.")})
+    if key not in keys:
         raise UserError(f"{path} has no backbone {key!r}; it holds {', '.join(keys)}.")
-    return trunk
+    prefix = f"{_TRUNKS}{key}.trunk."
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def _differences(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str:
     """What keeps `theirs` from being loaded into `ours`, in words; empty if it fits."""
-    missing = [name for name in ours if name not in theirs and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in theirs if name not in ours]
-    other = [
+    shapes = [
         f"{name} {tuple(theirs[name].shape)} instead of {tuple(ours[name].shape)}"
         for name in ours
         if name in theirs and ours[name].shape != theirs[name].shape
     ]
-    parts = []
-    for what, names in (("missing", missing), ("unknown", unexpected), ("of another shape", other)):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            parts.append(f"{len(names)} {what}: {', '.join(names[:3])}{more}")
-    return "; ".join(parts)
+    kinds = {
+        "missing": [name for name in ours if name not in theirs and not name.endswith("num_batches_tracked")],
+        "unknown": [name for name in theirs if name not in ours],
+        "of another shape": shapes,
+    }
+    return "; ".join(
+        f"{len(names)} {kind}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+        for kind, names in kinds.items()
+        if names
+    )

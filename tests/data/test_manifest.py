@@ -85,6 +85,7 @@ def test_the_habits_of_spreadsheets_are_understood(root, text):
     film(root, "a.png")
     manifest = load_manifest(root, table(root, text), num_classes=5)
     assert manifest.table[["filename", "label"]].to_numpy().tolist() == [["a.png", 1]]
+    assert "" not in manifest.table
 
 
 def test_split_and_side_are_read_in_any_case(root):
@@ -147,6 +148,7 @@ def test_a_huge_cell_does_not_flood_the_terminal(root):
         message = told(root, f"filename,label\n{name},{'9' * 10_000}\n")
         assert "label is not a whole number from 0 to 4" in message
         assert "missing or unreadable" in message
+        assert ("longer than 4,096 characters" in message) == (len(name) > 4096)
         assert len(message) < 1000
         assert "\x1b" not in message
 
@@ -232,6 +234,11 @@ def test_a_filename_cannot_leave_the_dataset(root, name, monkeypatch):
     assert "No such file" not in message
 
 
+def test_a_folder_whose_name_begins_alike_is_outside(root):
+    film(root.parent / "films2", "a.png")
+    assert "leaves data.dataset_path" in told(root, "filename,label\n../films2/a.png,1\n")
+
+
 def test_an_absolute_name_is_refused_even_inside(root):
     assert "leaves data.dataset_path" in told(root, f"filename,label\n{root / film(root, 'a.png')},1\n")
 
@@ -257,7 +264,8 @@ def test_the_dataset_itself_may_be_a_link(root):
 @pytest.mark.parametrize("name", [".", "a", "a/", "a/."])
 def test_a_folder_is_no_film(root, name):
     (root / "a").mkdir()
-    assert "is a folder" in told(root, f"filename,label\n{name},1\n")
+    with pytest.raises(ManifestError, match="is a folder"):
+        read_csv_manifest(table(root, f"filename,label\n{name},1\n"), root, num_classes=5)
 
 
 def test_a_loop_of_links_is_told(root):
@@ -280,6 +288,11 @@ def test_equal_pixels_of_one_grade_are_warned_about_once(root, caplog):
     (record,) = caplog.records
     assert "1 films are there more than once" in record.message
     assert "row 3 'b' (label 1) = row 4 'c' (label 1)" in record.message
+
+
+def test_a_wrong_label_is_not_told_twice(root):
+    film(root, "a.png", seed=1), film(root, "b.png", seed=1)
+    assert "equal pixels" not in told(root, "filename,label\na.png,1\nb.png,x\n")
 
 
 def test_an_equal_picture_in_another_format_is_found(root):
@@ -386,7 +399,7 @@ def test_both_folder_layouts_give_the_same_table(root, tmp_path):
     assert plain[columns].to_numpy().tolist() == split.sort_values("label")[columns].to_numpy().tolist()
 
 
-def test_files_that_are_no_films_are_passed_over(root):
+def test_files_that_are_no_films_are_passed_over(root, caplog):
     film(root, "0/a"), film(root, "0/b.JPG"), film(root, ".git/0/a.png")
     for name in ("Thumbs.db", ".DS_Store", "notes.TXT", "labels.csv", "desktop.ini"):
         (root / "0" / name).write_text("x")
@@ -395,6 +408,7 @@ def test_files_that_are_no_films_are_passed_over(root):
         "0/a",
         "0/b.JPG",
     ]
+    assert not caplog.records
 
 
 def test_unused_folders_are_warned_about_by_name(root, caplog):

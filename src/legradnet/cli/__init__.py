@@ -1,6 +1,7 @@
 """Commands: one thin file each. What they share is how they start Hydra and how they tell a mistake."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -28,4 +29,6 @@ def run(config_name: str, task: Callable[[dict[str, Any], str], Any]) -> None:
             print(f"legradnet: {mistake}", file=sys.stderr)
             raise SystemExit(2) from None
 
+    # Lightning's own deprecated call, once a run and process; nothing a user can mend
+    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
     app()

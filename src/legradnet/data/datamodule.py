@@ -80,7 +80,7 @@ class KneeDataset(Dataset[Batch]):
 
 
 class EpochSampler(Sampler[int]):
-    """Order of the films in an epoch, drawn from (seed, epoch) alone, so that a resumed run sees what it would have seen.
+    """Order of the films in an epoch, drawn from (seed, epoch) alone: a resumed run sees what it would have seen.
 
     Each of `world` processes gets every `world`-th film; the last ones are repeated so that all get equally many.
 
@@ -137,7 +137,7 @@ class KneeDataModule(LightningDataModule):
         image_size: Side of a film in pixels as it reaches the network.
         fit: pad (keeps the aspect), crop, or stretch.
         batch_size: Films a batch.
-        num_workers: Reading processes; None chooses: none for generated knees, else half the cores, at most 4.
+        num_workers: Reading processes; None: none for generated knees, else half the cores, at most 4.
         val_fraction: Share of the films for validation, where there is no `split` column.
         test_fraction: Share for the test.
         fold: Use fold `fold` of `num_folds` for validation instead.
@@ -230,7 +230,9 @@ class KneeDataModule(LightningDataModule):
         return Manifest(table, root=Path())
 
     def _read(self) -> Manifest:
-        needed = {"data.dataset_path": self.dataset_path} | ({"data.csv_path": self.csv_path} if self.source == "csv" else {})
+        needed = {"data.dataset_path": self.dataset_path} | (
+            {"data.csv_path": self.csv_path} if self.source == "csv" else {}
+        )
         if missing := [key for key, value in needed.items() if value is None]:
             raise UserError(f"data={self.source} needs {' and '.join(missing)}.")
         return load_manifest(

@@ -75,14 +75,12 @@ def fit_image(image: Gray, size: int, fit: Fit) -> Gray:
     """Bring `image` [H, W] to [size, size] with an antialiased bilinear resize.
 
     Args:
-        image: 8-bit gray; returned as it is when already [size, size].
+        image: 8-bit gray; one that is [size, size] keeps its pixels.
         size: Side of the result in pixels.
         fit: "pad" scales the long side to `size` and centres on black, "crop" scales the short side and cuts the
             centre out, "stretch" ignores the aspect.
     """
     height, width = image.shape
-    if (height, width) == (size, size):
-        return image
     film = Image.fromarray(image)
     match fit:
         case "stretch":
