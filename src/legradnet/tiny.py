@@ -1,7 +1,7 @@
 """`backbone=tiny`: the five families at widths that two CPU cores train in minutes.
 
 They are registered with timm, so that they are built, sized and checkpointed like any other network. Native side
-96 px, mean and std 0.5; nobody has pretrained weights for them.
+96 px (Xception, the slowest: 72), mean and std 0.5; nobody has pretrained weights for them.
 """
 
 from typing import Any
@@ -18,8 +18,8 @@ NAMES = ("tiny_densenet", "tiny_swin", "tiny_convnext", "tiny_vit", "tiny_xcepti
 _SIDE = 96
 
 
-def _settings(classifier: str, fixed: bool = False) -> dict[str, Any]:
-    settings = {"input_size": (3, _SIDE, _SIDE), "mean": (0.5,) * 3, "std": (0.5,) * 3, "classifier": classifier}
+def _settings(classifier: str, fixed: bool = False, side: int = _SIDE) -> dict[str, Any]:
+    settings = {"input_size": (3, side, side), "mean": (0.5,) * 3, "std": (0.5,) * 3, "classifier": classifier}
     return settings | {"num_classes": 1000, "fixed_input_size": fixed}
 
 
@@ -29,7 +29,7 @@ default_cfgs = generate_default_cfgs(
         "tiny_swin.untrained": _settings("head.fc", fixed=True),
         "tiny_convnext.untrained": _settings("head.fc"),
         "tiny_vit.untrained": _settings("head", fixed=True),
-        "tiny_xception.untrained": _settings("head.fc"),
+        "tiny_xception.untrained": _settings("head.fc", side=72),
     }
 )
 
