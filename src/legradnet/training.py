@@ -5,13 +5,14 @@ import logging
 import shlex
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
@@ -105,8 +106,10 @@ def build_module(config: Mapping[str, Any], class_counts: list[int]) -> GradingM
 
 
 def build_trainer(config: Mapping[str, Any], folder: RunFolder, *, testing: bool = False) -> Trainer:
-    """Lightning's Trainer for a composed config; when `testing` it has no loggers and writes nothing."""
+    """Lightning's Trainer for a composed config; when `testing` it has one device, no loggers, and writes nothing."""
     settings = dict(config["trainer"])
+    if testing:
+        settings |= {"devices": 1, "strategy": "auto"}
     if settings["precision"] == "auto":
         settings["precision"] = choose_precision(settings["accelerator"])
     callbacks: list[Callback] = [RichProgressBar()] if sys.stderr.isatty() else []
@@ -179,7 +182,7 @@ def _callbacks(config: Mapping[str, Any], folder: RunFolder) -> list[Callback]:
     settings = config["callbacks"]
     callbacks: list[Callback] = []
     if settings["ema_decay"] is not None:
-        callbacks.append(EMAWeightAveraging(decay=settings["ema_decay"]))
+        callbacks.append(WeightAveraging(avg_fn=partial(exponential_average, decay=settings["ema_decay"])))
     if settings["early_stopping_patience"] is not None:
         patience = settings["early_stopping_patience"]
         callbacks.append(EarlyStopping("val/qwk", mode="max", patience=patience, check_finite=False, verbose=False))
@@ -197,7 +200,14 @@ def _callbacks(config: Mapping[str, Any], folder: RunFolder) -> list[Callback]:
     ]
 
 
+def exponential_average(average: torch.Tensor, current: torch.Tensor, count: int, *, decay: float) -> torch.Tensor:
+    """Next moving average of a weight; unlike torch's own closure it can be sent to the processes of ddp."""
+    return decay * average + (1 - decay) * current
+
+
 def _log_epoch(row: Mapping[str, float]) -> None:
+    if not logging.getLogger().handlers:  # a process of ddp, where nobody has set up logging
+        logging.basicConfig(format="%(message)s", level=logging.INFO)
     shown = ("train/loss", "val/loss", "val/qwk", "val/accuracy", "val/mae")
     log.info("epoch %d  %s", row["epoch"], "  ".join(f"{name} {row[name]:.4f}" for name in shown if name in row))
 

@@ -1,0 +1,82 @@
+import pytest
+import yaml
+from conftest import compose
+from hydra.errors import ConfigCompositionException
+
+from legradnet.backbones import parse_backbones
+from legradnet.config import RULES, check_config, config_folder
+from legradnet.data.augment import Augmentation
+from legradnet.errors import UserError
+from legradnet.gating import build_gate
+from legradnet.losses import build_loss
+
+GROUPS = [path.parent.name + "=" + path.stem for path in sorted(config_folder().glob("*/*.yaml"))]
+
+
+@pytest.mark.parametrize(
+    "choice", [g for g in GROUPS if g.split("=")[0] not in ("run", "experiment", "backbone") and g != "data=common"]
+)
+def test_every_shipped_choice_composes_and_is_free_of_mistakes(choice):
+    config = compose(choice)
+    check_config(config)
+    build_gate(num_tokens=2, feature_dim=16, **config["gating"])
+    build_loss(num_classes=5, class_counts=[1] * 5, **config["loss"])
+    Augmentation(**config["augment"])
+
+
+def test_quickstart_wins_over_the_defaults_and_the_command_line_wins_over_quickstart():
+    config = compose("experiment=quickstart", "trainer.max_epochs=3")
+    assert list(config["backbone"]) == ["swin", "vit"]  # the small configuration of these tests takes three away
+    assert config["model"]["pretrained"] is False
+    assert config["trainer"]["max_epochs"] == 3
+    assert config["optimizer"]["learning_rate"] == 2e-3
+
+
+@pytest.mark.parametrize("path", sorted(config_folder().glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_config_file_begins_with_a_line_that_says_what_it_is(path):
+    lines = path.read_text().splitlines()
+    assert lines[1 if lines[0].startswith("# @package") else 0].startswith("# ")
+
+
+def test_no_config_names_code_to_run():
+    for path in config_folder().glob("**/*.yaml"):
+        assert "_target_" not in path.read_text()
+
+
+def test_every_rule_is_about_a_key_that_exists():
+    known = set()
+    for path in config_folder().glob("*/*.yaml"):
+        content = yaml.safe_load(path.read_text()) or {}
+        known |= {f"{path.parent.name}.{key}" for key in content}
+    known |= {f"model.{key}" for key in compose()["model"]} | {"seed", "test"}
+    assert set(RULES) <= known
+
+
+def test_all_wrong_values_are_told_at_once():
+    config = compose("data.batch_size=0", "data.val_fraction=2", "optimizer.learning_rate=fast", "seed=-1")
+    with pytest.raises(UserError) as told:
+        check_config(config)
+    for words in (
+        "data.batch_size=0 must be a whole number of at least 1",
+        "data.val_fraction=2 must be a number from 0 to 0.99",
+        "optimizer.learning_rate=fast must be a number",
+        "seed=-1 must be a whole number",
+    ):
+        assert words in str(told.value)
+
+
+def test_true_is_no_number_and_one_is_no_truth():
+    with pytest.raises(UserError, match="data.batch_size=True must be a whole number"):
+        check_config(compose("data.batch_size=true"))
+    with pytest.raises(UserError, match="data.balance=1 must be one of true, false"):
+        check_config(compose("data.balance=1"))
+
+
+def test_an_unknown_key_is_refused():
+    with pytest.raises(ConfigCompositionException, match="batchsize"):
+        compose("data.batchsize=3")
+
+
+def test_any_timm_network_can_be_added_under_a_key_of_ones_own():
+    config = compose("+backbone.mine.timm_name=test_convnext")
+    assert parse_backbones(config["backbone"])["mine"].timm_name == "test_convnext"
