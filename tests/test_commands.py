@@ -10,18 +10,27 @@ import pandas as pd
 import pytest
 import timm
 import torch
-from conftest import SMALL, command
 from safetensors.torch import save
 
+from conftest import SMALL, command
 from legradnet.checkpoint import read_checkpoint
 
-ONE = ["backbone=vit", "backbone.vit.timm_name=test_vit", "backbone.vit.image_size=64", *SMALL[6:], "trainer.max_epochs=1"]
+ONE = [
+    "backbone=vit",
+    "backbone.vit.timm_name=test_vit",
+    "backbone.vit.image_size=64",
+    *SMALL[6:],
+    "trainer.max_epochs=1",
+]
+
+
+PATIENT = r"(?P<patient>S\d+)(?P<side>.)"
 
 
 def test_help_and_the_composed_config_come_without_importing_torch():
-    for option in ("--help", "--cfg"):
+    for options in (["--help"], ["--cfg", "job"]):
         program = (
-            f"import sys; sys.argv = ['legradnet-train', '{option}'{', "job"' if option == '--cfg' else ''}]\n"
+            f"import sys; sys.argv = {['legradnet-train', *options]}\n"
             "from legradnet.cli.train import main\n"
             "try:\n    main()\nexcept SystemExit:\n    pass\n"
             "assert 'torch' not in sys.modules\n"
@@ -50,25 +59,22 @@ def test_backbones_are_chosen_by_name_by_list_and_all_five():
         (["backbone=resnet"], ["densenet", "lite0", "tiny"]),
         (
             ["data.batch_size=0", "data.fit=squeeze", "model.num_classes=1", "backbone.vit.frozen=maybe"],
-            ["data.batch_size=0", "data.fit=squeeze", "pad, crop, stretch", "model.num_classes=1", "backbone.vit.frozen"],
+            [
+                "data.batch_size=0",
+                "data.fit=squeeze",
+                "pad, crop, stretch",
+                "model.num_classes=1",
+                "backbone.vit.frozen",
+            ],
         ),
         (["data=csv"], ["data=csv needs data.dataset_path and data.csv_path"]),
-        (["data=csv", "data.dataset_path=/nowhere", "data.csv_path=/nowhere.csv"], ["/nowhere is not a folder"]),
-        (["backbone.vit.timm_name=vit_bas"], ["no model named 'vit_bas'", "Similar"]),
-        (["backbone.vit.weights=/nowhere.safetensors"], ["backbone.vit.weights: no file at /nowhere.safetensors"]),
-        (["ckpt_path=last"], ["there is no checkpoint at"]),
-        (["gating.num_heads=3", "model.pretrained=false"], ["gating.num_heads=3 must divide model.feature_dim=1024"]),
-        (["augment.rotation=-4"], ["augment.rotation"]),
-        (["trainer.accelerator=abacus", "model.pretrained=false"], ["abacus"]),
     ],
 )
 def test_a_mistake_is_told_in_words_with_an_exit_status(arguments, words, tmp_path):
     base = ["backbone=vit", "data.count=20", "data.image_size=48", f"hydra.run.dir={tmp_path}/run"]
     if "backbone=resnet" in arguments:
         base = base[1:]
-    if not any("pretrained" in word or "weights" in word or "timm_name" in word for word in arguments):
-        base += ["model.pretrained=false"]
-    done = command("legradnet-train", *base, *arguments, cwd=tmp_path)
+    done = command("legradnet-train", *base, "model.pretrained=false", *arguments, cwd=tmp_path)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     for word in words:
@@ -81,8 +87,15 @@ def test_all_mistakes_of_a_csv_are_told_together_by_row(knees, tmp_path):
     table.loc[3, "filename"] = "../outside.png"
     table.loc[4, "filename"] = "missing.png"
     table.to_csv(tmp_path / "bad.csv", index=False)
-    done = command("legradnet-train", *ONE, "model.pretrained=false", "data=csv", f"data.dataset_path={knees}",
-                   f"data.csv_path={tmp_path}/bad.csv", f"hydra.run.dir={tmp_path}/run")  # fmt: skip
+    done = command(
+        "legradnet-train",
+        *ONE,
+        "model.pretrained=false",
+        "data=csv",
+        f"data.dataset_path={knees}",
+        f"data.csv_path={tmp_path}/bad.csv",
+        f"hydra.run.dir={tmp_path}/run",
+    )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     for words in ("row 3", "'7'", "row 5", "leaves data.dataset_path", "row 6", "missing.png"):
@@ -91,17 +104,21 @@ def test_all_mistakes_of_a_csv_are_told_together_by_row(knees, tmp_path):
 
 def test_synthesized_films_can_be_trained_on_as_csv_and_as_folders(tmp_path):
     films = tmp_path / "films"
-    done = command("legradnet-synthesize", f"output={films}", "count=30", "image_size=48")
+    done = command("legradnet-synthesize", f"output={films}", "count=30", "image_size=48", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list(films.glob("*.png"))) == 30
-    assert not list(tmp_path.glob("**/.hydra"))
+    assert list(tmp_path.iterdir()) == [films]  # no run folder, no log
     for row in pd.read_csv(films / "knees.csv").itertuples():
         place = tmp_path / "folders" / str(row.label)
         place.mkdir(parents=True, exist_ok=True)
         (place / row.filename).write_bytes((films / row.filename).read_bytes())
     sources = {
         "csv": ["data=csv", f"data.dataset_path={films}", f"data.csv_path={films}/knees.csv"],
-        "folder": ["data=folder", f"data.dataset_path={tmp_path}/folders", r"data.patient_regex='(?P<patient>S\d+)(?P<side>.)'"],
+        "folder": [
+            "data=folder",
+            f"data.dataset_path={tmp_path}/folders",
+            f"data.patient_regex='{PATIENT}'",
+        ],
     }
     for name, source in sources.items():
         run = tmp_path / name
@@ -117,13 +134,20 @@ def test_synthesized_films_can_be_trained_on_as_csv_and_as_folders(tmp_path):
 
 def test_without_network_and_weights_it_says_at_once_what_to_do(tmp_path):
     started = time.monotonic()
-    done = command("legradnet-train", "backbone=all", "gating=mha", f"hydra.run.dir={tmp_path}/run",
-                   HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "hub"), TORCH_HOME=str(tmp_path / "torch"))  # fmt: skip
+    done = command(
+        "legradnet-train",
+        "backbone=all",
+        "gating=mha",
+        f"hydra.run.dir={tmp_path}/run",
+        HF_ENDPOINT="http://127.0.0.1:9",
+        HF_HOME=str(tmp_path / "hub"),
+        TORCH_HOME=str(tmp_path / "torch"),
+    )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     for way_out in ("model.pretrained=false", "backbone.<key>.weights=", "hub cache", "vit_base_patch16_224"):
         assert way_out in done.stderr
-    assert time.monotonic() - started < 60  # 20 s on a machine that does nothing else; the hub's own retries take minutes
+    assert time.monotonic() - started < 60  # 20 s if undisturbed; the hub retries for minutes
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -170,14 +194,24 @@ def test_pretrained_weights_come_from_the_hub_once_and_then_from_its_cache(tmp_p
     assert second.returncode == 0, second.stderr
     for run in ("first", "second"):
         state = read_checkpoint(tmp_path / run / "checkpoints/best.ckpt")["state_dict"]
-        trunk = {name.removeprefix("ensemble.backbones.vit.trunk."): t for name, t in state.items() if ".trunk." in name}
+        trunk = {
+            name.removeprefix("ensemble.backbones.vit.trunk."): t for name, t in state.items() if ".trunk." in name
+        }
         assert trunk.keys() == {name for name in source.state_dict() if not name.startswith("head.")}
         assert all(torch.equal(tensor, source.state_dict()[name]) for name, tensor in trunk.items())
 
 
 def test_multirun_gives_each_job_its_folder(tmp_path):
-    done = command("legradnet-train", *ONE, "model.pretrained=false", "-m", "gating=mha,mean", "seed=1,2",
-                   f"hydra.sweep.dir={tmp_path}", timeout=200)  # fmt: skip
+    done = command(
+        "legradnet-train",
+        "-m",
+        *ONE,
+        "model.pretrained=false",
+        "gating=mha,mean",
+        "seed=1,2",
+        f"hydra.sweep.dir={tmp_path}",
+        timeout=200,
+    )
     assert done.returncode == 0, done.stderr
     tables = [(tmp_path / str(job) / "metrics.csv").read_text() for job in range(4)]
     assert len(set(tables)) == 4

@@ -1,8 +1,8 @@
 import pytest
 import yaml
-from conftest import compose
 from hydra.errors import ConfigCompositionException
 
+from conftest import compose
 from legradnet.backbones import parse_backbones
 from legradnet.config import RULES, check_config, config_folder
 from legradnet.data.augment import Augmentation
@@ -32,7 +32,9 @@ def test_quickstart_wins_over_the_defaults_and_the_command_line_wins_over_quicks
     assert config["optimizer"]["learning_rate"] == 2e-3
 
 
-@pytest.mark.parametrize("path", sorted(config_folder().glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize(
+    "path", sorted(config_folder().glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
 def test_every_config_file_begins_with_a_line_that_says_what_it_is(path):
     lines = path.read_text().splitlines()
     assert lines[1 if lines[0].startswith("# @package") else 0].startswith("# ")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL, command
 
+from conftest import SMALL, command
 from legradnet.checkpoint import read_checkpoint
 from legradnet.data.synthetic import write_knees
 
@@ -24,8 +24,13 @@ OAI = ROOT.parent / "shared" / "oai"
 
 
 def test_quickstart_reaches_a_qwk_of_090_and_says_where_everything_is(tmp_path):
-    done = command("legradnet-train", "experiment=quickstart", f"hydra.run.dir={tmp_path}/run", timeout=900,
-                   OMP_NUM_THREADS=str(os.cpu_count()))  # fmt: skip
+    done = command(
+        "legradnet-train",
+        "experiment=quickstart",
+        f"hydra.run.dir={tmp_path}/run",
+        timeout=900,
+        OMP_NUM_THREADS=str(os.cpu_count()),
+    )
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run/test_metrics.json").read_text())
     assert metrics["test/qwk"] >= 0.90
@@ -40,8 +45,13 @@ RUN = [*SMALL, "data.count=200", "trainer.max_epochs=6", "callbacks.ema_decay=0.
 def begin(folder, *extra):
     script = Path(sys.executable).with_name("legradnet-train")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([script, *RUN, f"hydra.run.dir={folder}", *extra], env=environment,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    return subprocess.Popen(
+        [script, *RUN, f"hydra.run.dir={folder}", *extra],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def wait_for(path, process, seconds=120):
@@ -65,7 +75,7 @@ def assert_same_run(run, whole):
         assert (run / name).read_bytes() == (whole / name).read_bytes(), name
     ours, theirs = (read_checkpoint(folder / "checkpoints/best.ckpt")["state_dict"] for folder in (run, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert sorted(os.listdir(run / "checkpoints")) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
 def test_kill_9_at_random_moments_and_resume_equals_never_killed_to_the_last_digit(undisturbed, tmp_path):
@@ -103,8 +113,16 @@ def test_ctrl_c_and_sigterm_leave_a_checkpoint_to_go_on_from(stop, status, undis
 
 
 def test_two_gloo_processes_train_together(tmp_path):
-    done = command("legradnet-train", *SMALL, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
-                   "callbacks.ema_decay=0.9", f"hydra.run.dir={tmp_path}", timeout=600)  # fmt: skip
+    done = command(
+        "legradnet-train",
+        *SMALL,
+        "trainer=ddp",
+        "trainer.accelerator=cpu",
+        "trainer.devices=2",
+        "callbacks.ema_decay=0.9",
+        f"hydra.run.dir={tmp_path}",
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "metrics.csv")
     assert table["epoch"].tolist() == [0, 1]
@@ -113,7 +131,9 @@ def test_two_gloo_processes_train_together(tmp_path):
 
 
 def test_the_wheel_works_outside_the_checkout(tmp_path):
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT], check=True, capture_output=True
+    )
     (wheel,) = tmp_path.glob("*.whl")
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env/bin/python"
@@ -125,45 +145,74 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     for arguments in (["--cfg", "job"], ["experiment=quickstart", "data.count=40", "trainer.fast_dev_run=true"]):
         done = subprocess.run([script, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-    place = subprocess.run([python, "-c", "import legradnet; print(legradnet.__file__)"], capture_output=True, text=True)
+    place = subprocess.run(
+        [python, "-c", "import legradnet; print(legradnet.__file__)"], capture_output=True, text=True
+    )
     assert place.stdout.startswith(str(site))
 
 
 def full_size_batch(tmp_path, *data):
-    done = command("legradnet-train", "backbone=all", "gating=mha", "model.pretrained=false", "data.batch_size=2",
-                   "trainer.fast_dev_run=true", "trainer=cpu", f"hydra.run.dir={tmp_path}/run", *data, timeout=900,
-                   OMP_NUM_THREADS=str(os.cpu_count()))  # fmt: skip
+    done = command(
+        "legradnet-train",
+        "backbone=all",
+        "gating=mha",
+        "model.pretrained=false",
+        "data.batch_size=2",
+        "trainer.fast_dev_run=true",
+        "trainer=cpu",
+        f"hydra.run.dir={tmp_path}/run",
+        *data,
+        timeout=900,
+        OMP_NUM_THREADS=str(os.cpu_count()),
+    )
     assert done.returncode == 0, done.stderr
     assert "went through" in done.stdout + done.stderr
 
 
 def test_the_five_at_full_size_train_and_validate_on_generated_films_of_224_pixels(tmp_path):
     write_knees(tmp_path / "films", 20, size=224)
-    full_size_batch(tmp_path, "data=csv", f"data.dataset_path={tmp_path}/films", f"data.csv_path={tmp_path}/films/knees.csv")
+    full_size_batch(
+        tmp_path, "data=csv", f"data.dataset_path={tmp_path}/films", f"data.csv_path={tmp_path}/films/knees.csv"
+    )
 
 
 @pytest.mark.skipif(not OAI.is_dir(), reason="the real knees are not on this machine")
 def test_the_five_at_full_size_train_and_validate_on_real_knees(tmp_path):
-    full_size_batch(tmp_path, "data=csv", f"data.dataset_path={OAI}", f"data.csv_path={OAI}/knees.csv", "data.verify=header")
+    full_size_batch(
+        tmp_path, "data=csv", f"data.dataset_path={OAI}", f"data.csv_path={OAI}/knees.csv", "data.verify=header"
+    )
 
 
 @pytest.mark.skipif(not OAI.is_dir(), reason="the real knees are not on this machine")
 def test_csv_and_folders_of_the_real_knees_are_the_same_data(tmp_path):
     tables = []
     for name, source in {"csv": ["data=csv", f"data.csv_path={OAI}/knees.csv"], "folder": ["data=folder"]}.items():
-        done = command("legradnet-train", *SMALL[2:], "backbone=vit", "backbone.vit.timm_name=tiny_vit", "trainer.max_epochs=1",
-                       *source, f"data.dataset_path={OAI}", "+trainer.limit_train_batches=1", f"hydra.run.dir={tmp_path}/{name}",
-                       timeout=300)  # fmt: skip
+        done = command(
+            "legradnet-train",
+            *SMALL[2:],
+            "backbone=vit",
+            "backbone.vit.timm_name=tiny_vit",
+            "trainer.max_epochs=1",
+            *source,
+            f"data.dataset_path={OAI}",
+            "+trainer.limit_train_batches=1",
+            f"hydra.run.dir={tmp_path}/{name}",
+            timeout=300,
+        )
         assert done.returncode == 0, done.stderr
         tables.append(pd.read_csv(tmp_path / name / "split.csv", dtype=str).sort_values("filename", ignore_index=True))
     pd.testing.assert_frame_equal(*tables)
     assert tables[0].groupby("patient")["split"].nunique().max() == 1
 
 
-@pytest.mark.parametrize(("name", "left_behind"), [("tensorboard", "tensorboard"), ("mlflow", "mlruns"), ("wandb", "wandb")])
+@pytest.mark.parametrize(
+    ("name", "left_behind"), [("tensorboard", "tensorboard"), ("mlflow", "mlruns"), ("wandb", "wandb")]
+)
 def test_loggers_write_beside_metrics_csv(name, left_behind, tmp_path):
     pytest.importorskip(name)
-    done = command("legradnet-train", *SMALL, f"logger={name}", f"hydra.run.dir={tmp_path}/run", timeout=300, cwd=tmp_path)
+    done = command(
+        "legradnet-train", *SMALL, f"logger={name}", f"hydra.run.dir={tmp_path}/run", timeout=300, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / left_behind).is_dir()
     assert len(pd.read_csv(tmp_path / "run/metrics.csv")) == 2

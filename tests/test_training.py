@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import compose
 
+from conftest import compose
 from legradnet.checkpoint import read_checkpoint
 from legradnet.errors import UserError
 from legradnet.module import GradingModule, LearningRateCurve
@@ -69,7 +69,7 @@ def test_versions_of_the_packages_are_written(finished):
 
 def test_checkpoints_are_plain_data_and_only_last_has_optimiser_state(finished):
     folder = finished[0] / "checkpoints"
-    assert sorted(os.listdir(folder)) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
     best = torch.load(folder / "best.ckpt", weights_only=True)
     last = torch.load(folder / "last.ckpt", weights_only=True)
     assert "optimizer_states" in last
@@ -235,6 +235,27 @@ def test_weights_of_a_checkpoint_name_no_file_of_this_machine(finished, tmp_path
     config = compose(f"backbone.vit.weights={best}", "trainer.max_epochs=1")
     train(config, tmp_path)
     assert str(best) not in json.dumps(read_checkpoint(tmp_path / "checkpoints/best.ckpt")["hyper_parameters"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data=csv", "data.dataset_path=/nowhere", "data.csv_path=/nowhere.csv"], "/nowhere is not a folder"),
+        (["backbone.vit.timm_name=vit_bas"], "no model named 'vit_bas'.*Similar"),
+        (["backbone.vit.timm_name=vit_bas", "model.pretrained=false"], "no model named 'vit_bas'.*Similar"),
+        (["backbone.vit.weights=/nowhere.pth"], "backbone.vit.weights: no file at /nowhere.pth"),
+        (["gating.num_heads=3"], "gating.num_heads=3 must divide model.feature_dim=16"),
+        (["augment.rotation=-4"], "augment.rotation is -4"),
+        (["trainer.accelerator=abacus"], "trainer: .*abacus"),
+        (["trainer.precision=7-bit"], "trainer: .*7-bit"),
+        (["data.count=10", "data.val_fraction=0.01"], "the val split is empty"),
+        (["data.fold=1"], "data.fold=1 needs data.num_folds"),
+    ],
+)
+def test_a_mistake_is_told_before_training_begins(overrides, words, tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning.pytorch.Trainer.fit", lambda *_, **__: pytest.fail("training began"))
+    with pytest.raises(UserError, match=words):
+        train(compose(*overrides), tmp_path / "run")
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_in_words(tmp_path, monkeypatch):

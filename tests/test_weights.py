@@ -23,7 +23,9 @@ def assert_same_trunk(trunk, source):
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in trunk.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["tiny_densenet", "tiny_swin", "tiny_convnext", "tiny_vit", "tiny_xception", "test_byobnet"])
+@pytest.mark.parametrize(
+    "name", ["tiny_densenet", "tiny_swin", "tiny_convnext", "tiny_vit", "tiny_xception", "test_byobnet"]
+)
 @pytest.mark.parametrize("kind", ["safetensors", "state_dict", "wrapped"])
 def test_a_local_file_fills_the_trunk_and_its_classifier_is_left_out(name, kind, tmp_path):
     source = timm.create_model(name, num_classes=7)
@@ -51,6 +53,9 @@ def test_everything_but_the_classifier_must_fit(tmp_path):
 def test_torchvisions_own_densenet_file_is_understood():
     source = timm.create_model("densenet121", num_classes=0, growth_rate=4, block_config=(1, 1, 1, 1))
     old = {name.replace("norm1", "norm.1").replace("conv2", "conv.2"): t for name, t in source.state_dict().items()}
+    old = {
+        name: tensor for name, tensor in old.items() if "num_batches" not in name
+    }  # that file is older than they are
     target = timm.create_model("densenet121", num_classes=0, growth_rate=4, block_config=(1, 1, 1, 1))
     load_trunk(target, old, "densenet.pth")
     assert_same_trunk(target, source)
@@ -90,7 +95,10 @@ def test_a_broken_weights_file_is_told(tmp_path):
 
 
 def test_all_missing_weight_files_are_told_together():
-    backbones = {"vit": BackboneConfig("tiny_vit", weights="a.pth"), "swin": BackboneConfig("tiny_swin", weights="b.pth")}
+    backbones = {
+        "vit": BackboneConfig("tiny_vit", weights="a.pth"),
+        "swin": BackboneConfig("tiny_swin", weights="b.pth"),
+    }
     with pytest.raises(UserError, match=r"(?s)backbone\.vit\.weights: no file at a\.pth.*backbone\.swin\.weights"):
         check_weights(backbones, pretrained=True)
 
@@ -101,8 +109,8 @@ def test_tiny_networks_never_ask_for_pretrained_weights(monkeypatch):
 
 
 def test_a_network_that_timm_has_no_weights_of_is_told():
-    with pytest.raises(UserError, match="no pretrained weights for vit_base_patch32_plus_256"):
-        check_weights({"vit": BackboneConfig("vit_base_patch32_plus_256")}, pretrained=True)
+    with pytest.raises(UserError, match="no pretrained weights for darknet17"):
+        check_weights({"vit": BackboneConfig("darknet17")}, pretrained=True)
 
 
 def test_each_server_is_asked_once(monkeypatch, tmp_path):

@@ -104,11 +104,7 @@ class Backbone(nn.Module):
 
 def build_trunk(config: BackboneConfig) -> tuple[Any, int]:
     """Build the classifier-less network at random weights; return it and the side of its input in pixels."""
-    if not timm.is_model(config.timm_name):
-        near = timm.list_models(f"*{config.timm_name.split('_')[0]}*")[:8]
-        hint = f" Similar: {', '.join(near)}." if near else ""
-        raise UserError(f"timm knows no model named {config.timm_name!r} (backbone.<key>.timm_name).{hint}")
-    native: Any = timm.get_pretrained_cfg(config.timm_name)
+    native = network_settings(config.timm_name)
     size = config.image_size or native.input_size[-1]
     fixed_grid: dict[str, Any] = {"img_size": size} if native.fixed_input_size and size != native.input_size[-1] else {}
     try:
@@ -116,6 +112,15 @@ def build_trunk(config: BackboneConfig) -> tuple[Any, int]:
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{config.timm_name} can't be built for image_size={size}: {error}") from error
     return trunk.to(memory_format=torch.channels_last), size
+
+
+def network_settings(timm_name: str) -> Any:
+    """timm's settings of a network: input size, mean and std, where its weights are; UserError if unknown."""
+    if settings := timm.get_pretrained_cfg(timm_name) if timm.is_model(timm_name) else None:
+        return settings
+    near = timm.list_models(f"*{timm_name.split('_')[0]}*")[:8]
+    hint = f" Similar: {', '.join(near)}." if near else ""
+    raise UserError(f"timm knows no model named {timm_name!r} (backbone.<key>.timm_name).{hint}")
 
 
 def checkpoint_blocks(trunk: Any) -> None:

@@ -5,7 +5,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import timm
@@ -14,6 +13,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from timm.models import _hub as timm_hub
 from torch import Tensor
 
+from legradnet import tiny
+from legradnet.backbones import network_settings
 from legradnet.errors import UserError
 
 PROBE_SECONDS = 7.0  # a server; at most two are asked (the hub, and where Xception's weights lie)
@@ -30,10 +31,9 @@ def has_weights(timm_name: str) -> bool:
     Raises:
         UserError: A network of timm's own that has none: the user expects some.
     """
-    source = _source(timm_name)
-    if source.has_weights:
+    if network_settings(timm_name).has_weights:
         return True
-    if source.tag == "untrained":
+    if timm_name in tiny.NAMES:
         return False
     raise UserError(
         f"timm has no pretrained weights for {timm_name}: model.pretrained=false or backbone.<key>.weights=FILE."
@@ -42,7 +42,7 @@ def has_weights(timm_name: str) -> bool:
 
 def cached_file(timm_name: str) -> Path | None:
     """Local file with timm's pretrained weights of this network, if a cache holds it; never asks the network."""
-    source = _source(timm_name)
+    source = network_settings(timm_name)
     if source.hf_hub_id:
         repo, revision = timm_hub.hf_split(source.hf_hub_id)
         for name in (source.hf_hub_filename or _SAFETENSORS, "pytorch_model.bin"):
@@ -74,7 +74,7 @@ def download(timm_name: str) -> dict[str, Tensor]:
     Raises:
         UserError: The server refuses or the connection breaks.
     """
-    source = _source(timm_name)
+    source = network_settings(timm_name)
     try:
         if source.hf_hub_id:
             name = source.hf_hub_filename or "pytorch_model.bin"  # timm then prefers the safetensors beside it
@@ -84,12 +84,8 @@ def download(timm_name: str) -> dict[str, Tensor]:
         raise UserError(f"Downloading {_address(timm_name)} failed: {error}. {_WAYS_OUT}") from error
 
 
-def _source(timm_name: str) -> Any:
-    return timm.get_pretrained_cfg(timm_name)
-
-
 def _address(timm_name: str) -> str:
-    source = _source(timm_name)
+    source = network_settings(timm_name)
     if source.hf_hub_id:
         repo, revision = timm_hub.hf_split(source.hf_hub_id)
         return str(hf_hub_url(repo, source.hf_hub_filename or _SAFETENSORS, revision=revision))

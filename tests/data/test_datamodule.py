@@ -57,8 +57,14 @@ def test_generated_knees_are_split_by_patient_and_batched_as_gray_bytes():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_films_are_the_same_however_many_workers_read_them(knees, workers):
-    data = KneeDataModule(source="csv", dataset_path=str(knees), csv_path=str(knees / "knees.csv"), image_size=48,
-                          batch_size=5, num_workers=workers)  # fmt: skip
+    data = KneeDataModule(
+        source="csv",
+        dataset_path=str(knees),
+        csv_path=str(knees / "knees.csv"),
+        image_size=48,
+        batch_size=5,
+        num_workers=workers,
+    )
     data.setup()
     for batch in data.train_dataloader():
         for film, row in zip(batch.films, batch.rows.tolist(), strict=True):
@@ -69,8 +75,14 @@ def test_films_are_the_same_however_many_workers_read_them(knees, workers):
 def test_left_knees_are_turned_to_look_like_right_ones(knees):
     films = {}
     for mirror_left in (False, True):
-        data = KneeDataModule(source="csv", dataset_path=str(knees), csv_path=str(knees / "knees.csv"), image_size=48,
-                              mirror_left=mirror_left, num_workers=0)  # fmt: skip
+        data = KneeDataModule(
+            source="csv",
+            dataset_path=str(knees),
+            csv_path=str(knees / "knees.csv"),
+            image_size=48,
+            mirror_left=mirror_left,
+            num_workers=0,
+        )
         data.setup()
         films[mirror_left] = {int(b.rows[i]): b.films[i] for b in data.val_dataloader() for i in range(len(b.rows))}
     for row, film in films[False].items():
@@ -80,7 +92,9 @@ def test_left_knees_are_turned_to_look_like_right_ones(knees):
 
 def test_mirroring_without_sides_is_an_error(knees, tmp_path):
     pd.read_csv(knees / "knees.csv").drop(columns="side").to_csv(tmp_path / "sideless.csv", index=False)
-    data = KneeDataModule(source="csv", dataset_path=str(knees), csv_path=str(tmp_path / "sideless.csv"), mirror_left=True)
+    data = KneeDataModule(
+        source="csv", dataset_path=str(knees), csv_path=str(tmp_path / "sideless.csv"), mirror_left=True
+    )
     with pytest.raises(UserError, match="needs the side of every film, and 40 have none"):
         data.setup()
 
@@ -89,7 +103,9 @@ def test_films_left_out_are_listed(knees, tmp_path):
     table = pd.read_csv(knees / "knees.csv")
     table.loc[2, "filename"] = "gone.png"
     table.to_csv(tmp_path / "some.csv", index=False)
-    data = KneeDataModule(source="csv", dataset_path=str(knees), csv_path=str(tmp_path / "some.csv"), on_bad_image="skip")
+    data = KneeDataModule(
+        source="csv", dataset_path=str(knees), csv_path=str(tmp_path / "some.csv"), on_bad_image="skip"
+    )
     data.setup()
     assert data.skipped["filename"].tolist() == ["gone.png"]
     assert len(data.table) == 39
@@ -103,8 +119,16 @@ def test_non_square_films_become_square_as_asked(tmp_path):
     rows = [f"{index}.png,{index % 5},p{index}" for index in range(20)]
     (tmp_path / "films.csv").write_text("\n".join(["filename,label,patient", *rows]))
     for fit, black_rows in {"pad": 32, "crop": 0, "stretch": 0}.items():
-        data = KneeDataModule(source="csv", dataset_path=str(tmp_path), csv_path=str(tmp_path / "films.csv"), image_size=64,
-                              fit=fit, num_workers=0, val_fraction=0.3, test_fraction=0.3)  # fmt: skip
+        data = KneeDataModule(
+            source="csv",
+            dataset_path=str(tmp_path),
+            csv_path=str(tmp_path / "films.csv"),
+            image_size=64,
+            fit=fit,
+            num_workers=0,
+            val_fraction=0.3,
+            test_fraction=0.3,
+        )
         data.setup()
         batch = next(iter(data.val_dataloader()))
         bright = batch.films[batch.films.amax(dim=(1, 2, 3)) > 0]

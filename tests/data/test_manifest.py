@@ -8,13 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from legradnet.data.checks import parse_label
 from legradnet.data.manifest import (
     ManifestError,
     load_manifest,
-    parse_label,
-    read_csv_manifest,
-    read_folder_manifest,
-    verify_images,
 )
 from legradnet.errors import UserError
 
@@ -228,7 +225,7 @@ def test_a_filename_cannot_leave_the_dataset(root, name, monkeypatch):
     film(root, "a/b.png")
     (root / "a/link").symlink_to(root.parent)
     (root / "link.png").symlink_to(root.parent / "secret.png")
-    monkeypatch.setattr("legradnet.data.manifest.fingerprint", lambda path: pytest.fail("opened"))
+    monkeypatch.setattr("legradnet.data.checks.fingerprint", lambda path: pytest.fail("opened"))
     message = told(root, f"filename,label\n{name.format(parent=root.parent)},1\n", on_bad_image="skip")
     assert "filename leaves data.dataset_path" in message
     assert "No such file" not in message
@@ -265,7 +262,7 @@ def test_the_dataset_itself_may_be_a_link(root):
 def test_a_folder_is_no_film(root, name):
     (root / "a").mkdir()
     with pytest.raises(ManifestError, match="is a folder"):
-        read_csv_manifest(table(root, f"filename,label\n{name},1\n"), root, num_classes=5)
+        load_manifest(root, table(root, f"filename,label\n{name},1\n"), num_classes=5, verify="header")
 
 
 def test_a_loop_of_links_is_told(root):
@@ -355,27 +352,12 @@ def test_an_unknown_option_lists_the_choices(root, option):
         load_manifest(root, num_classes=5, **{option: "maybe"})
 
 
-def test_columns_can_be_read_first_and_films_verified_later(root, monkeypatch):
-    film(root, "a.png")
-    (root / "b.png").write_text("hello")
-    path = table(root, "filename,label\na.png,1\nb.png,1\n")
-    manifest = read_csv_manifest(path, root, num_classes=5)
-    assert len(manifest.table) == 2
-    with pytest.raises(ManifestError, match=r"'b\.png': not a readable"):
-        verify_images(manifest)
-    checked = verify_images(manifest, on_bad_image="skip")
-    assert checked.table["filename"].tolist() == ["a.png"]
-    assert verify_images(checked).skipped["filename"].tolist() == ["b.png"]
-    with pytest.raises(ManifestError, match="'7'"):
-        read_csv_manifest(table(root, "filename,label\na.png,7\n"), root, num_classes=5)
-
-
 def test_many_films_of_one_folder_cost_one_look_each(root, monkeypatch):
     names = [film(root, f"a/{i}.png") for i in range(50)]
     path = table(root, "filename,label\n" + "".join(f"{name},1\n" for name in names))
     looks, lstat = [], os.lstat
     monkeypatch.setattr(os, "lstat", lambda path, **options: looks.append(path) or lstat(path, **options))
-    read_csv_manifest(path, root, num_classes=5)
+    load_manifest(root, path, num_classes=5, verify="header")
     assert len(looks) < 50 + 2 * len(root.parts) + 4
 
 
@@ -384,8 +366,8 @@ def test_both_folder_layouts_give_the_same_table(root, tmp_path):
     for name in ("train/0/9001L.png", "train/4/9002R.png", "val/1/9003.png"):
         film(root, name)
         film(tmp_path / "plain", name.partition("/")[2])
-    split = read_folder_manifest(root, num_classes=5, patient_regex=KAGGLE).table
-    plain = read_folder_manifest(tmp_path / "plain", num_classes=5, patient_regex=KAGGLE).table
+    split = load_manifest(root, num_classes=5, patient_regex=KAGGLE, verify="header").table
+    plain = load_manifest(tmp_path / "plain", num_classes=5, patient_regex=KAGGLE, verify="header").table
     assert split.to_dict("list") == {
         "filename": ["train/0/9001L.png", "train/4/9002R.png", "val/1/9003.png"],
         "label": [0, 4, 1],
@@ -404,7 +386,7 @@ def test_files_that_are_no_films_are_passed_over(root, caplog):
     for name in ("Thumbs.db", ".DS_Store", "notes.TXT", "labels.csv", "desktop.ini"):
         (root / "0" / name).write_text("x")
     (root / "README.md").write_text("x")
-    assert read_folder_manifest(root, num_classes=5, patient_regex=None).table["filename"].tolist() == [
+    assert load_manifest(root, num_classes=5, patient_regex=None, verify="header").table["filename"].tolist() == [
         "0/a",
         "0/b.JPG",
     ]

@@ -3,12 +3,12 @@
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from legradnet.config import config_folder
 from legradnet.errors import UserError
@@ -25,10 +25,16 @@ def run(config_name: str, task: Callable[[dict[str, Any], str], Any]) -> None:
         try:
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             return task(plain, HydraConfig.get().runtime.output_dir)  # type: ignore[arg-type]
+        except MissingMandatoryValue as missing:
+            _stop(f"{missing.full_key}= is needed.")
         except (UserError, OmegaConfBaseException) as mistake:
-            print(f"legradnet: {mistake}", file=sys.stderr)
-            raise SystemExit(2) from None
+            _stop(str(mistake))
 
     # Lightning's own deprecated call, once a run and process; nothing a user can mend
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
     app()
+
+
+def _stop(mistake: str) -> NoReturn:
+    print(f"legradnet: {mistake}", file=sys.stderr)
+    raise SystemExit(2)

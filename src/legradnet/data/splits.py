@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from legradnet.data.manifest import SPLITS
+from legradnet.data.checks import SPLITS
 from legradnet.errors import UserError
 
 SHOWN = 10  # patients named in an error

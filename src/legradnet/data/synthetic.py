@@ -359,7 +359,10 @@ def write_knees(output: Path, count: int, *, size: int = 224, num_classes: int =
         UserError: As `synthesize` does.
     """
     films, table = synthesize(count, size=size, num_classes=num_classes, seed=seed)
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output={output} can't be a folder: {error.strerror}.") from error
     for film, filename in zip(films, table["filename"], strict=True):
         Image.fromarray(film).save(output / filename)
     table.to_csv(output / "knees.csv", index=False)

@@ -1,0 +1,197 @@
+"""What can be wrong with a table of films: its cells, its files, their pixels."""
+# A million Path objects would take longer than all other checks together, hence os.path:
+# ruff: noqa: PTH116, PTH117, PTH118
+
+import logging
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import islice
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import pandas as pd
+from tqdm import tqdm
+
+from legradnet.data.images import ImageError, check_header, fingerprint
+
+COLUMNS = ["filename", "label", "patient", "side", "split"]
+SPLITS = ("train", "val", "test")
+SHOWN = 10  # examples of each kind of problem
+
+Verify = Literal["decode", "header"]
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+_LONGEST_FILENAME = 4096
+_SIDES = {"": "", "l": "L", "left": "L", "r": "R", "right": "R"}
+
+
+class Draft:
+    """A table on its way to a manifest, with all that was found wrong so far.
+
+    Args:
+        table: The cells as strings; `check_cells` brings them to their final form.
+        root: The resolved folder that holds every film.
+        source: What the table was read from, for messages.
+        rows: Row number of each film in its CSV file; empty for folders.
+    """
+
+    def __init__(self, table: pd.DataFrame, root: Path, source: str, rows: Sequence[int] = ()) -> None:
+        self.table, self.root, self.source, self.rows = table, root, source, rows
+        self.problems: list[str] = []
+        self.paths: list[str] = []  # resolved; "" for a film that is not to be opened
+        self.bad: dict[int, str] = {}  # position -> why its film cannot be read
+
+    def place(self, position: int) -> str:
+        """How a message names a film: by row, if there are rows, and file name."""
+        name = shown(str(self.table["filename"].iat[position]))
+        return f"row {self.rows[position]} {name}" if self.rows else name
+
+    def add(self, kind: str, count: int, lines: Iterable[str]) -> None:
+        """Note a kind of problem that occurs `count` times, with the first few of `lines`."""
+        if count:
+            self.problems += [f"  {kind}:", *(f"    {line}" for line in islice(lines, SHOWN))]
+            if count > SHOWN:
+                self.problems.append(f"    ... and {count - SHOWN:,} more")
+
+    def add_rows(self, kind: str, positions: Sequence[int], detail: Callable[[int], str]) -> None:
+        """Note a kind of problem of the films at `positions`."""
+        self.add(kind, len(positions), (f"{self.place(i)}: {detail(i)}" for i in positions))
+
+    def add_cells(self, kind: str, cells: "pd.Series[str]", wrong: "pd.Series[bool]") -> None:
+        """Note a kind of problem of a column's cells where `wrong` is true."""
+        self.add_rows(kind, wrong.to_numpy().nonzero()[0].tolist(), lambda position: shown(str(cells.iat[position])))
+
+    def check_cells(self, num_classes: int) -> None:
+        """Bring every column to its final form; cells that have none become -1 or ""."""
+        given = self.table
+        self.table = table = given.assign(
+            label=_recoded(given["label"], lambda text: parse_label(text, num_classes)).astype("int64"),
+            patient=given.get("patient", ""),
+            side=_recoded(given["side"], lambda text: _SIDES.get(text.lower(), "?")) if "side" in given else "",
+            split=_recoded(given["split"], str.lower) if "split" in given else "",
+        )
+        no_split = table["split"].eq("") & bool(table["split"].ne("").any())
+        for kind, column, wrong in [
+            ("filename is empty", "filename", table["filename"].eq("")),
+            (f"label is not a whole number from 0 to {num_classes - 1}", "label", table["label"].lt(0)),
+            ("side is not L, R, left, right or empty", "side", table["side"].eq("?")),
+            ("split is not train, val or test", "split", ~table["split"].isin(["", *SPLITS])),
+            ("split is empty while other rows have one", "split", no_split),
+        ]:
+            if wrong.any():
+                self.add_cells(kind, given[column], wrong)
+        others = [name for name in table if name not in COLUMNS]
+        self.table = table[COLUMNS + others]
+
+    def check_files(self) -> None:
+        """Find every film inside `root`, and those that are named twice."""
+        folders: dict[str, str] = {}
+        first: dict[str, int] = {}
+        outside, again = [], {}
+        for position, name in enumerate(self.table["filename"]):
+            path = ""
+            try:
+                path = _real_path(str(self.root), name, folders) if name else ""
+            except _OutsideError:
+                outside.append(position)
+            except OSError as error:
+                self.bad[position] = error.strerror or str(error)
+            if path and (earlier := first.setdefault(path, position)) != position:
+                again[position], path = earlier, ""
+            self.paths.append(path)
+        self.add_rows("filename leaves data.dataset_path", outside, lambda i: f"is not in {self.root}")
+        self.add_rows("film is named twice", list(again), lambda i: f"the same file as {self.place(again[i])}")
+
+    def check_images(self, verify: Verify, workers: int | None, progress: bool) -> None:
+        """Open or decode the films that were found; decoded ones must not contradict each other."""
+        positions = [position for position, path in enumerate(self.paths) if path]
+        # Threads: Pillow and hashlib let go of the interpreter's lock, so processes would be no faster.
+        look: Callable[[Path], bytes | None] = fingerprint if verify == "decode" else check_header
+        with ThreadPool(None if workers is None else max(1, workers)) as pool:
+            films = pool.imap(partial(_looked, look), (self.paths[position] for position in positions), chunksize=32)
+            bar = tqdm(films, "Checking films", len(positions), unit="film", disable=not progress)
+            found = dict(zip(positions, bar, strict=True))
+        self.bad |= {position: str(result) for position, result in found.items() if isinstance(result, ImageError)}
+        self._compare({position: result for position, result in found.items() if isinstance(result, bytes)})
+
+    def _compare(self, pixels: dict[int, bytes]) -> None:
+        films = self.table.iloc[list(pixels)].assign(position=list(pixels), pixels=list(pixels.values()))
+        films = films[films["label"].ge(0) & films["pixels"].duplicated(keep=False)]
+        labels: list[pd.DataFrame] = []
+        splits: list[pd.DataFrame] = []
+        copies: list[pd.DataFrame] = []
+        for _, twins in films.groupby("pixels", sort=False):
+            two_splits = twins["split"].isin(SPLITS).all() and twins["split"].nunique() > 1
+            (labels if twins["label"].nunique() > 1 else splits if two_splits else copies).append(twins)
+        self.add("equal pixels under two labels", len(labels), (self._twins(twins, "label") for twins in labels))
+        self.add("equal pixels in two splits", len(splits), (self._twins(twins, "split") for twins in splits))
+        if copies:
+            examples = "; ".join(self._twins(twins, "label") for twins in copies[:3])
+            _log.warning("%d films are there more than once, with equal pixels, e.g. %s", len(copies), examples)
+
+    def _twins(self, twins: pd.DataFrame, column: str) -> str:
+        shown = twins.drop_duplicates(column) if twins[column].nunique() > 1 else twins
+        return " = ".join(
+            f"{self.place(film['position'])} ({column} {film[column]})" for _, film in shown[:3].iterrows()
+        )
+
+
+def parse_label(text: str, num_classes: int) -> int:
+    """Read "3" or "3.0" as 3; -1 for whatever is not a whole number from 0 to `num_classes` - 1."""
+    number = re.fullmatch(r"0*([0-9]{1,9})(?:\.0*)?", text)
+    label = int(number[1]) if number else -1
+    return label if label < num_classes else -1
+
+
+class _OutsideError(Exception):
+    pass
+
+
+def _real_path(root: str, name: str, folders: dict[str, str]) -> str:
+    """Resolve `name` inside `root` with one look at each folder and, unless it is a link, one at the film."""
+    if len(name) > _LONGEST_FILENAME:
+        raise OSError(f"the name is longer than {_LONGEST_FILENAME:,} characters")
+    folder, base = os.path.split(name)
+    if base == os.pardir:
+        folder, base = name, ""
+    if folder not in folders:
+        outside = os.path.isabs(name) or not _within(root, real := os.path.realpath(os.path.join(root, folder)))
+        folders[folder] = "" if outside else real
+    if not folders[folder]:
+        raise _OutsideError
+    path = os.path.join(folders[folder], base)
+    mode = os.lstat(path).st_mode
+    if stat.S_ISLNK(mode):
+        path = os.path.realpath(path)
+        if not _within(root, path):
+            raise _OutsideError
+        mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError("is a folder" if stat.S_ISDIR(mode) else "is not a regular file")
+    return os.path.normcase(path)
+
+
+def _within(root: str, path: str) -> bool:
+    return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def _looked(look: Callable[[Path], _T], path: str) -> _T | ImageError:
+    """Look at a film; what is wrong with it comes back without its path."""
+    try:
+        return look(Path(path))
+    except ImageError as error:
+        return ImageError(str(error).removeprefix(f"{path}: "))
+
+
+def _recoded(column: "pd.Series[str]", code: Callable[[str], object]) -> "pd.Series":
+    return column.map({text: code(text) for text in column.unique()})
+
+
+def shown(text: str) -> str:
+    """Text of a user's file, safe and short enough for a message."""
+    return repr(text if len(text) <= 100 else f"{text[:70]}...{text[-27:]}")
