@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -106,7 +107,7 @@ def kill_at(monkeypatch, epoch, batch):
 
 
 @pytest.mark.parametrize("extra", [[], ["callbacks.ema_decay=0.9", "loss=corn", "data.balance=true"]])
-@pytest.mark.parametrize(("epoch", "batch"), [(1, 0), (2, 3)])
+@pytest.mark.parametrize(("epoch", "batch"), [(0, 2), (1, 0), (2, 3)])
 def test_a_killed_and_resumed_run_ends_with_the_numbers_of_one_never_killed(
     finished, tmp_path, monkeypatch, epoch, batch, extra
 ):
@@ -119,7 +120,8 @@ def test_a_killed_and_resumed_run_ends_with_the_numbers_of_one_never_killed(
         kill_at(patch, epoch, batch)
         with pytest.raises(Killed):
             train(compose("trainer.max_epochs=4", *extra), run)
-    assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == list(range(epoch))
+    if epoch:
+        assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == list(range(epoch))
     train(compose("trainer.max_epochs=4", "ckpt_path=last", *extra), run)
     for name in ("metrics.csv", "test_metrics.json", "split.csv"):
         assert (run / name).read_bytes() == (whole / name).read_bytes(), name
@@ -150,6 +152,24 @@ def test_rows_of_epochs_after_the_checkpoint_are_dropped_on_resume(tmp_path, mon
     pd.concat([table, table.iloc[[-1]].assign(epoch=2)]).to_csv(tmp_path / "metrics.csv", index=False)
     train(compose("trainer.max_epochs=3", "ckpt_path=last"), tmp_path)
     assert pd.read_csv(tmp_path / "metrics.csv")["epoch"].tolist() == [0, 1, 2]
+
+
+def test_a_finished_run_is_not_overwritten(finished):
+    before = (finished[0] / "metrics.csv").read_bytes()
+    with pytest.raises(UserError, match="already holds a run.*ckpt_path=last to go on"):
+        train(compose("trainer.max_epochs=1"), finished[0])
+    assert (finished[0] / "metrics.csv").read_bytes() == before
+
+
+def test_a_finished_run_can_be_tested_again_and_trained_for_longer(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    (run / "test_metrics.json").unlink()
+    train(compose("trainer.max_epochs=4", "ckpt_path=last"), run)
+    for name in ("metrics.csv", "test_metrics.json"):
+        assert (run / name).read_bytes() == (finished[0] / name).read_bytes()
+    train(compose("trainer.max_epochs=5", "ckpt_path=last"), run)
+    assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_resuming_where_there_is_nothing_is_an_error(tmp_path):

@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
 
 from legradnet.checkpoint import BEST, LAST
 from legradnet.errors import UserError
@@ -127,15 +126,14 @@ class MetricsTable(Callback):
         self.report = report
         self.rows = pd.DataFrame()
 
-    @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take up the rows of epochs that are done."""
-        if trainer.ckpt_path and self.folder.metrics.is_file():
+        """Take up the rows of epochs that are done; save the start of a fresh run, so that it can be resumed too."""
+        if not trainer.ckpt_path:
+            trainer.save_checkpoint(self.folder.last)
+        elif self.folder.metrics.is_file():
             # "round_trip" reads back every digit, so that a resumed file equals one never interrupted
             rows = pd.read_csv(self.folder.metrics, float_precision="round_trip")
             self.rows = rows[rows["epoch"] < trainer.current_epoch]
-        else:
-            self.folder.metrics.unlink(missing_ok=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write this epoch's row."""

@@ -1,5 +1,6 @@
 """One training run: check everything that can be wrong, train, and measure the best epoch on the test films."""
 
+import ctypes
 import json
 import logging
 import shlex
@@ -46,6 +47,7 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
     check_config(config)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # its banners and tips say nothing of this run
+    keep_freed_memory()
     folder = RunFolder(Path(run_folder))
     ckpt_path = _checkpoint_to_resume(config["ckpt_path"], folder)
     backbones = parse_backbones(config["backbone"])
@@ -87,6 +89,18 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
     if trainer.is_global_zero:
         _print_summary(folder, tested)
     return folder.best_metric()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse the memory of freed tensors instead of giving it back to the kernel and asking again each step.
+
+    On a CPU the kernel's zeroing of fresh pages costs a third of a training step otherwise.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc; musl has no mallopt
+        m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+        libc.mallopt(m_top_pad, 2**28)
 
 
 def build_module(config: Mapping[str, Any], class_counts: list[int]) -> GradingModule:
@@ -146,6 +160,11 @@ def choose_precision(accelerator: str) -> str:
 
 def _checkpoint_to_resume(ckpt_path: str | None, folder: RunFolder) -> Path | None:
     if ckpt_path is None:
+        if folder.last.is_file():
+            raise UserError(
+                f"{folder.path} already holds a run, which would be overwritten: add ckpt_path=last to go on with it, "
+                "or choose another hydra.run.dir=."
+            )
         return None
     path = folder.last if ckpt_path == "last" else Path(ckpt_path)
     if not path.is_file():

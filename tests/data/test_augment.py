@@ -107,7 +107,8 @@ def test_every_file_lists_every_setting_and_builds(name):
 def test_same_seed_same_films_and_another_seed_other_films():
     images = random_films(4)
     assert torch.equal(augmented(images, 1, **EVERYTHING), augmented(images, 1, **EVERYTHING))
-    assert not torch.equal(augmented(images, 1, **EVERYTHING), augmented(images, 2, **EVERYTHING))
+    for key, strength in EVERYTHING.items():
+        assert not torch.equal(augmented(images, 1, **{key: strength}), augmented(images, 2, **{key: strength})), key
 
 
 @pytest.mark.parametrize("key", EVERYTHING)
@@ -119,11 +120,14 @@ def test_each_film_has_its_own_draw(key):
 
 
 def test_a_setting_does_not_disturb_the_draws_of_the_others():
-    images = dots(8, 41, 41, 10, 14)
-    alone = augmented(images, rotation=30.0, shift=0.1)
-    with_black_kept = augmented(images, rotation=30.0, shift=0.1, gamma=0.5)
-    assert torch.equal(alone > 0, with_black_kept > 0)
-    assert not torch.equal(alone, with_black_kept)
+    gray = torch.full((8, 1, 20, 20), 128, dtype=torch.uint8)
+    alone = augmented(gray, noise=0.02) - 128 / 255
+    for key in ("mirror", "exposure", "contrast", "gamma", "blur"):  # those that leave plain gray plain
+        other = {key: EVERYTHING[key]}
+        assert (augmented(gray, noise=0.02, **other) - augmented(gray, **other)).allclose(alone, atol=1e-5), key
+    point = dots(8, 41, 41, 10, 14)
+    moved = augmented(point, rotation=30.0, shift=0.1)
+    assert torch.equal(augmented(point, rotation=30.0, shift=0.1, gamma=0.5) > 0, moved > 0)
 
 
 def test_mirror_flips_the_given_share_exactly():
@@ -152,9 +156,10 @@ def test_rotation_keeps_lengths_and_angles_on_any_film(height, width):
 
 def test_shift_is_a_share_of_each_side_whatever_the_turn_and_size():
     films = augmented(dots(200, 61, 121, 30, 60), rotation=30.0, scale=0.2, shift=0.1)
-    moved = centres_of_gray(films).abs().amax(0)
-    assert moved[0].item() == pytest.approx(12.1, abs=0.6)
-    assert moved[1].item() == pytest.approx(6.1, abs=0.4)
+    moved = centres_of_gray(films)
+    assert moved[:, 0].abs().max().item() == pytest.approx(12.1, abs=0.6)
+    assert moved[:, 1].abs().max().item() == pytest.approx(6.1, abs=0.4)
+    assert torch.corrcoef(moved.T)[0, 1].abs() < 0.3  # each axis has its own draw
 
 
 def test_scale_stays_within_its_share():
@@ -221,6 +226,14 @@ def test_noise_is_white_with_no_more_than_its_standard_deviation():
         assert abs(torch.corrcoef(torch.stack([loudest.flatten(), neighbour.flatten()]))[0, 1]) < 0.12
 
 
+def test_saturated_films_are_noisy_too():
+    films = augmented(torch.full((100, 1, 20, 20), 255, dtype=torch.uint8), exposure=0.5, noise=0.05)
+    white = films.amin((2, 3)).flatten() > 0.999
+    brightened = films.mean((1, 2, 3)) > 0.9
+    assert brightened.sum() > 30
+    assert (white & brightened).sum() < 10
+
+
 def test_blur_spreads_a_point_up_to_its_sigma_and_keeps_gray():
     point = torch.zeros(300, 1, 31, 31, dtype=torch.uint8)
     point[..., 15, 15] = 255
@@ -258,7 +271,7 @@ def test_autocast_does_not_coarsen_a_film():
 
 def test_wrong_settings_are_all_named_with_their_ranges():
     with pytest.raises(UserError) as caught:
-        Augmentation(rotation=-1, mirror=1.5, blur=float("nan"), scale="big", noise=True, gamma=None)  # type: ignore[arg-type]
+        Augmentation(rotation=-1, mirror=True, blur=float("nan"), scale="big", noise=0.6, gamma=None)  # type: ignore[arg-type]
     lines = str(caught.value).splitlines()
     assert lines[0] == "augment.rotation is -1, but must be a number from 0 to 180 (degrees)"
     named = {line.split()[0].removeprefix("augment.") for line in lines}
@@ -272,7 +285,7 @@ def test_no_setting_may_be_negative_or_infinite(key):
             Augmentation(**{key: value})
 
 
-@pytest.mark.parametrize("images", [torch.zeros(2, 1, 4, 4), torch.zeros(2, 3, 4, 4).byte(), torch.zeros(4, 4).byte()])
+@pytest.mark.parametrize("images", [torch.zeros(2, 1, 4, 4), torch.zeros(2, 3, 4, 4).byte(), torch.zeros(4, 1).byte()])
 def test_only_gray_uint8_batches_are_taken(images):
     with pytest.raises(ValueError, match="expected uint8 images"):
         Augmentation()(images)
