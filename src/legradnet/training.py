@@ -3,6 +3,7 @@
 import ctypes
 import json
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -239,6 +240,7 @@ def _loggers(name: str | None, folder: RunFolder) -> list[Logger] | bool:
             case "tensorboard":
                 return [TensorBoardLogger(folder.path, name="tensorboard", version="")]
             case "mlflow":
+                os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a database would need the whole of mlflow
                 return [MLFlowLogger("legradnet", tracking_uri=f"file:{folder.path.resolve() / 'mlruns'}")]
             case _:
                 return [WandbLogger(project="legradnet", save_dir=folder.path, offline=True)]
@@ -271,20 +273,20 @@ def _test(
 
 
 def _print_summary(folder: RunFolder, tested: Mapping[str, float] | None) -> None:
-    console = Console()
     if tested:
         table = Table("metric", "value", title="Test films, best epoch")
         for name, value in tested.items():
             table.add_row(name, f"{value:.4f}")
-        console.print(table)
-    files = Table("what", "where", title="Files")
+        Console().print(table)
+    files = {}
     for what in ("best", "last", "metrics", "test_metrics", "split", "skipped", "versions"):
         path: Path = getattr(folder, what)
         if path.is_file():
-            files.add_row(what, str(path))
+            files[what] = path
     if (composed := folder.path / ".hydra" / "config.yaml").is_file():
-        files.add_row("config", str(composed))
-    console.print(files)
+        files["config"] = composed
+    for what, path in files.items():
+        print(f"{what:12}  {path}")  # not in a table, which would cut long paths
 
 
 def _tell_how_to_resume(folder: RunFolder) -> None:
