@@ -72,6 +72,11 @@ class RunFolder:
         """Versions of the packages and the machine's kind."""
         return self.path / "versions.json"
 
+    @property
+    def config(self) -> Path:
+        """The composed config, as Hydra writes it."""
+        return self.path / ".hydra" / "config.yaml"
+
     def best_metric(self, name: str = "val/qwk") -> float:
         """Highest value of a metric in `metrics.csv`; nan without one."""
         return float(pd.read_csv(self.metrics)[name].max()) if self.metrics.is_file() else float("nan")

@@ -4,7 +4,6 @@ import ctypes
 import json
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -17,8 +16,6 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from rich.console import Console
-from rich.table import Table
 
 from legradnet.backbones import parse_backbones
 from legradnet.checkpoint import AtomicCheckpointIO, is_ours, read_checkpoint
@@ -26,6 +23,7 @@ from legradnet.config import check_config
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.errors import UserError
 from legradnet.module import GradingModule
+from legradnet.reporting import describe_films, log_epoch, print_summary, tell_how_to_resume
 from legradnet.run_folder import MetricsTable, RunFolder, write_text
 from legradnet.weights import check_weights, load_ensemble, load_starting_weights
 
@@ -62,7 +60,7 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
 
     data = KneeDataModule(**config["data"], num_classes=config["model"]["num_classes"], progress=sys.stderr.isatty())
     data.setup()
-    _describe(data)
+    describe_films(data)
     module = build_module(config, data.class_counts())
     if ckpt_path:
         _check_same_settings(ckpt_path, module)
@@ -81,14 +79,16 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
         # weights_only: a checkpoint is data, whatever is found in its place
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     except (SystemExit, KeyboardInterrupt) as stop:
-        _tell_how_to_resume(folder)
+        tell_how_to_resume(folder)
         raise SystemExit(143 if isinstance(stop, SIGTERMException) else 130) from None
     if dry:
         log.info("fast_dev_run: one batch each of training and validation went through; nothing was saved.")
         return float(trainer.callback_metrics.get("val/qwk", torch.nan))
+    if trainer.should_stop and trainer.current_epoch < config["trainer"]["max_epochs"]:
+        log.info("Stopped after epoch %d: val/qwk no longer improved.", trainer.current_epoch - 1)
     tested = _test(config, folder, module, data) if config["test"] and len(data.films("test")) else None
     if trainer.is_global_zero:
-        _print_summary(folder, tested)
+        print_summary(folder, tested)
     return folder.best_metric()
 
 
@@ -213,7 +213,7 @@ def _callbacks(config: Mapping[str, Any], folder: RunFolder) -> list[Callback]:
     }
     return [
         *callbacks,
-        MetricsTable(folder, report=None if sys.stderr.isatty() else _log_epoch),
+        MetricsTable(folder, report=None if sys.stderr.isatty() else log_epoch),
         # last.ckpt comes last: it holds the state of all the others, and the row is in metrics.csv before it
         ModelCheckpoint(filename=folder.best.stem, monitor="val/qwk", mode="max", **place),
         ModelCheckpoint(filename=folder.last.stem, **place),
@@ -223,13 +223,6 @@ def _callbacks(config: Mapping[str, Any], folder: RunFolder) -> list[Callback]:
 def exponential_average(average: torch.Tensor, current: torch.Tensor, count: int, *, decay: float) -> torch.Tensor:
     """Next moving average of a weight; unlike torch's own closure it can be sent to the processes of ddp."""
     return decay * average + (1 - decay) * current
-
-
-def _log_epoch(row: Mapping[str, float]) -> None:
-    if not logging.getLogger().handlers:  # a process of ddp, where nobody has set up logging
-        logging.basicConfig(format="%(message)s", level=logging.INFO)
-    shown = ("train/loss", "val/loss", "val/qwk", "val/accuracy", "val/mae")
-    log.info("epoch %d  %s", row["epoch"], "  ".join(f"{name} {row[name]:.4f}" for name in shown if name in row))
 
 
 def _loggers(name: str | None, folder: RunFolder) -> list[Logger] | bool:
@@ -250,17 +243,6 @@ def _loggers(name: str | None, folder: RunFolder) -> list[Logger] | bool:
         ) from error
 
 
-def _describe(data: KneeDataModule) -> None:
-    if data.source == "synthetic":
-        log.info("Training on GENERATED knees, not on radiographs of patients; real ones: data=csv or data=folder.")
-    for split in ("train", "val", "test"):
-        if len(films := data.films(split)):
-            patients = films.loc[films["patient"] != "", "patient"].nunique()
-            log.info("%-5s %6d knees, %d patients, by grade %s", split, len(films), patients, data.class_counts(split))
-    if len(data.skipped):
-        log.warning("%d bad films were left out: they are listed in skipped.csv", len(data.skipped))
-
-
 def _test(
     config: Mapping[str, Any], folder: RunFolder, module: GradingModule, data: KneeDataModule
 ) -> dict[str, float]:
@@ -270,29 +252,3 @@ def _test(
     if trainer.is_global_zero:
         write_text(folder.test_metrics, json.dumps(metrics, indent=2) + "\n")
     return metrics
-
-
-def _print_summary(folder: RunFolder, tested: Mapping[str, float] | None) -> None:
-    if tested:
-        table = Table("metric", "value", title="Test films, best epoch")
-        for name, value in tested.items():
-            table.add_row(name, f"{value:.4f}")
-        Console().print(table)
-    files = {}
-    for what in ("best", "last", "metrics", "test_metrics", "split", "skipped", "versions"):
-        path: Path = getattr(folder, what)
-        if path.is_file():
-            files[what] = path
-    if (composed := folder.path / ".hydra" / "config.yaml").is_file():
-        files["config"] = composed
-    for what, path in files.items():
-        print(f"{what:12}  {path}")  # not in a table, which would cut long paths
-
-
-def _tell_how_to_resume(folder: RunFolder) -> None:
-    if folder.last.is_file():
-        words = [word for word in sys.argv[1:] if not word.startswith(("ckpt_path=", "hydra.run.dir="))]
-        command = shlex.join(["legradnet-train", *words, f"hydra.run.dir={folder.path}", "ckpt_path=last"])
-        log.warning("Stopped. To go on: %s", command)
-    else:
-        log.warning("Stopped before there was anything to resume from.")
