@@ -14,7 +14,7 @@ GROUPS = [path.parent.name + "=" + path.stem for path in sorted(config_folder().
 
 
 @pytest.mark.parametrize(
-    "choice", [g for g in GROUPS if g.split("=")[0] not in ("run", "experiment", "backbone") and g != "data=common"]
+    "choice", [g for g in GROUPS if g.split("=")[0] not in ("experiment", "backbone") and g != "data=common"]
 )
 def test_every_shipped_choice_composes_and_is_free_of_mistakes(choice):
     config = compose(choice)
