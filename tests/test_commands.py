@@ -107,6 +107,10 @@ def test_synthesized_films_can_be_trained_on_as_csv_and_as_folders(tmp_path):
     done = command("legradnet-synthesize", f"output={films}", "count=30", "image_size=48", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list(films.glob("*.png"))) == 30
+    again = command("legradnet-synthesize", f"output={films}", "count=many", cwd=tmp_path)
+    assert again.returncode == 2 and "count=many must be a whole number" in again.stderr
+    again = command("legradnet-synthesize", f"output={films}", "count=30", cwd=tmp_path)
+    assert again.returncode == 2 and "nothing in it is overwritten" in again.stderr
     assert list(tmp_path.iterdir()) == [films]  # no run folder, no log
     for row in pd.read_csv(films / "knees.csv").itertuples():
         place = tmp_path / "folders" / str(row.label)

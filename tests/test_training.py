@@ -141,6 +141,8 @@ def test_early_stopping_counts_on_after_a_resume(tmp_path, monkeypatch):
     rows = pd.read_csv(tmp_path / "run/metrics.csv")
     pd.testing.assert_frame_equal(rows, pd.read_csv(tmp_path / "whole/metrics.csv"))
     assert 3 <= len(rows) < 30
+    train(compose(*settings, "ckpt_path=last"), tmp_path / "run")  # it had stopped, and stays so
+    assert len(pd.read_csv(tmp_path / "run/metrics.csv")) == len(rows)
 
 
 def test_rows_of_epochs_after_the_checkpoint_are_dropped_on_resume(tmp_path, monkeypatch):
@@ -169,7 +171,23 @@ def test_a_finished_run_can_be_tested_again_and_trained_for_longer(finished, tmp
     for name in ("metrics.csv", "test_metrics.json"):
         assert (run / name).read_bytes() == (finished[0] / name).read_bytes()
     train(compose("trainer.max_epochs=5", "ckpt_path=last"), run)
-    assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == [0, 1, 2, 3, 4]
+    assert_longer_run(run)
+
+
+def assert_longer_run(run):
+    table = pd.read_csv(run / "metrics.csv")
+    assert table["epoch"].tolist() == [0, 1, 2, 3, 4]
+    assert read_checkpoint(run / "checkpoints/best.ckpt")["epoch"] == table["val/qwk"].idxmax()
+
+
+def test_a_run_can_go_on_in_another_folder_which_then_holds_all_of_it(finished, tmp_path):
+    last = finished[0] / "checkpoints/last.ckpt"
+    train(compose("trainer.max_epochs=5", f"ckpt_path={last}"), tmp_path / "longer")
+    assert_longer_run(tmp_path / "longer")
+    with pytest.raises(UserError, match="already holds a run"):
+        train(compose("trainer.max_epochs=5", f"ckpt_path={last}"), tmp_path / "longer")
+    with pytest.raises(UserError, match="films, labels or split have changed"):
+        train(compose("trainer.max_epochs=5", f"ckpt_path={last}", "data.seed=5"), tmp_path / "third")
 
 
 def test_resuming_where_there_is_nothing_is_an_error(tmp_path):
@@ -183,8 +201,10 @@ def test_resuming_from_a_checkpoint_without_optimiser_state_is_an_error(finished
 
 
 def test_resuming_with_other_settings_names_them(finished):
-    with pytest.raises(UserError, match=r"optimizer\.learning_rate: was 0\.001, now 0\.002"):
-        train(compose("ckpt_path=last", "optimizer.learning_rate=2e-3"), finished[0])
+    with pytest.raises(
+        UserError, match=r"(?s)optimizer\.learning_rate: was 0\.001, now 0\.002.*run\.batch_size: was 8, now 4"
+    ):
+        train(compose("ckpt_path=last", "optimizer.learning_rate=2e-3", "data.batch_size=4"), finished[0])
 
 
 def test_resuming_with_other_films_is_an_error(finished, tmp_path):
@@ -267,7 +287,7 @@ def test_weights_of_a_checkpoint_name_no_file_of_this_machine(finished, tmp_path
         (["gating.num_heads=3"], "gating.num_heads=3 must divide model.feature_dim=16"),
         (["augment.rotation=-4"], "augment.rotation is -4"),
         (["trainer.accelerator=abacus"], "trainer: .*abacus"),
-        (["trainer.precision=7-bit"], "trainer: .*7-bit"),
+        (["trainer.precision=7-bit"], "trainer.precision=7-bit must be one of auto"),
         (["data.count=10", "data.val_fraction=0.01"], "the val split is empty"),
         (["data.fold=1"], "data.fold=1 needs data.num_folds"),
     ],
@@ -285,7 +305,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_in_words(tmp_path, monkeypatc
 
 
 def test_weight_decay_leaves_norms_biases_and_embeddings_alone_and_trunks_have_their_own_rate():
-    module = build_module(compose("optimizer.learning_rate=1e-2", "optimizer.backbone_scale=0.5"), [1] * 5)
+    module = build_module(compose("optimizer.learning_rate=1e-2", "optimizer.backbone_scale=0.5"))
     named = {id(parameter): name for name, parameter in module.ensemble.named_parameters()}
     seen = set()
     for group in module.parameter_groups():
@@ -299,7 +319,7 @@ def test_weight_decay_leaves_norms_biases_and_embeddings_alone_and_trunks_have_t
 
 
 def test_frozen_trunks_are_not_optimised():
-    module = build_module(compose("backbone.vit.frozen=true"), [1] * 5)
+    module = build_module(compose("backbone.vit.frozen=true"))
     optimised = sum(p.numel() for group in module.parameter_groups() for p in group["params"])
     frozen = sum(p.numel() for p in module.ensemble.backbones["vit"].trunk.parameters())
     assert optimised == sum(p.numel() for p in module.ensemble.parameters()) - frozen

@@ -3,7 +3,6 @@
 Which timm network a key stands for is a file in `conf/backbone/`; what is the same for all of them is here.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,6 @@ from torch.utils.checkpoint import checkpoint
 
 from legradnet import tiny
 from legradnet.errors import UserError
-
-log = logging.getLogger(__name__)
 
 assert all(map(timm.is_model, tiny.NAMES))  # importing `tiny` puts its networks in timm's registry
 
@@ -48,7 +45,8 @@ class Backbone(nn.Module):
     Args:
         config: Which network, and how it is used.
         feature_dim: Width D of the projected feature.
-        gradient_checkpointing: Recompute activations in the backward pass instead of keeping them.
+        gradient_checkpointing: Recompute activations in the backward pass instead of keeping them. Batch norms then
+            see each batch twice, so that their running statistics follow faster.
 
     Raises:
         UserError: `timm_name` is unknown, or the network can't be built for `image_size`.
@@ -69,9 +67,7 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(data["std"]).view(1, 3, 1, 1), persistent=False)
         width = getattr(self.trunk, "head_hidden_size", None) or self.trunk.num_features
         self.projection = nn.Sequential(nn.Linear(width, feature_dim), nn.LayerNorm(feature_dim))
-        self.checkpointed = gradient_checkpointing and not config.frozen
-        if self.checkpointed:
-            checkpoint_blocks(self.trunk)
+        self.recomputed_whole = gradient_checkpointing and not config.frozen and not checkpoint_blocks(self.trunk)
 
     def train(self, mode: bool = True) -> "Backbone":
         """Set the mode as usual, but a frozen trunk stays in eval mode (batch norm, dropout, drop-path)."""
@@ -93,7 +89,7 @@ class Backbone(nn.Module):
         if self.config.frozen:
             with torch.no_grad():
                 return self.trunk(inputs)
-        if self.checkpointed and self.training:
+        if self.recomputed_whole and self.training:
             return checkpoint(self.trunk, inputs, use_reentrant=False)
         return self.trunk(inputs)
 
@@ -123,12 +119,13 @@ def network_settings(timm_name: str) -> Any:
     raise UserError(f"timm knows no model named {timm_name!r} (backbone.<key>.timm_name).{hint}")
 
 
-def checkpoint_blocks(trunk: Any) -> None:
-    """Turn on timm's own block-wise gradient checkpointing where the network has it."""
+def checkpoint_blocks(trunk: Any) -> bool:
+    """Turn on timm's own block-wise gradient checkpointing; False where the network has none."""
     try:
         trunk.set_grad_checkpointing(True)
     except (AssertionError, AttributeError):
-        log.info("%s has no block-wise gradient checkpointing: it is recomputed whole.", type(trunk).__name__)
+        return False
+    return True
 
 
 def parse_backbones(backbone: Mapping[str, Any]) -> dict[str, BackboneConfig]:

@@ -79,9 +79,10 @@ RULES: dict[str, Number | Choice] = {
     "optimizer.learning_rate": Number(float, 1e-9, 100),
     "optimizer.weight_decay": Number(float, 0, 100),
     "optimizer.backbone_scale": Number(float, 0, 100),
-    "scheduler.warmup_epochs": Number(float, 0),
+    "scheduler.warmup_epochs": Number(float, 0, 1e6),
     "scheduler.final_scale": Number(float, 0, 1),
     "trainer.max_epochs": Number(int, 1),
+    "trainer.precision": Choice(("auto", "32-true", "32", 32, "bf16-mixed", "16-mixed")),
     "trainer.accumulate_grad_batches": Number(int, 1),
     "trainer.gradient_clip_val": Number(float, 0, optional=True),
     "callbacks.early_stopping_patience": Number(int, 1, optional=True),
@@ -93,20 +94,27 @@ RULES: dict[str, Number | Choice] = {
 _BACKBONE_RULES: dict[str, Number | Choice] = {"frozen": _FLAG, "image_size": Number(int, 32, 4096, optional=True)}
 
 
-def check_config(config: Mapping[str, Any]) -> None:
-    """Check the values of a composed training config (plain dicts), all at once.
+SYNTHESIZE_RULES: dict[str, Number | Choice] = {
+    "count": Number(int, 1),
+    "image_size": Number(int, 32, 4096),
+    "num_classes": Number(int, 2, 1000),
+    "seed": Number(int, 0, 2**32 - 1),
+}
+
+
+def check_config(config: Mapping[str, Any], rules: Mapping[str, Number | Choice] = RULES) -> None:
+    """Check the values of a composed config (plain dicts), all at once; each backbone's too.
 
     Raises:
         UserError: Names every key with a wrong value and what it may be.
     """
-    if problems := list(_problems(config)):
+    if problems := list(_problems(config, dict(rules))):
         raise UserError("\n".join(["The configuration has mistakes:", *problems]))
 
 
-def _problems(config: Mapping[str, Any]) -> Iterator[str]:
-    if not config.get("backbone"):
+def _problems(config: Mapping[str, Any], rules: dict[str, Number | Choice]) -> Iterator[str]:
+    if not config.get("backbone", True):
         yield "  backbone: none chosen; backbone=all, backbone=vit, or 'backbone=[densenet,vit]'"
-    rules = dict(RULES)
     for key in config.get("backbone") or {}:
         rules |= {f"backbone.{key}.{name}": rule for name, rule in _BACKBONE_RULES.items()}
     for key, rule in rules.items():

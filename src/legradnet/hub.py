@@ -4,6 +4,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -102,7 +103,7 @@ def _unreachable(url: str) -> str | None:
                 answer[0] = None
         except urllib.error.HTTPError as error:
             answer[0] = f"the server answers {error.code} {error.reason}"
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             answer[0] = str(getattr(error, "reason", error))
 
     thread = threading.Thread(target=ask, daemon=True)

@@ -32,6 +32,7 @@ class GradingModule(LightningModule):
         scheduler: Config group `scheduler`.
         augment: Config group `augment`; None leaves films as they are.
         films: How films were read (`image_size`, `fit`, `mirror_left`): kept for whoever grades new ones.
+        run: Settings outside this module that a resumed run has to repeat; only kept.
         class_counts: Training films of each class, for balanced class weights.
         seed: Every training batch draws its augmentation and dropout from (seed, epoch, batch).
     """
@@ -47,6 +48,7 @@ class GradingModule(LightningModule):
         scheduler: Mapping[str, Any],
         augment: Mapping[str, Any] | None = None,
         films: Mapping[str, Any] | None = None,
+        run: Mapping[str, Any] | None = None,
         class_counts: Sequence[int] | None = None,
         seed: int = 0,
     ) -> None:
@@ -59,6 +61,11 @@ class GradingModule(LightningModule):
         self.ensemble = KneeEnsemble(backbone, gating, self.loss.num_outputs, **shape)
         self.augment = Augmentation(**augment) if augment else None
         self.collected = CollectedLogits()
+
+    def use_class_counts(self, counts: Sequence[int]) -> None:
+        """Weigh classes by their training films, if the loss does so."""
+        self.hparams["class_counts"] = list(counts)
+        self.loss = build_loss(num_classes=self.num_classes, class_counts=counts, **self.hparams["loss"])
 
     def forward(self, films: Tensor) -> EnsembleOutput:
         """Grade `films` [B, 1, H, W], uint8 or float in 0-1."""

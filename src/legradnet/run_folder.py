@@ -1,7 +1,6 @@
 """What a training run leaves behind, and the callback that writes one row an epoch."""
 
 import json
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import pandas as pd
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from legradnet.checkpoint import BEST, LAST
+from legradnet.checkpoint import BEST, LAST, written_whole
 from legradnet.errors import UserError
 
 _PACKAGES = (
@@ -74,7 +73,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The composed config, as Hydra writes it."""
+        """The composed config."""
         return self.path / ".hydra" / "config.yaml"
 
     def best_metric(self, name: str = "val/qwk") -> float:
@@ -88,7 +87,7 @@ class RunFolder:
             UserError: The run is resumed, but its films or split are no longer the same.
         """
         text = table[_SPLIT_COLUMNS].to_csv(index=False)
-        if resumed and self.split.is_file() and self.split.read_text() != text:
+        if resumed and self.split.is_file() and self.split.read_bytes() != text.encode():
             raise UserError(
                 f"The films, labels or split have changed since this run began ({self.split} differs): resuming would "
                 "mix training and validation films. Start a new run; init_from=PATH starts it from this one's weights."
@@ -96,6 +95,13 @@ class RunFolder:
         write_text(self.split, text)
         if len(skipped):
             write_text(self.skipped, skipped.to_csv(index=False))
+
+    def carry_over(self, other: "RunFolder") -> None:
+        """Take the best checkpoint, metrics and split of a run that is gone on with here from its own folder."""
+        for ours, theirs in ((self.best, other.best), (self.metrics, other.metrics), (self.split, other.split)):
+            if theirs.is_file():
+                with written_whole(ours) as file:
+                    file.write(theirs.read_bytes())
 
     def write_versions(self) -> None:
         """Write what this run was made with."""
@@ -112,10 +118,8 @@ class RunFolder:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with written_whole(path) as file:
+        file.write(text.encode())
 
 
 class MetricsTable(Callback):

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -12,10 +13,11 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import OmegaConf
 
 from legradnet.backbones import parse_backbones
 from legradnet.checkpoint import AtomicCheckpointIO, is_ours, read_checkpoint
@@ -51,17 +53,13 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
     ckpt_path = _checkpoint_to_resume(config["ckpt_path"], folder)
     backbones = parse_backbones(config["backbone"])
     pretrained = config["model"]["pretrained"]
-    fresh = ckpt_path is None and config["init_from"] is None
-    if fresh:
+    if ckpt_path is None and config["init_from"] is None:
         check_weights(backbones, pretrained)
-    elif config["init_from"] and not is_ours(read_checkpoint(config["init_from"])):
-        raise UserError(f"init_from={config['init_from']} is no LegRadNet checkpoint.")
     seed_everything(config["seed"], workers=True, verbose=False)
 
-    data = KneeDataModule(**config["data"], num_classes=config["model"]["num_classes"], progress=sys.stderr.isatty())
-    data.setup()
-    describe_films(data)
-    module = build_module(config, data.class_counts())
+    # cheap mistakes first: the films are read when everything else has been found right
+    trainer = build_trainer(config, folder)
+    module = build_module(config)
     if ckpt_path:
         _check_same_settings(ckpt_path, module)
     elif config["init_from"]:
@@ -69,18 +67,27 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
         log.info("The whole ensemble starts from %s", config["init_from"])
     else:
         load_starting_weights(module.ensemble, backbones, pretrained)
+    data = KneeDataModule(**config["data"], num_classes=config["model"]["num_classes"], progress=sys.stderr.isatty())
+    data.setup()
+    describe_films(data)
+    module.use_class_counts(data.class_counts())
 
     dry = bool(config["trainer"]["fast_dev_run"])
     if not dry:
+        if ckpt_path and ckpt_path.resolve() != folder.last.resolve():
+            folder.carry_over(RunFolder(ckpt_path.parent.parent))
         folder.write_data(data.table, data.skipped, resumed=ckpt_path is not None)
         folder.write_versions()
-    trainer = build_trainer(config, folder)
+        write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
     try:
         # weights_only: a checkpoint is data, whatever is found in its place
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     except (SystemExit, KeyboardInterrupt) as stop:
         tell_how_to_resume(folder)
         raise SystemExit(143 if isinstance(stop, SIGTERMException) else 130) from None
+    finally:
+        if config["logger"]["name"] == "wandb":
+            sys.modules["wandb"].finish()  # else the next job of a multirun writes into this one's run
     if dry:
         log.info("fast_dev_run: one batch each of training and validation went through; nothing was saved.")
         return float(trainer.callback_metrics.get("val/qwk", torch.nan))
@@ -104,8 +111,9 @@ def keep_freed_memory() -> None:
         libc.mallopt(m_top_pad, 2**28)
 
 
-def build_module(config: Mapping[str, Any], class_counts: list[int]) -> GradingModule:
+def build_module(config: Mapping[str, Any]) -> GradingModule:
     """The module of a composed config, at random weights; where weights came from is not kept in it."""
+    trainer, data = config["trainer"], config["data"]
     return GradingModule(
         backbone={key: {**settings, "weights": None} for key, settings in config["backbone"].items()},
         gating=config["gating"],
@@ -114,8 +122,13 @@ def build_module(config: Mapping[str, Any], class_counts: list[int]) -> GradingM
         optimizer=config["optimizer"],
         scheduler=config["scheduler"],
         augment=config["augment"],
-        films={name: config["data"][name] for name in ("image_size", "fit", "mirror_left")},
-        class_counts=class_counts,
+        films={name: data[name] for name in ("image_size", "fit", "mirror_left")},
+        run={
+            **{name: data[name] for name in ("batch_size", "balance")},
+            **{name: trainer[name] for name in ("gradient_clip_val", "accumulate_grad_batches")},
+            "precision": _precision(trainer),
+            **config["callbacks"],
+        },
         seed=config["seed"],
     )
 
@@ -125,8 +138,9 @@ def build_trainer(config: Mapping[str, Any], folder: RunFolder, *, testing: bool
     settings = dict(config["trainer"])
     if testing:
         settings |= {"devices": 1, "strategy": "auto"}
-    if settings["precision"] == "auto":
-        settings["precision"] = choose_precision(settings["accelerator"])
+    elif settings["strategy"] == "auto" and settings["devices"] != 1:
+        settings["strategy"] = "ddp_spawn"  # Lightning's own choice would run the whole command again in each process
+    settings["precision"] = _precision(settings)
     callbacks: list[Callback] = [RichProgressBar()] if sys.stderr.isatty() else []
     if not testing:
         log.info("Precision %s, run folder %s", settings["precision"], folder.path)
@@ -148,6 +162,11 @@ def build_trainer(config: Mapping[str, Any], folder: RunFolder, *, testing: bool
         raise UserError(f"trainer: {error}") from error
 
 
+def _precision(trainer: Mapping[str, Any]) -> str:
+    precision = trainer["precision"]
+    return choose_precision(trainer["accelerator"]) if precision == "auto" else str(precision)
+
+
 def choose_precision(accelerator: str) -> str:
     """bf16-mixed where the hardware multiplies bfloat16 natively, else 32-true. From what it is, not from timings."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
@@ -160,14 +179,14 @@ def choose_precision(accelerator: str) -> str:
 
 
 def _checkpoint_to_resume(ckpt_path: str | None, folder: RunFolder) -> Path | None:
-    if ckpt_path is None:
-        if folder.last.is_file():
-            raise UserError(
-                f"{folder.path} already holds a run, which would be overwritten: add ckpt_path=last to go on with it, "
-                "or choose another hydra.run.dir=."
-            )
+    path = folder.last if ckpt_path == "last" else Path(ckpt_path) if ckpt_path else None
+    if folder.last.is_file() and (path is None or path.resolve() != folder.last.resolve()):
+        raise UserError(
+            f"{folder.path} already holds a run, which would be overwritten: add ckpt_path=last to go on with it, "
+            "or choose another hydra.run.dir=."
+        )
+    if path is None:
         return None
-    path = folder.last if ckpt_path == "last" else Path(ckpt_path)
     if not path.is_file():
         hint = " Repeat the run's own hydra.run.dir=." if ckpt_path == "last" else ""
         raise UserError(f"ckpt_path={ckpt_path}: there is no checkpoint at {path}.{hint}")
@@ -184,7 +203,7 @@ def _checkpoint_to_resume(ckpt_path: str | None, folder: RunFolder) -> Path | No
 def _check_same_settings(path: Path, module: GradingModule) -> None:
     theirs, ours = _flat(read_checkpoint(path)["hyper_parameters"]), _flat(dict(module.hparams))
     keys = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
-    if keys := [key for key in keys if key != "model.pretrained"]:
+    if keys := [key for key in keys if key not in ("model.pretrained", "class_counts")]:
         changes = "\n".join(f"  {key}: was {theirs.get(key)}, now {ours.get(key)}" for key in keys)
         raise UserError(
             f"A resumed run goes on with its own settings; these differ (init_from= starts a new run):\n{changes}"
@@ -205,7 +224,9 @@ def _callbacks(config: Mapping[str, Any], folder: RunFolder) -> list[Callback]:
         callbacks.append(WeightAveraging(avg_fn=partial(exponential_average, decay=settings["ema_decay"])))
     if settings["early_stopping_patience"] is not None:
         patience = settings["early_stopping_patience"]
-        callbacks.append(EarlyStopping("val/qwk", mode="max", patience=patience, check_finite=False, verbose=False))
+        callbacks.append(
+            ResumableEarlyStopping("val/qwk", mode="max", patience=patience, check_finite=False, verbose=False)
+        )
     place: dict[str, Any] = {
         "dirpath": folder.last.parent,
         "enable_version_counter": False,
@@ -215,9 +236,32 @@ def _callbacks(config: Mapping[str, Any], folder: RunFolder) -> list[Callback]:
         *callbacks,
         MetricsTable(folder, report=None if sys.stderr.isatty() else log_epoch),
         # last.ckpt comes last: it holds the state of all the others, and the row is in metrics.csv before it
-        ModelCheckpoint(filename=folder.best.stem, monitor="val/qwk", mode="max", **place),
-        ModelCheckpoint(filename=folder.last.stem, **place),
+        PortableCheckpoint(filename=folder.best.stem, monitor="val/qwk", mode="max", **place),
+        PortableCheckpoint(filename=folder.last.stem, **place),
     ]
+
+
+class ResumableEarlyStopping(EarlyStopping):
+    """Early stopping that, resumed from the epoch at which it stopped, does not train on."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop at once if patience had run out; Lightning restores the count but not the stop."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class PortableCheckpoint(ModelCheckpoint):
+    """Checkpointing that still knows its best epoch when the run folder was moved or copied."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state with all paths in the present folder."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
 
 
 def exponential_average(average: torch.Tensor, current: torch.Tensor, count: int, *, decay: float) -> torch.Tensor:
@@ -250,5 +294,6 @@ def _test(
     trainer = build_trainer(config, folder, testing=True)
     metrics = {name: float(value) for name, value in trainer.test(module, datamodule=data, verbose=False)[0].items()}
     if trainer.is_global_zero:
-        write_text(folder.test_metrics, json.dumps(metrics, indent=2) + "\n")
+        defined = {name: None if math.isnan(value) else value for name, value in metrics.items()}  # JSON has no nan
+        write_text(folder.test_metrics, json.dumps(defined, indent=2) + "\n")
     return metrics

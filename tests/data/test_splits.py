@@ -193,28 +193,28 @@ def test_known_patients_are_no_reason_to_warn(caplog):
 def test_patients_in_two_splits_are_named():
     table = two_knees(30).assign(split=["train", "val"] * 15 + ["train"] * 30)
     with pytest.raises(UserError) as told:
-        check_splits(table)
+        check_splits(table, 5)
     assert "15 patients are in more than one split: 'p0' (train, val)" in str(told.value)
     assert str(told.value).endswith("and 5 more")
     assert str(told.value).count("(train, val)") == 10
 
 
 def test_films_of_unknown_patients_are_not_one_patient():
-    check_splits(table_of([("", [0, 0])]).assign(split=["train", "val"]))
+    check_splits(table_of([("", [0, 0])]).assign(split=["train", "val"]), 1)
 
 
 @pytest.mark.parametrize("empty", ["train", "val"])
 def test_an_empty_split_is_an_error(empty):
     other = {"train": "val", "val": "train"}[empty]
     with pytest.raises(UserError, match=f"the {empty} split is empty"):
-        check_splits(two_knees(3).assign(split=other))
+        check_splits(two_knees(3).assign(split=other), 5)
 
 
 def test_an_unknown_split_is_an_error():
     with pytest.raises(UserError, match="'' is not one of train, val, test"):
-        check_splits(two_knees(3))
+        check_splits(two_knees(3), 5)
 
 
 def test_a_grade_that_training_never_sees_is_warned_about(caplog):
-    check_splits(table_of([("a", [0]), ("b", [0, 3])]).assign(split=["train", "val", "val"]))
-    assert "training has no film of grade 3" in caplog.text
+    check_splits(table_of([("a", [0]), ("b", [0, 3])]).assign(split=["train", "val", "val"]), 5)
+    assert "training has no film of grade 1, 2, 3, 4" in caplog.text

@@ -1,5 +1,6 @@
 """Commands: one thin file each. What they share is how they start Hydra and how they tell a mistake."""
 
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from legradnet.config import config_folder
 from legradnet.errors import UserError
+
+_MISTAKE = re.compile(r"legradnet\.[\w.]+Error: ")  # what a stack trace from another process ends with
 
 
 def run(config_name: str, task: Callable[[dict[str, Any], str], Any]) -> None:
@@ -29,6 +32,11 @@ def run(config_name: str, task: Callable[[dict[str, Any], str], Any]) -> None:
             _stop(f"{missing.full_key}= is needed.")
         except (UserError, OmegaConfBaseException) as mistake:
             _stop(str(mistake))
+        except Exception as error:
+            # a mistake found in a process of ddp comes back wrapped in that process's own exception and stack trace
+            if not _MISTAKE.search(str(error)):
+                raise
+            _stop(str(error))
 
     # Lightning's own deprecated call, once a run and process; nothing a user can mend
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
@@ -36,5 +44,5 @@ def run(config_name: str, task: Callable[[dict[str, Any], str], Any]) -> None:
 
 
 def _stop(mistake: str) -> NoReturn:
-    print(f"legradnet: {mistake}", file=sys.stderr)
+    print(f"legradnet: {_MISTAKE.split(mistake)[-1].strip()}", file=sys.stderr)
     raise SystemExit(2)

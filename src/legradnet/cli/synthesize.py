@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from legradnet.cli import run
+from legradnet.config import SYNTHESIZE_RULES, check_config
 
 
 def _synthesize(config: dict[str, Any], run_folder: str) -> None:
-    from legradnet.data.synthetic import write_knees
+    check_config(config, SYNTHESIZE_RULES)
+    from legradnet.data.synthetic import write_knees  # late: --help must not wait for scipy
 
     csv = write_knees(
         Path(config["output"]),

@@ -214,7 +214,7 @@ class KneeDataModule(LightningDataModule):
             return
         manifest = self._generate() if self.source == "synthetic" else self._read()
         table = assign_splits(manifest.table, **self.split_settings).reset_index(drop=True)
-        check_splits(table)
+        check_splits(table, self.num_classes)
         if self.mirror_left and len(unsided := table[~table["side"].isin(["L", "R"])]):
             raise UserError(
                 f"data.mirror_left=true needs the side of every film, and {len(unsided)} have none (first: "

@@ -80,7 +80,7 @@ def assign_splits(
     return table.assign(split=pd.Series(result, index=table.index, dtype=table["filename"].dtype))
 
 
-def check_splits(table: pd.DataFrame) -> None:
+def check_splits(table: pd.DataFrame, num_classes: int) -> None:
     """Assert that no patient is in two splits and that there is something to train and to validate on.
 
     A grade that training never sees is only warned about.
@@ -105,7 +105,7 @@ def check_splits(table: pd.DataFrame) -> None:
                 f"the {split} split is empty: of {len(table)} films none is left for it; "
                 "check the split column, or data.val_fraction and data.test_fraction"
             )
-    unseen = sorted(set(table["label"]) - set(table.loc[table["split"].eq("train"), "label"]))
+    unseen = sorted(set(range(num_classes)) - set(table.loc[table["split"].eq("train"), "label"]))
     if unseen:
         _log.warning("training has no film of grade %s", ", ".join(map(str, unseen)))
 

@@ -361,6 +361,8 @@ def write_knees(output: Path, count: int, *, size: int = 224, num_classes: int =
     films, table = synthesize(count, size=size, num_classes=num_classes, seed=seed)
     try:
         output.mkdir(parents=True, exist_ok=True)
+        if any(output.iterdir()):
+            raise UserError(f"output={output} is not empty, and nothing in it is overwritten: choose another folder.")
     except OSError as error:
         raise UserError(f"output={output} can't be a folder: {error.strerror}.") from error
     for film, filename in zip(films, table["filename"], strict=True):
