@@ -5,7 +5,9 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -219,7 +221,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _callbacks(config: Mapping[str, Any], folder: RunFolder) -> list[Callback]:
     settings = config["callbacks"]
-    callbacks: list[Callback] = []
+    callbacks: list[Callback] = [StopAfterBatch()]
     if settings["ema_decay"] is not None:
         callbacks.append(WeightAveraging(avg_fn=partial(exponential_average, decay=settings["ema_decay"])))
     if settings["early_stopping_patience"] is not None:
@@ -248,6 +250,39 @@ class ResumableEarlyStopping(EarlyStopping):
         """Stop at once if patience had run out; Lightning restores the count but not the stop."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True
+
+
+class StopAfterBatch(Callback):
+    """Take Ctrl-C at the end of a batch, where nothing can swallow it; a second one at once.
+
+    Raised just anywhere, a KeyboardInterrupt that falls into a destructor or callback of some library is lost.
+    """
+
+    asked = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take over SIGINT for the time of the fit, if it is Python's own to give."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._ask)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give SIGINT back."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _ask(self, signum: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Stop now if that was asked for."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """Stop now if that was asked for."""
+        self.on_train_batch_end()
 
 
 class PortableCheckpoint(ModelCheckpoint):
