@@ -1,0 +1,1 @@
+"""How good a grader is: numbers with confidence intervals, figures, and a report."""
