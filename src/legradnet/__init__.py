@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from legradnet.data.datamodule import KneeDataModule as KneeDataModule
     from legradnet.ensemble import KneeEnsemble as KneeEnsemble
+    from legradnet.grader import Grader as Grader
     from legradnet.module import GradingModule as GradingModule
 
 _HOMES = {
+    "Grader": "legradnet.grader",
     "GradingModule": "legradnet.module",
     "KneeDataModule": "legradnet.data.datamodule",
     "KneeEnsemble": "legradnet.ensemble",
 }
-__all__ = ["GradingModule", "KneeDataModule", "KneeEnsemble"]
+__all__ = ["Grader", "GradingModule", "KneeDataModule", "KneeEnsemble"]
 
 
 def __getattr__(name: str) -> Any:

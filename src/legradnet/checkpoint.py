@@ -9,34 +9,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 
 from legradnet.errors import UserError
 
 BEST = "best.ckpt"
 LAST = "last.ckpt"
-_KEPT_IN_BEST = ("state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version", "legradnet")
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write a checkpoint beside its place and then move it there, so that a kill leaves the previous one.
-
-    `best.ckpt` is for using, not for resuming: optimiser, schedule and loops are left out of it.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
-    ) -> None:
-        """Save `checkpoint` at `path` atomically; missing folders are made."""
-        target = Path(path)
-        if target.name == BEST:
-            checkpoint = {key: checkpoint[key] for key in _KEPT_IN_BEST if key in checkpoint}
-        with written_whole(target) as file:
-            torch.save(checkpoint, file)
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Load `path` as data only, whatever `weights_only` says."""
-        return read_checkpoint(path)
 
 
 @contextmanager

@@ -87,6 +87,9 @@ RULES: dict[str, Number | Choice] = {
     "trainer.gradient_clip_val": Number(float, 0, optional=True),
     "callbacks.early_stopping_patience": Number(int, 1, optional=True),
     "callbacks.ema_decay": Number(float, 0, 0.999999, optional=True),
+    "calibration.name": Choice((None, "conformal")),
+    "calibration.coverage": Number(float, 0.01, 0.999),
+    "calibration.target_error": Number(float, 0.001, 0.999),
     "logger.name": Choice((None, "tensorboard", "mlflow", "wandb")),
     "seed": Number(int, 0, 2**32 - 1),
     "test": _FLAG,
@@ -94,6 +97,29 @@ RULES: dict[str, Number | Choice] = {
 _BACKBONE_RULES: dict[str, Number | Choice] = {"frozen": _FLAG, "image_size": Number(int, 32, 4096, optional=True)}
 
 
+_USE_RULES: dict[str, Number | Choice] = {
+    "precision": Choice(("auto", "f32", "bf16")),
+    "batch_size": Number(int, 1, optional=True),
+}
+EVALUATE_RULES = _USE_RULES | {
+    "split": Choice((None, "train", "val", "test", "all")),
+    "calibration": Choice(("stored", "crossfit")),
+    "joint_masked": _FLAG,
+    "threshold": Number(float, 0, 1),
+    "resamples": Number(int, 1, 100_000),
+    "confidence_level": Number(float, 0.5, 0.999),
+    "seed": Number(int, 0, 2**32 - 1),
+    "data.source": Choice(("own", "csv", "folder", "synthetic")),
+    "data.batch_size": Number(int, 1, optional=True),
+    "data.num_workers": Number(int, 1, 256, optional=True),
+    "data.on_bad_image": Choice(("error", "skip")),
+    "data.verify": Choice(("decode", "header")),
+}
+PREDICT_RULES = _USE_RULES | {
+    "num_workers": Number(int, 1, 256, optional=True),
+    "side": Choice((None, "L", "R")),
+    "resume": _FLAG,
+}
 SYNTHESIZE_RULES: dict[str, Number | Choice] = {
     "count": Number(int, 1),
     "image_size": Number(int, 32, 4096),

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from legradnet.calibration import Rule
 from legradnet.errors import UserError
 
 
@@ -14,6 +15,7 @@ class GradingLoss(Protocol):
     """What every loss here offers; K is the number of classes."""
 
     num_outputs: int
+    rule: Rule  # how a grade follows from probabilities
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean loss of `logits` [B, num_outputs] against grades `labels` [B]: a scalar."""
@@ -33,6 +35,8 @@ class CrossEntropy(nn.Module):
         class_weights: Weight of each class [K], or None.
         label_smoothing: Share of the target that is spread over all classes, 0-1.
     """
+
+    rule: Rule = "mode"
 
     def __init__(self, num_classes: int, class_weights: Tensor | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__()
@@ -92,6 +96,8 @@ class Corn(nn.Module):
         class_weights: Weight of each true class [K], or None.
     """
 
+    rule: Rule = "median"
+
     def __init__(self, num_classes: int, class_weights: Tensor | None = None) -> None:
         super().__init__()
         self.num_outputs = num_classes - 1
@@ -118,7 +124,7 @@ class Corn(nn.Module):
 
     def grades(self, probabilities: Tensor) -> Tensor:
         """Median of the probabilities [B, K]: [B]."""
-        at_most = probabilities.cumsum(dim=-1)[:, :-1]
+        at_most = probabilities.double().cumsum(dim=-1)[:, :-1]
         return (at_most < 0.5).sum(dim=-1)
 
 

@@ -1,8 +1,7 @@
-"""What a training run leaves behind, and the callback that writes one row an epoch."""
+"""What a training run leaves behind."""
 
 import json
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 
 from legradnet.checkpoint import BEST, LAST, written_whole
 from legradnet.errors import UserError
@@ -67,6 +65,16 @@ class RunFolder:
         return self.path / "test_metrics.json"
 
     @property
+    def predictions(self) -> Path:
+        """One row a graded film."""
+        return self.path / "predictions.csv"
+
+    @property
+    def predictions_json(self) -> Path:
+        """The same, one JSON object a line."""
+        return self.path / "predictions.jsonl"
+
+    @property
     def versions(self) -> Path:
         """Versions of the packages and the machine's kind."""
         return self.path / "versions.json"
@@ -86,15 +94,23 @@ class RunFolder:
         Raises:
             UserError: The run is resumed, but its films or split are no longer the same.
         """
-        text = table[_SPLIT_COLUMNS].to_csv(index=False)
-        if resumed and self.split.is_file() and self.split.read_bytes() != text.encode():
-            raise UserError(
-                f"The films, labels or split have changed since this run began ({self.split} differs): resuming would "
-                "mix training and validation films. Start a new run; init_from=PATH starts it from this one's weights."
-            )
-        write_text(self.split, text)
+        if resumed:
+            self.check_split(table)
+        write_text(self.split, table[_SPLIT_COLUMNS].to_csv(index=False))
         if len(skipped):
             write_text(self.skipped, skipped.to_csv(index=False))
+
+    def check_split(self, table: pd.DataFrame) -> None:
+        """Compare films with `split.csv`, where there is one.
+
+        Raises:
+            UserError: They differ.
+        """
+        if self.split.is_file() and self.split.read_bytes() != table[_SPLIT_COLUMNS].to_csv(index=False).encode():
+            raise UserError(
+                f"The films, labels or split have changed since this run began ({self.split} differs): going on would "
+                "mix training with other films. Start a new run; init_from=PATH starts it from this one's weights."
+            )
 
     def carry_over(self, other: "RunFolder") -> None:
         """Take the best checkpoint, metrics and split of a run that is gone on with here from its own folder."""
@@ -105,15 +121,7 @@ class RunFolder:
 
     def write_versions(self) -> None:
         """Write what this run was made with."""
-        found: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
-        for name in _PACKAGES:
-            try:
-                found[name] = version(name)
-            except PackageNotFoundError:
-                found[name] = None
-        found["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
-        found["threads"] = torch.get_num_threads()
-        write_text(self.versions, json.dumps(found, indent=2) + "\n")
+        write_text(self.versions, json.dumps(versions(), indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -122,37 +130,14 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-class MetricsTable(Callback):
-    """Append one row an epoch to `metrics.csv`; on resume drop the rows of epochs that are run again.
-
-    Args:
-        folder: The run folder.
-        report: Called with each row, for a line in the log; None is silent.
-    """
-
-    def __init__(self, folder: RunFolder, report: Callable[[dict[str, float]], None] | None = None) -> None:
-        self.folder = folder
-        self.report = report
-        self.rows = pd.DataFrame()
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take up the rows of epochs that are done; save the start of a fresh run, so that it can be resumed too."""
-        if not trainer.ckpt_path:
-            trainer.save_checkpoint(self.folder.last)
-        elif self.folder.metrics.is_file():
-            # "round_trip" reads back every digit, so that a resumed file equals one never interrupted
-            rows = pd.read_csv(self.folder.metrics, float_precision="round_trip")
-            self.rows = rows[rows["epoch"] < trainer.current_epoch]
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write this epoch's row."""
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if not trainer.is_global_zero:
-            return
-        row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        row["learning_rate"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
-        row |= {name: metrics[name] for name in sorted(metrics, key=lambda n: (n.split("/")[0], n != "val/loss"))}
-        self.rows = pd.concat([self.rows, pd.DataFrame([row])], ignore_index=True)
-        write_text(self.folder.metrics, self.rows.to_csv(index=False))
-        if self.report:
-            self.report(row)
+def versions() -> dict[str, Any]:
+    """Versions of the packages here, and the machine's kind."""
+    found: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    found["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
+    found["threads"] = torch.get_num_threads()
+    return found

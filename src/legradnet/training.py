@@ -1,13 +1,10 @@
 """One training run: check everything that can be wrong, train, and measure the best epoch on the test films."""
 
-import ctypes
 import json
 import logging
 import math
 import os
-import signal
 import sys
-import threading
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,20 +12,30 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import OmegaConf
 
 from legradnet.backbones import parse_backbones
-from legradnet.checkpoint import AtomicCheckpointIO, is_ours, read_checkpoint
+from legradnet.calibrate import calibrate
+from legradnet.callbacks import (
+    AtomicCheckpointIO,
+    MetricsTable,
+    PortableCheckpoint,
+    ResumableEarlyStopping,
+    StopAfterBatch,
+    exponential_average,
+)
+from legradnet.checkpoint import is_ours, read_checkpoint
 from legradnet.config import check_config
 from legradnet.data.datamodule import KneeDataModule
+from legradnet.device import choose_precision, keep_freed_memory
 from legradnet.errors import UserError
 from legradnet.module import GradingModule
 from legradnet.reporting import describe_films, log_epoch, print_summary, tell_how_to_resume
-from legradnet.run_folder import MetricsTable, RunFolder, write_text
+from legradnet.run_folder import RunFolder, write_text
 from legradnet.weights import check_weights, load_ensemble, load_starting_weights
 
 log = logging.getLogger(__name__)
@@ -95,22 +102,12 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
         return float(trainer.callback_metrics.get("val/qwk", torch.nan))
     if trainer.should_stop and trainer.current_epoch < config["trainer"]["max_epochs"]:
         log.info("Stopped after epoch %d: val/qwk no longer improved.", trainer.current_epoch - 1)
+    if config["calibration"]["name"] and trainer.is_global_zero:
+        _calibrate(config, folder, data)
     tested = _test(config, folder, module, data) if config["test"] and len(data.films("test")) else None
     if trainer.is_global_zero:
         print_summary(folder, tested)
     return folder.best_metric()
-
-
-def keep_freed_memory() -> None:
-    """Let glibc reuse the memory of freed tensors instead of giving it back to the kernel and asking again each step.
-
-    On a CPU the kernel's zeroing of fresh pages costs a third of a training step otherwise.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc; musl has no mallopt
-        m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
-        libc.mallopt(m_mmap_max, 0)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
-        libc.mallopt(m_top_pad, 2**28)
 
 
 def build_module(config: Mapping[str, Any]) -> GradingModule:
@@ -167,17 +164,6 @@ def build_trainer(config: Mapping[str, Any], folder: RunFolder, *, testing: bool
 def _precision(trainer: Mapping[str, Any]) -> str:
     precision = trainer["precision"]
     return choose_precision(trainer["accelerator"]) if precision == "auto" else str(precision)
-
-
-def choose_precision(accelerator: str) -> str:
-    """bf16-mixed where the hardware multiplies bfloat16 natively, else 32-true. From what it is, not from timings."""
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
-        native = False
-    else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16-mixed" if native else "32-true"
 
 
 def _checkpoint_to_resume(ckpt_path: str | None, folder: RunFolder) -> Path | None:
@@ -243,67 +229,6 @@ def _callbacks(config: Mapping[str, Any], folder: RunFolder) -> list[Callback]:
     ]
 
 
-class ResumableEarlyStopping(EarlyStopping):
-    """Early stopping that, resumed from the epoch at which it stopped, does not train on."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop at once if patience had run out; Lightning restores the count but not the stop."""
-        if self.wait_count >= self.patience:
-            trainer.should_stop = True
-
-
-class StopAfterBatch(Callback):
-    """Take Ctrl-C at the end of a batch, where nothing can swallow it; a second one at once.
-
-    Raised just anywhere, a KeyboardInterrupt that falls into a destructor or callback of some library is lost.
-    """
-
-    asked = False
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take over SIGINT for the time of the fit, if it is Python's own to give."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self._ask)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give SIGINT back."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def _ask(self, signum: int, frame: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Stop now if that was asked for."""
-        if self.asked:
-            raise KeyboardInterrupt
-
-    def on_validation_batch_end(self, *_: Any) -> None:
-        """Stop now if that was asked for."""
-        self.on_train_batch_end()
-
-
-class PortableCheckpoint(ModelCheckpoint):
-    """Checkpointing that still knows its best epoch when the run folder was moved or copied."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state with all paths in the present folder."""
-
-        def here(path: str) -> str:
-            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
-
-        paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
-        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
-
-
-def exponential_average(average: torch.Tensor, current: torch.Tensor, count: int, *, decay: float) -> torch.Tensor:
-    """Next moving average of a weight; unlike torch's own closure it can be sent to the processes of ddp."""
-    return decay * average + (1 - decay) * current
-
-
 def _loggers(name: str | None, folder: RunFolder) -> list[Logger] | bool:
     if name is None:
         return False
@@ -320,6 +245,18 @@ def _loggers(name: str | None, folder: RunFolder) -> list[Logger] | bool:
         raise UserError(
             f"logger={name} needs a package that isn't installed: pip install 'legradnet[loggers]'"
         ) from error
+
+
+def _calibrate(config: Mapping[str, Any], folder: RunFolder, data: KneeDataModule) -> None:
+    accelerator = config["trainer"]["accelerator"]
+    calibrate(
+        folder.best,
+        data,
+        coverage=config["calibration"]["coverage"],
+        target_error=config["calibration"]["target_error"],
+        device="cuda" if accelerator == "gpu" and torch.cuda.is_available() else accelerator.replace("gpu", "mps"),
+        precision="bf16" if _precision(config["trainer"]) == "bf16-mixed" else "f32",
+    )
 
 
 def _test(

@@ -27,7 +27,7 @@ Verify = Literal["decode", "header"]
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _LONGEST_FILENAME = 4096
-_SIDES = {"": "", "l": "L", "left": "L", "r": "R", "right": "R"}
+SIDES = {"": "", "l": "L", "left": "L", "r": "R", "right": "R"}
 
 
 class Draft:
@@ -72,7 +72,7 @@ class Draft:
         self.table = table = given.assign(
             label=_recoded(given["label"], lambda text: parse_label(text, num_classes)).astype("int64"),
             patient=given.get("patient", ""),
-            side=_recoded(given["side"], lambda text: _SIDES.get(text.lower(), "?")) if "side" in given else "",
+            side=_recoded(given["side"], lambda text: SIDES.get(text.lower(), "?")) if "side" in given else "",
             split=_recoded(given["split"], str.lower) if "split" in given else "",
         )
         no_split = table["split"].eq("") & bool(table["split"].ne("").any())
@@ -96,8 +96,8 @@ class Draft:
         for position, name in enumerate(self.table["filename"]):
             path = ""
             try:
-                path = _real_path(str(self.root), name, folders) if name else ""
-            except _OutsideError:
+                path = real_path(str(self.root), name, folders) if name else ""
+            except OutsideError:
                 outside.append(position)
             except OSError as error:
                 self.bad[position] = error.strerror or str(error)
@@ -148,12 +148,22 @@ def parse_label(text: str, num_classes: int) -> int:
     return label if label < num_classes else -1
 
 
-class _OutsideError(Exception):
-    pass
+class OutsideError(Exception):
+    """A name that leads out of the folder it should be in."""
 
 
-def _real_path(root: str, name: str, folders: dict[str, str]) -> str:
-    """Resolve `name` inside `root` with one look at each folder and, unless it is a link, one at the film."""
+def real_path(root: str, name: str, folders: dict[str, str]) -> str:
+    """Resolve `name` inside `root` with one look at each folder and, unless it is a link, one at the film.
+
+    Args:
+        root: The resolved folder.
+        name: Relative to it.
+        folders: Folders that were looked at already; kept from call to call.
+
+    Raises:
+        OutsideError: It leads out of `root`.
+        OSError: It is not a file, or its name is too long.
+    """
     if len(name) > _LONGEST_FILENAME:
         raise OSError(f"the name is longer than {_LONGEST_FILENAME:,} characters")
     folder, base = os.path.split(name)
@@ -163,13 +173,13 @@ def _real_path(root: str, name: str, folders: dict[str, str]) -> str:
         outside = os.path.isabs(name) or not _within(root, real := os.path.realpath(os.path.join(root, folder)))
         folders[folder] = "" if outside else real
     if not folders[folder]:
-        raise _OutsideError
+        raise OutsideError
     path = os.path.join(folders[folder], base)
     mode = os.lstat(path).st_mode
     if stat.S_ISLNK(mode):
         path = os.path.realpath(path)
         if not _within(root, path):
-            raise _OutsideError
+            raise OutsideError
         mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         raise OSError("is a folder" if stat.S_ISDIR(mode) else "is not a regular file")

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from legradnet.data.images import Fit, fit_image, read_image
+from legradnet.data.images import Film, Fit, fit_image, read_film
 from legradnet.data.manifest import Manifest, load_manifest
 from legradnet.data.splits import assign_splits, check_splits
 from legradnet.data.synthetic import synthesize
@@ -66,14 +66,19 @@ class KneeDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def film(self, index: int) -> Film:
+        """A film as it is in its file."""
+        if self.pixels is not None:
+            return Film(self.pixels[int(self.rows[index])])
+        return read_film(self.root / self.filenames[index])
+
     def __getitem__(self, index: int) -> Batch:
         row = int(self.rows[index])
-        film = read_image(self.root / self.filenames[index]) if self.pixels is None else self.pixels[row]
-        film = fit_image(film, self.image_size, self.fit)
+        square = fit_image(self.film(index).gray, self.image_size, self.fit)
         if self.mirrored[index]:
-            film = film[:, ::-1]
+            square = square[:, ::-1]
         return Batch(
-            torch.from_numpy(np.ascontiguousarray(film))[None],
+            torch.from_numpy(np.ascontiguousarray(square))[None],
             torch.tensor(int(self.labels[index])),
             torch.tensor(row),
         )
@@ -208,20 +213,25 @@ class KneeDataModule(LightningDataModule):
         self._pixels: np.ndarray | None = None
         self._root = Path()
 
+    def read(self) -> None:
+        """Read and check the manifest without splitting it; `split` is what the data say, else ""."""
+        manifest = self._generate() if self.source == "synthetic" else self._read()
+        self._root = manifest.root
+        self.skipped = manifest.skipped
+        self.table = manifest.table
+
     def setup(self, stage: str | None = None) -> None:
         """Read, check and split the manifest, once."""
         if hasattr(self, "table"):
             return
-        manifest = self._generate() if self.source == "synthetic" else self._read()
-        table = assign_splits(manifest.table, **self.split_settings).reset_index(drop=True)
+        self.read()
+        table = assign_splits(self.table, **self.split_settings).reset_index(drop=True)
         check_splits(table, self.num_classes)
         if self.mirror_left and len(unsided := table[~table["side"].isin(["L", "R"])]):
             raise UserError(
                 f"data.mirror_left=true needs the side of every film, and {len(unsided)} have none (first: "
                 f"{unsided['filename'].iloc[0]}): add a `side` column (L or R) or a `side` group to data.patient_regex."
             )
-        self._root = manifest.root
-        self.skipped = manifest.skipped
         self.table = table
 
     def _generate(self) -> Manifest:
@@ -249,13 +259,17 @@ class KneeDataModule(LightningDataModule):
         """Rows of one split, in table order."""
         return self.table[self.table["split"] == split]
 
+    def film(self, row: int) -> Path | np.ndarray:
+        """Where the film of a row of `table` is: its file, or its pixels if it was generated."""
+        return self._root / self.table["filename"].iat[row] if self._pixels is None else self._pixels[row]
+
     def class_counts(self, split: Split = "train") -> list[int]:
         """Films of each grade 0..K-1 in a split."""
         return np.bincount(self.films(split)["label"], minlength=self.num_classes).tolist()
 
-    def loader(self, split: Split, shuffle: bool = False) -> DataLoader[Batch]:
-        """Batches of one split, for this process of the trainer."""
-        dataset = KneeDataset(
+    def dataset(self, split: Split) -> KneeDataset:
+        """Films of one split, in table order."""
+        return KneeDataset(
             self.films(split),
             self._root,
             image_size=self.image_size,
@@ -263,7 +277,12 @@ class KneeDataModule(LightningDataModule):
             mirror_left=self.mirror_left,
             pixels=self._pixels,
         )
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def loader(self, split: Split, shuffle: bool = False, *, whole: bool = False) -> DataLoader[Batch]:
+        """Batches of one split: this process's share of them, or the `whole`."""
+        dataset = self.dataset(split)
+        alone = whole or not self.trainer
+        rank, world = (0, 1) if alone else (self.trainer.global_rank, self.trainer.world_size)
         sampler = EpochSampler(
             dataset.labels, shuffle=shuffle, balance=shuffle and self.balance, seed=self.seed, rank=rank, world=world
         )

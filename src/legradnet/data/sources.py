@@ -98,7 +98,7 @@ def read_folders(root: Path, num_classes: int) -> Draft:
             continue
         unused += [f"{folder}/{name}" for name in _folders(root / folder)]
         with os.scandir(root / folder) as entries:
-            names = sorted(entry.name for entry in entries if not entry.is_dir() and not _is_other_file(entry.name))
+            names = sorted(entry.name for entry in entries if not entry.is_dir() and not is_other_file(entry.name))
         films += [(f"{folder}/{name}", label, split) for name in names]
     if unused:
         _log.warning("%d folders in %s are not used: %s", len(unused), root, ", ".join(map(shown, unused[:SHOWN])))
@@ -117,7 +117,8 @@ def _folders(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _is_other_file(name: str) -> bool:
+def is_other_file(name: str) -> bool:
+    """Whether a file's name says that it is no film (hidden, text, tables, pages)."""
     return name.startswith(".") or os.path.splitext(name)[1].lower() in _NO_FILMS
 
 

@@ -1,0 +1,135 @@
+"""What there is to grade: one film, a folder of films, or a CSV that lists them. A bad one is a row, not the end."""
+# Many films: os.path is many times faster than Path.
+# ruff: noqa: PTH118, PTH119, PTH206
+
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from legradnet.data.checks import SIDES, OutsideError, parse_label, real_path
+from legradnet.data.images import ImageError
+from legradnet.data.sources import is_other_file
+from legradnet.errors import UserError
+
+_FILM_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
+_HEAD = 4096
+
+
+@dataclass(frozen=True)
+class InputFilm:
+    """A film to grade.
+
+    Attributes:
+        filename: As the user names it: relative to the folder, as in the CSV, or as given.
+        film: Where it is, or what is wrong with it.
+        label: Its true grade, if the CSV has one.
+        side: L, R, or "" if nothing says so.
+    """
+
+    filename: str
+    film: Path | ImageError
+    label: int | None = None
+    side: str = ""
+
+
+def list_films(source: Path, dataset_path: Path | None = None) -> list[InputFilm]:
+    """List the films of a file, a folder (recursively, sorted by name) or a CSV.
+
+    A file is taken by its content: an image, or text with a column `filename`. Nothing outside the folder, or outside
+    `dataset_path`, is opened; links to it get an error.
+
+    Args:
+        source: File, folder or CSV.
+        dataset_path: Folder that a CSV's names are relative to; None: the CSV's own.
+
+    Raises:
+        UserError: Nothing there, or a CSV without a column `filename`.
+    """
+    if source.is_dir():
+        films = list(_in_folder(source))
+        if not films:
+            raise UserError(f"input={source}: there is no film in this folder.")
+        return films
+    if not source.is_file():
+        raise UserError(f"input={source} does not exist.")
+    header = _csv_header(source)
+    if header is None:
+        return [InputFilm(str(source), source)]
+    return list(_in_csv(source, header, dataset_path or source.parent))
+
+
+def _in_folder(folder: Path) -> Iterator[InputFilm]:
+    root = os.path.realpath(folder)
+    known: dict[str, str] = {}
+    names = []
+    for place, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names += [os.path.relpath(os.path.join(place, name), root) for name in files]
+    for name in sorted(names, key=lambda name: name.split(os.sep)):
+        film = _found(root, name, known)
+        if is_other_file(os.path.basename(name)) and not (isinstance(film, Path) and _is_film(film)):
+            continue
+        yield InputFilm(name.replace(os.sep, "/"), film)
+
+
+def _in_csv(path: Path, header: list[str], folder: Path) -> Iterator[InputFilm]:
+    root = os.path.realpath(folder)
+    known: dict[str, str] = {}
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = csv.reader(file)
+        try:
+            next(rows)
+            for cells in rows:
+                if not any(cells):
+                    continue
+                row = dict(zip(header, cells, strict=False))
+                name = row.get("filename", "").strip()
+                film = _found(root, name, known)
+                if len(cells) != len(header):
+                    film = ImageError(f"row {rows.line_num} of the CSV has {len(cells)} cells, not {len(header)}")
+                label = parse_label(row.get("label", "").strip(), 1000)
+                side = SIDES.get(row.get("side", "").strip().lower(), "")
+                yield InputFilm(name, film, None if label < 0 else label, side)
+        except csv.Error as error:
+            raise UserError(f"{path}: row {rows.line_num}: {error}.") from None
+
+
+def _found(root: str, name: str, known: dict[str, str]) -> Path | ImageError:
+    try:
+        return Path(real_path(root, name, known)) if name else ImageError("the file name is empty")
+    except OutsideError:
+        return ImageError(f"leads out of {root}")
+    except OSError as error:
+        return ImageError(error.strerror or str(error))
+    except ValueError:  # a NUL byte
+        return ImageError("no such file can exist")
+
+
+def _csv_header(path: Path) -> list[str] | None:
+    """The column names of a CSV that lists films; None if the file is something else."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if _starts_as_film(head):
+        return None
+    first = head.decode("utf-8-sig", errors="replace").splitlines()[:1]
+    header = [name.strip() for name in next(csv.reader(first), [])]
+    if "filename" in header:
+        return header
+    if path.suffix.lower() == ".csv":
+        hint = "; save it as UTF-8" if b"\0" in head else ""
+        raise UserError(f"input={path}: the CSV has no column filename in its first line{hint}.")
+    return None
+
+
+def _is_film(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return _starts_as_film(file.read(_HEAD))
+    except OSError:
+        return False
+
+
+def _starts_as_film(head: bytes) -> bool:
+    return head.startswith(_FILM_STARTS) or head[128:132] == b"DICM"

@@ -1,0 +1,108 @@
+"""The model card: what a reader has to know about a model and its films (Mitchell et al. 2019; CLAIM 2024)."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from legradnet.evaluation.films import LabelledFilms, run_of
+from legradnet.evaluation.graded import Graded
+from legradnet.grader import Grader
+from legradnet.run_folder import versions
+
+Facts = dict[str, dict[str, str]]
+
+
+def model_card(grader: Grader, films: LabelledFilms, graded: Graded, config: Mapping[str, Any]) -> Facts:
+    """Sections of plain facts, {section: {name: text}}, from the checkpoint, its run folder and this evaluation."""
+    return {
+        "Use": {
+            "Intended": "research on grading single knees on plain radiographs; a second reading, never the only one",
+            "Not for": "diagnosis without a clinician; films other than knee crops of the training kind",
+        },
+        "Measured on": _films(films, graded, config),
+        "Model": _model(grader),
+        "Training": _training(grader),
+        "Calibration": _calibration(grader),
+        "This evaluation": _plain(versions()) | {"Precision": grader.networks[0].precision},
+    }
+
+
+def _films(films: LabelledFilms, graded: Graded, config: Mapping[str, Any]) -> dict[str, str]:
+    sides = films.table["side"].replace("", "unknown").value_counts().to_dict()
+    return {
+        "Films": f"{len(graded)}, of {graded.patients.max() + 1} patients",
+        "Split": films.split,
+        "Source": {"synthetic": "generated knees", "own": "as in training"}.get(films.source, films.source),
+        "By true grade": ", ".join(
+            f"KL {grade}: {count}" for grade, count in films.table["label"].value_counts().sort_index().items()
+        ),
+        "By side": ", ".join(f"{side}: {count}" for side, count in sides.items()),
+        "Intervals": f"{config['confidence_level']:.0%}, {config['resamples']} resamples of patients, "
+        f"seed {config['seed']}",
+    }
+
+
+def _model(grader: Grader) -> dict[str, str]:
+    settings = grader.networks[0].settings
+    return {
+        "Checkpoints": str(len(grader.networks)),
+        "Backbones": ", ".join(f"{key} ({each['timm_name']})" for key, each in settings["backbone"].items()),
+        "Gate": settings["gating"]["name"],
+        "Parameters": f"{sum(p.numel() for n in grader.networks for p in n.ensemble.parameters()):,}",
+        "Loss": settings["loss"]["name"],
+        "Grade": f"{grader.rule} of the probabilities",
+        "Film": f"{grader.networks[0].image_size} px, fit {grader.networks[0].fit}, left knees "
+        f"{'mirrored' if grader.networks[0].mirror_left else 'as they are'}",
+    }
+
+
+def _training(grader: Grader) -> dict[str, str]:
+    network = grader.networks[0]
+    facts = {
+        "Seed": str(network.settings["seed"]),
+        "Optimiser": f"AdamW, {_listed(network.settings['optimizer'])}",
+        "Schedule": _listed(network.settings["scheduler"]),
+        "Augmentation": _listed(network.settings["augment"] or {}),
+    }
+    if data := network.learned.get("data"):
+        facts["Films"] = "; ".join(
+            f"{split}: {sum(counts)}, by grade {counts}" for split, counts in data["films"].items()
+        )
+        facts["Source"] = data["source"]
+    run = run_of(network.path)
+    if run.config.is_file():
+        trained = yaml.safe_load(run.config.read_text())
+        facts["Epochs"] = f"at most {trained['trainer']['max_epochs']}, the one with the best val/qwk was kept"
+    made_with = network.learned.get("versions") or (
+        json.loads(run.versions.read_text()) if run.versions.is_file() else {}
+    )
+    return facts | _plain(made_with)
+
+
+def _calibration(grader: Grader) -> dict[str, str]:
+    network = grader.networks[0]
+    fitted = network.calibration
+    facts = {"Fitted on": f"{fitted.films} validation knees", "Temperature": f"{fitted.temperature:.3f}"}
+    if fitted.coverage is not None:
+        kind = "each grade" if fitted.by_grade else "all films on average"
+        facts["Prediction sets"] = f"{fitted.coverage:.0%} for {kind}; conformal, ranked probability score"
+        below = f"below a probability of {fitted.min_confidence:.3f}" if fitted.min_confidence <= 1 else "always"
+        facts["Referral"] = f"{below}, for an error rate of {fitted.target_error}"
+    if found := network.learned.get("false_referrals"):
+        facts["Film check"] = (
+            f"would refer {found['referred']} of {found['films']} validation films for their look "
+            f"({found['referred'] / found['films']:.1%})"
+        )
+    if fitted.notes:
+        facts["Notes"] = "; ".join(fitted.notes)
+    return facts
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items()) or "none"
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, str]:
+    return {"Versions": ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)}

@@ -1,0 +1,118 @@
+"""The labelled films of an evaluation, and what is known of the training run that a checkpoint comes from."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from legradnet.data.datamodule import KneeDataModule
+from legradnet.errors import UserError
+from legradnet.grader import Request
+from legradnet.run_folder import RunFolder
+
+_FROM_CHECKPOINT = ("image_size", "fit", "mirror_left")
+
+
+@dataclass(frozen=True)
+class LabelledFilms:
+    """Films to measure on.
+
+    Attributes:
+        table: `filename`, `label`, `patient`, `side`, `split` and the CSV's other columns.
+        requests: Each film, for a `Grader`.
+        split: train, val, test or all.
+        source: csv, folder or synthetic.
+        warnings: What a reader of the numbers must know.
+    """
+
+    table: pd.DataFrame
+    requests: list[Request]
+    split: str
+    source: str
+    warnings: list[str] = field(default_factory=list)
+
+
+def run_of(checkpoint: str | Path) -> RunFolder:
+    """The run folder that a checkpoint lies in, if it still does."""
+    return RunFolder(Path(checkpoint).resolve().parent.parent)
+
+
+def load_films(
+    data: Mapping[str, Any], checkpoint: str | Path, *, split: str | None, num_classes: int, image_size: int
+) -> LabelledFilms:
+    """Read and check the films, and choose a split.
+
+    Args:
+        data: Config group `data`; `source` "own" takes the films of the checkpoint's training run, and its splits.
+        checkpoint: A checkpoint, in its run folder if the films are its own.
+        split: train, val, test, all; None: test where there is such a split, else all.
+        num_classes: K.
+        image_size: Side of generated knees.
+
+    Raises:
+        UserError: Mistakes in the data, no such split, or no run folder around the checkpoint.
+    """
+    if given := [name for name in _FROM_CHECKPOINT if data[name] is not None]:
+        raise UserError(f"data.{given[0]}={data[given[0]]}: how films are read is known from the checkpoint.")
+    own = data["source"] == "own"
+    run = run_of(checkpoint)
+    settings = _own_settings(run, data, checkpoint) if own else {**data, "image_size": image_size}
+    drawn = {name: settings[name] for name in settings if name not in ("fit", "mirror_left", "batch_size")}
+    module = KneeDataModule(**drawn, num_classes=num_classes, progress=sys.stderr.isatty())
+    if own:
+        module.setup()
+        run.check_split(module.table)
+    else:
+        module.read()
+    table = module.table
+    chosen = split or ("test" if table["split"].eq("test").any() else "all")
+    rows = np.arange(len(table)) if chosen == "all" else np.flatnonzero(table["split"].eq(chosen))
+    if not len(rows):
+        there = ", ".join(sorted(set(table["split"]) - {""})) or "no split column"
+        raise UserError(f"split={chosen}: there is no such film; the data have {there}. split=all takes every film.")
+    requests = [Request(module.film(row), table["side"].iat[row]) for row in rows.tolist()]
+    films = table.iloc[rows].reset_index(drop=True)
+    return LabelledFilms(films, requests, chosen, module.source, list(_warnings(films, module, chosen)))
+
+
+def _own_settings(run: RunFolder, data: Mapping[str, Any], checkpoint: str | Path) -> dict[str, Any]:
+    if not run.config.is_file():
+        raise UserError(
+            f"{checkpoint} lies in no run folder that tells its films: choose data=csv, data=folder or data=synthetic."
+        )
+    settings: dict[str, Any] = yaml.safe_load(run.config.read_text())["data"]
+    moved = {name: data[name] for name in ("dataset_path", "csv_path", "num_workers") if data[name] is not None}
+    return settings | moved
+
+
+def _warnings(films: pd.DataFrame, module: KneeDataModule, split: str) -> Sequence[str]:
+    found = []
+    if module.source == "synthetic":
+        found.append("Measured on GENERATED knees, not on radiographs of patients.")
+    if split in ("train", "all") and films["split"].eq("train").any():
+        found.append("Training films are among these: the numbers are too good.")
+    if split == "val":
+        found.append("Validation films chose the epoch and fitted the calibration: the numbers flatter a little.")
+    if unknown := int(films["patient"].eq("").sum()):
+        found.append(
+            f"{unknown} of {len(films)} films have no patient and count as patients of their own: "
+            "if both knees of a patient are among them, the intervals are too narrow."
+        )
+    if len(module.skipped):
+        found.append(f"{len(module.skipped)} unreadable films were left out.")
+    return found
+
+
+def seen_in_training(films: pd.DataFrame, run: RunFolder) -> int:
+    """How many films, or whose patients, are in the training split of the run that a checkpoint lies in."""
+    if not run.split.is_file():
+        return 0
+    trained = pd.read_csv(run.split, dtype=str, keep_default_na=False)
+    trained = trained[trained["split"].eq("train")]
+    patients = set(trained["patient"]) - {""}
+    return int((films["filename"].isin(set(trained["filename"])) | films["patient"].isin(patients)).sum())

@@ -1,0 +1,254 @@
+"""One evaluation: grade labelled films, measure, compare, and write metrics, predictions, figures and the report."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from tqdm import tqdm
+
+from legradnet.calibration import Calibration, fit_calibration
+from legradnet.config import EVALUATE_RULES, check_config
+from legradnet.data.images import Gray, ImageError, read_film
+from legradnet.data.inputs import InputFilm
+from legradnet.errors import UserError
+from legradnet.evaluation.card import model_card
+from legradnet.evaluation.compare import compare
+from legradnet.evaluation.films import LabelledFilms, load_films, run_of, seen_in_training
+from legradnet.evaluation.graded import Graded
+from legradnet.evaluation.numbers import measure, metric_intervals, subgroups, worst_mistakes
+from legradnet.evaluation.report import Mistake, Report, write_figures, write_report
+from legradnet.evaluation.shortcut import blank_joint
+from legradnet.grader import Grader, Grading
+from legradnet.losses import build_loss
+from legradnet.predicting import PredictionsTable, record
+from legradnet.run_folder import RunFolder, write_text
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(config: Mapping[str, Any], run_folder: str | Path) -> None:
+    """Measure one checkpoint, or several side by side, as `conf/evaluate.yaml` composes it.
+
+    Several get a numbered folder each; the page and `metrics.json` at the top compare them with the first. An entry of
+    the list that is itself a list is graded by the mean of its checkpoints.
+
+    Raises:
+        UserError: A mistake in the config, the checkpoint or the films.
+    """
+    check_config(config, EVALUATE_RULES)
+    entries = config["checkpoint"] if isinstance(config["checkpoint"], list) else [config["checkpoint"]]
+    groups = [entry if isinstance(entry, list) else [entry] for entry in entries]
+    folder = RunFolder(Path(run_folder))
+    write_text(folder.config, yaml.safe_dump(dict(config), sort_keys=False))
+    films: LabelledFilms | None = None
+    reports: list[Report] = []
+    names = _names(groups)
+    for i, (name, paths) in enumerate(zip(names, groups, strict=True)):
+        grader = Grader.from_checkpoint(
+            paths, device=config["device"], precision=config["precision"], batch_size=config["data"]["batch_size"]
+        )
+        if films is None:
+            films = load_films(
+                config["data"],
+                paths[0],
+                split=config["split"],
+                num_classes=grader.classes,
+                image_size=grader.networks[0].image_size,
+            )
+            _check_subgroups(config["subgroups"], films)
+        log.info("%s: grading %d films (split %s)", name, len(films.table), films.split)
+        report = _measured(config, grader, films, f"{name}, {films.split} films")
+        reports.append(report)
+        _write(report, folder.path / str(i + 1) if len(groups) > 1 else folder.path)
+    if len(reports) > 1:
+        _write_comparison(config, folder, names, reports)
+    print(folder.path / "report.html")
+
+
+def _measured(config: Mapping[str, Any], grader: Grader, films: LabelledFilms, title: str) -> Report:
+    graded, logits = _grade(grader, films, config["data"]["num_workers"])
+    warnings = list(films.warnings)
+    warnings += _training_warnings(config, grader, films)
+    if config["calibration"] == "crossfit":
+        graded = crossfit(graded, grader.networks[0].calibration, config["seed"])
+        warnings.append(
+            "Calibration was fitted on one half of these films' patients and measured on the other, both in turn: "
+            "the checkpoint's own calibration was not used."
+        )
+    elif any(network.calibration.coverage is None for network in grader.networks):
+        warnings.append("The checkpoint is not calibrated: there are no prediction sets, and no film is unsure.")
+    settings = {
+        "resamples": config["resamples"],
+        "seed": config["seed"],
+        "confidence_level": config["confidence_level"],
+        "threshold": config["threshold"],
+    }
+    numbers = measure(graded, **settings)
+    numbers = {"split": films.split, "loss": _loss(grader, logits, graded), **numbers}
+    masked = None
+    if config["joint_masked"]:
+        blank, _ = _grade(grader, films, config["data"]["num_workers"], alter=blank_joint)
+        masked = metric_intervals(blank, **settings)
+    return Report(
+        title=title,
+        numbers=numbers,
+        graded=graded,
+        subgroups=subgroups(graded, list(dict.fromkeys(["side", *config["subgroups"]])), **settings),
+        joint_masked=masked,
+        mistakes=[_mistake(films, graded, row) for row in worst_mistakes(graded)],
+        facts=model_card(grader, films, graded, config),
+        warnings=warnings,
+    )
+
+
+def _grade(
+    grader: Grader, films: LabelledFilms, workers: int | None, alter: Callable[[Gray], Gray] | None = None
+) -> tuple[Graded, np.ndarray | None]:
+    """Grade all films; also the logits [N, outputs] where a single network gave one answer a film."""
+    gradings: list[Grading] = []
+    with tqdm(total=len(films.requests), unit="film", disable=not sys.stderr.isatty()) as bar:
+        for batch in grader.stream(films.requests, workers=workers, alter=alter):
+            for grading in batch:
+                if isinstance(grading, ImageError):
+                    raise grading
+                gradings.append(grading)
+            bar.update(len(batch))
+    sets = [(each.prediction_set[0], each.prediction_set[-1]) for each in gradings if each.prediction_set]
+    gates = [[each.gate_weights[key] for key in grader.backbones] for each in gradings if each.gate_weights]
+    graded = Graded(
+        table=films.table,
+        grades=np.array([each.grade for each in gradings]),
+        probabilities=np.stack([each.probabilities for each in gradings]),
+        raw=np.stack([each.raw for each in gradings]),
+        sets=np.array(sets) if sets else None,
+        referred=np.array([each.referred for each in gradings]),
+        reasons=[each.reason for each in gradings],
+        gate_weights=np.array(gates) if gates else None,
+        backbones=grader.backbones,
+    )
+    logits = [each.logits for each in gradings if each.logits is not None]
+    return graded, np.stack(logits) if len(logits) == len(gradings) else None
+
+
+def crossfit(graded: Graded, like: Calibration, seed: int) -> Graded:
+    """Calibrate each half of the patients by the other half, with the aims of `like`; films are referred if unsure."""
+    aims = {name: value for name in ("coverage", "target_error") if (value := getattr(like, name)) is not None}
+    patients = graded.patients
+    drawn = np.random.default_rng(seed).permutation(patients.max() + 1)
+    first = drawn[patients] % 2 == 0
+    probabilities = graded.raw.astype(np.float64).copy()
+    sets = np.zeros((len(graded), 2), np.int64)
+    referred = np.zeros(len(graded), bool)
+    have_sets = True
+    for fitted, measured in ((first, ~first), (~first, first)):
+        calibration = fit_calibration(graded.raw[fitted], graded.labels[fitted], like.rule, **aims)
+        probabilities[measured] = calibration.probabilities(graded.raw[measured])
+        grades = graded.grades[measured]
+        found = calibration.sets(probabilities[measured], grades)
+        have_sets &= found is not None
+        if found is not None:
+            sets[measured] = found
+        referred[measured] = probabilities[measured][np.arange(len(grades)), grades] < calibration.min_confidence
+    return replace(graded, probabilities=probabilities, sets=sets if have_sets else None, referred=referred)
+
+
+def _training_warnings(config: Mapping[str, Any], grader: Grader, films: LabelledFilms) -> Iterator[str]:
+    for network in grader.networks:
+        if films.source != "synthetic" and (seen := seen_in_training(films.table, run_of(network.path))):
+            yield (
+                f"{seen} of these films share a file name or a patient with the training films of {network.path}: "
+                "the numbers are too good."
+            )
+
+
+def _loss(grader: Grader, logits: np.ndarray | None, graded: Graded) -> float | None:
+    """The training loss of a single network on these films."""
+    if logits is None:
+        return None
+    settings = grader.networks[0].settings
+    loss = build_loss(num_classes=grader.classes, class_counts=settings["class_counts"], **settings["loss"])
+    return float(loss(torch.from_numpy(logits), torch.from_numpy(graded.labels)))
+
+
+def _mistake(films: LabelledFilms, graded: Graded, row: int) -> Mistake:
+    film = films.requests[row].film
+    assert not isinstance(film, (ImageError, str))
+    return Mistake(
+        picture=read_film(film).gray,
+        filename=str(films.table["filename"].iat[row]),
+        label=int(graded.labels[row]),
+        grade=int(graded.grades[row]),
+        probabilities=graded.probabilities[row].tolist(),
+        prediction_set="" if graded.sets is None else _set_text(*graded.sets[row].tolist()),
+        reason=graded.reasons[row],
+    )
+
+
+def _set_text(low: int, high: int) -> str:
+    return " ".join(map(str, range(low, high + 1)))
+
+
+def _check_subgroups(columns: Sequence[str], films: LabelledFilms) -> None:
+    if missing := [name for name in columns if name not in films.table]:
+        raise UserError(f"subgroups: the films have no column {', '.join(missing)}; they have {list(films.table)}.")
+
+
+def _write(report: Report, path: Path) -> None:
+    folder = RunFolder(path)
+    more = {"subgroups": report.subgroups, "joint_masked": report.joint_masked, "warnings": report.warnings}
+    write_text(path / "metrics.json", json.dumps({**report.numbers, **more}, indent=2, allow_nan=False) + "\n")
+    write_text(folder.predictions, predictions_text(report.graded))
+    write_figures(report, path / "figures")
+    write_report(report, path / "report.html")
+
+
+def predictions_text(graded: Graded) -> str:
+    """`predictions.csv` of labelled films, with patient and side."""
+    table = PredictionsTable(graded.classes, graded.backbones, labelled=True, others=("patient", "side"))
+    columns = np.arange(graded.classes)
+    rows = []
+    for i, film in graded.table.iterrows():
+        i = int(i)
+        gates = {} if graded.gate_weights is None else dict(zip(graded.backbones, graded.gate_weights[i], strict=True))
+        grading = Grading(
+            grade=int(graded.grades[i]),
+            probabilities=graded.probabilities[i],
+            expected_grade=float(graded.probabilities[i] @ columns),
+            prediction_set=() if graded.sets is None else tuple(range(graded.sets[i, 0], graded.sets[i, 1] + 1)),
+            referred=bool(graded.referred[i]),
+            reason=graded.reasons[i],
+            gate_weights=gates,
+            raw=graded.raw[i],
+        )
+        one = record(InputFilm(film["filename"], Path(), int(film["label"])), grading)
+        rows.append({**one, "patient": film["patient"], "side": film["side"]})
+    return table.header() + table.rows(rows)
+
+
+def _write_comparison(config: Mapping[str, Any], folder: RunFolder, names: list[str], reports: list[Report]) -> None:
+    first = reports[0]
+    settings = {name: config[name] for name in ("resamples", "seed", "confidence_level", "threshold")}
+    comparisons = [
+        {"names": [names[0], name], "metrics": compare(first.graded, other.graded, **settings)}
+        for name, other in zip(names[1:], reports[1:], strict=True)
+    ]
+    runs = {name: report.numbers["metrics"] for name, report in zip(names, reports, strict=True)}
+    text = json.dumps({"runs": runs, "comparisons": comparisons}, indent=2, allow_nan=False)
+    write_text(folder.path / "metrics.json", text + "\n")
+    write_report(
+        replace(first, title=" against ".join([first.title, *names[1:]]), comparisons=comparisons),
+        folder.path / "report.html",
+    )
+
+
+def _names(groups: Sequence[Sequence[str]]) -> list[str]:
+    """What to call each run: its folder's name, numbered where two have the same."""
+    names = [run_of(paths[0]).path.name + (f" and {len(paths) - 1} more" if len(paths) > 1 else "") for paths in groups]
+    return [f"{name} ({i + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
