@@ -58,3 +58,14 @@ def knees(tmp_path_factory):
     folder = tmp_path_factory.mktemp("knees")
     write_knees(folder, 40, size=48, seed=3)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The run folder of a small network, calibrated on 40 validation knees; left knees are mirrored."""
+    from legradnet.training import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    settings = ["data.count=200", "data.val_fraction=0.2", "data.test_fraction=0.2", "data.mirror_left=true"]
+    train(compose(*settings, "augment.mirror=0", "loss=corn", "optimizer.backbone_scale=1"), folder)
+    return folder

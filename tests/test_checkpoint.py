@@ -4,7 +4,8 @@ import pickle
 import pytest
 import torch
 
-from legradnet.checkpoint import AtomicCheckpointIO, read_checkpoint
+from legradnet.callbacks import AtomicCheckpointIO
+from legradnet.checkpoint import read_checkpoint
 from legradnet.errors import UserError
 
 

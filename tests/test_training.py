@@ -74,7 +74,7 @@ def test_checkpoints_are_plain_data_and_only_last_has_optimiser_state(finished):
     best = torch.load(folder / "best.ckpt", weights_only=True)
     last = torch.load(folder / "last.ckpt", weights_only=True)
     assert "optimizer_states" in last
-    assert set(best) <= {"state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version"}
+    assert set(best) <= {"state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version", "legradnet"}
     assert all(torch.is_tensor(value) for value in best["state_dict"].values())
 
 

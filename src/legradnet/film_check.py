@@ -16,8 +16,8 @@ from legradnet.data.images import Film
 SIDE = 32  # pixels of the thumbnail that is measured
 MIN_FILMS = 30
 _BINS = 16
-_TAIL = 0.005  # share of the training films beyond the limits before the margin is added
-_MARGIN = 1.0  # added to each limit, in units of its distance from the median
+_TAIL = 0.02  # share of the training films that count for no limit: public sets hold inverted films too
+_MARGIN = 0.7  # added to each limit, in units of its distance from the median
 _REASONS = {
     "contrast": ("blank: it has almost no contrast", "its contrast is far above that of the training films"),
     "brightness": ("far darker than the training films", "far brighter than the training films"),
@@ -90,8 +90,8 @@ class FilmCheck:
 def fit_film_check(films: Iterable[Film]) -> FilmCheck | None:
     """Fit the limits on training films, turned to one side if the network wants that; None for under `MIN_FILMS`.
 
-    A limit is the measure's 0.5 % or 99.5 % quantile, moved away from the median by its own distance from it (but
-    a lower limit at most to its half).
+    A limit is the measure's 2 % or 98 % quantile, moved away from the median by 0.7 of its own distance from it (but a
+    lower limit at most to its half).
     """
     looks = [_look(film) for film in films]
     if len(looks) < MIN_FILMS:

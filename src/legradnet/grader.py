@@ -127,10 +127,8 @@ class Grader:
     @overload
     def grade(self, films: Source, side: Side | None = None) -> Grading: ...
     @overload
-    def grade(self, films: Sequence[Source], side: Side | Sequence[Side] | None = None) -> list[Grading]: ...
-    def grade(
-        self, films: Source | Sequence[Source], side: Side | Sequence[Side] | None = None
-    ) -> Grading | list[Grading]:
+    def grade(self, films: list[Source], side: Side | Sequence[Side] | None = None) -> list[Grading]: ...
+    def grade(self, films: Source | list[Source], side: Side | Sequence[Side] | None = None) -> Grading | list[Grading]:
         """Grade one film, or a list of films.
 
         Args:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from tqdm import tqdm
 
 from legradnet.config import PREDICT_RULES, check_config
@@ -48,7 +47,7 @@ def predict(config: Mapping[str, Any], run_folder: str | Path) -> bool:
     )
     if len(done) < len(films):  # whole batches, so that a resumed run shows the network what it would have seen
         done = done[: len(done) // grader.batch_size * grader.batch_size]
-    write_text(folder.config, yaml.safe_dump(dict(config), sort_keys=False))
+    folder.write_config(config)
     labelled = any(film.label is not None for film in films)
     table = PredictionsTable(grader.classes, grader.backbones, labelled)
     # The lines are the journal and come first: after a kill the table is made again from them.
@@ -160,7 +159,7 @@ def _already_graded(config: Mapping[str, Any], folder: RunFolder, films: Sequenc
     if not config["resume"]:
         raise UserError(f"{folder.path} already holds predictions: add resume=true to go on with them, or choose "
                         "another hydra.run.dir=.")  # fmt: skip
-    before = yaml.safe_load(folder.config.read_text()) if folder.config.is_file() else {}
+    before = folder.read_config() if folder.config.is_file() else {}
     changed = [key for key in config if key not in _MAY_CHANGE and config[key] != before.get(key)]
     if changed:
         changes = "\n".join(f"  {key}: was {before.get(key)}, now {config[key]}" for key in changed)

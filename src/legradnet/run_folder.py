@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from omegaconf import OmegaConf
 
 from legradnet.checkpoint import BEST, LAST, written_whole
 from legradnet.errors import UserError
@@ -83,6 +85,14 @@ class RunFolder:
     def config(self) -> Path:
         """The composed config."""
         return self.path / ".hydra" / "config.yaml"
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write the composed config (plain values)."""
+        write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+
+    def read_config(self) -> dict[str, Any]:
+        """The composed config that was written, as plain values."""
+        return OmegaConf.to_container(OmegaConf.load(self.config))  # type: ignore[return-value]
 
     def best_metric(self, name: str = "val/qwk") -> float:
         """Highest value of a metric in `metrics.csv`; nan without one."""

@@ -16,7 +16,6 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import OmegaConf
 
 from legradnet.backbones import parse_backbones
 from legradnet.calibrate import calibrate
@@ -87,7 +86,7 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
             folder.carry_over(RunFolder(ckpt_path.parent.parent))
         folder.write_data(data.table, data.skipped, resumed=ckpt_path is not None)
         folder.write_versions()
-        write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+        folder.write_config(config)
     try:
         # weights_only: a checkpoint is data, whatever is found in its place
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)

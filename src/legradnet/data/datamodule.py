@@ -261,7 +261,7 @@ class KneeDataModule(LightningDataModule):
 
     def film(self, row: int) -> Path | np.ndarray:
         """Where the film of a row of `table` is: its file, or its pixels if it was generated."""
-        return self._root / self.table["filename"].iat[row] if self._pixels is None else self._pixels[row]
+        return self._root / str(self.table["filename"].iat[row]) if self._pixels is None else self._pixels[row]
 
     def class_counts(self, split: Split = "train") -> list[int]:
         """Films of each grade 0..K-1 in a split."""
@@ -281,8 +281,8 @@ class KneeDataModule(LightningDataModule):
     def loader(self, split: Split, shuffle: bool = False, *, whole: bool = False) -> DataLoader[Batch]:
         """Batches of one split: this process's share of them, or the `whole`."""
         dataset = self.dataset(split)
-        alone = whole or not self.trainer
-        rank, world = (0, 1) if alone else (self.trainer.global_rank, self.trainer.world_size)
+        trainer = None if whole else self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         sampler = EpochSampler(
             dataset.labels, shuffle=shuffle, balance=shuffle and self.balance, seed=self.seed, rank=rank, world=world
         )

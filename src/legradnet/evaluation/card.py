@@ -4,8 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from legradnet.evaluation.films import LabelledFilms, run_of
 from legradnet.evaluation.graded import Graded
 from legradnet.grader import Grader
@@ -73,7 +71,7 @@ def _training(grader: Grader) -> dict[str, str]:
         facts["Source"] = data["source"]
     run = run_of(network.path)
     if run.config.is_file():
-        trained = yaml.safe_load(run.config.read_text())
+        trained = run.read_config()
         facts["Epochs"] = f"at most {trained['trainer']['max_epochs']}, the one with the best val/qwk was kept"
     made_with = network.learned.get("versions") or (
         json.loads(run.versions.read_text()) if run.versions.is_file() else {}

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.errors import UserError
@@ -75,7 +74,7 @@ def load_films(
     if not len(rows):
         there = ", ".join(sorted(set(table["split"]) - {""})) or "no split column"
         raise UserError(f"split={chosen}: there is no such film; the data have {there}. split=all takes every film.")
-    requests = [Request(module.film(row), table["side"].iat[row]) for row in rows.tolist()]
+    requests = [Request(module.film(row), str(table["side"].iat[row])) for row in rows.tolist()]
     films = table.iloc[rows].reset_index(drop=True)
     return LabelledFilms(films, requests, chosen, module.source, list(_warnings(films, module, chosen)))
 
@@ -85,7 +84,7 @@ def _own_settings(run: RunFolder, data: Mapping[str, Any], checkpoint: str | Pat
         raise UserError(
             f"{checkpoint} lies in no run folder that tells its films: choose data=csv, data=folder or data=synthetic."
         )
-    settings: dict[str, Any] = yaml.safe_load(run.config.read_text())["data"]
+    settings: dict[str, Any] = run.read_config()["data"]
     moved = {name: data[name] for name in ("dataset_path", "csv_path", "num_workers") if data[name] is not None}
     return settings | moved
 

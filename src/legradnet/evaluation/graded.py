@@ -117,5 +117,5 @@ def read_graded(csv: str | Path) -> Graded:
         referred=table["referred"].astype(str).str.lower().eq("true").to_numpy(),
         reasons=table["reason"].fillna("").astype(str).tolist(),
         gate_weights=table[gates].to_numpy(np.float64) if gates else None,
-        backbones=tuple(name.removeprefix("gate_") for name in gates),
+        backbones=tuple(str(name).removeprefix("gate_") for name in gates),
     )

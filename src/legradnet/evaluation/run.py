@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from tqdm import tqdm
 
 from legradnet.calibration import Calibration, fit_calibration
@@ -46,7 +45,7 @@ def evaluate(config: Mapping[str, Any], run_folder: str | Path) -> None:
     entries = config["checkpoint"] if isinstance(config["checkpoint"], list) else [config["checkpoint"]]
     groups = [entry if isinstance(entry, list) else [entry] for entry in entries]
     folder = RunFolder(Path(run_folder))
-    write_text(folder.config, yaml.safe_dump(dict(config), sort_keys=False))
+    folder.write_config(config)
     films: LabelledFilms | None = None
     reports: list[Report] = []
     names = _names(groups)
@@ -214,8 +213,7 @@ def predictions_text(graded: Graded) -> str:
     table = PredictionsTable(graded.classes, graded.backbones, labelled=True, others=("patient", "side"))
     columns = np.arange(graded.classes)
     rows = []
-    for i, film in graded.table.iterrows():
-        i = int(i)
+    for i, film in enumerate(graded.table.to_dict("records")):
         gates = {} if graded.gate_weights is None else dict(zip(graded.backbones, graded.gate_weights[i], strict=True))
         grading = Grading(
             grade=int(graded.grades[i]),
