@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from conftest import compose
-from legradnet.checkpoint import read_checkpoint
+from legradnet.checkpoint import read_checkpoint, written_whole
+from legradnet.data.datamodule import KneeDataModule
 from legradnet.errors import UserError
 from legradnet.module import GradingModule, LearningRateCurve
 from legradnet.training import build_module, choose_precision, train
@@ -45,7 +46,6 @@ def test_test_metrics_are_those_of_the_best_checkpoint(finished):
     checkpoint = read_checkpoint(folder / "checkpoints/best.ckpt")
     module = GradingModule(**checkpoint["hyper_parameters"]).eval()
     module.load_state_dict(checkpoint["state_dict"])
-    from legradnet.data.datamodule import KneeDataModule
 
     data = KneeDataModule(**compose("trainer.max_epochs=4")["data"])
     data.setup()
@@ -74,7 +74,14 @@ def test_checkpoints_are_plain_data_and_only_last_has_optimiser_state(finished):
     best = torch.load(folder / "best.ckpt", weights_only=True)
     last = torch.load(folder / "last.ckpt", weights_only=True)
     assert "optimizer_states" in last
-    assert set(best) <= {"state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version", "legradnet"}
+    assert set(best) <= {
+        "state_dict",
+        "hyper_parameters",
+        "epoch",
+        "global_step",
+        "pytorch-lightning_version",
+        "legradnet",
+    }
     assert all(torch.is_tensor(value) for value in best["state_dict"].values())
 
 
@@ -350,3 +357,45 @@ def test_precision_follows_from_the_hardware(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_a_gpu_trains(tmp_path):
     train(compose("trainer=gpu"), tmp_path)
+
+
+def test_the_best_checkpoint_is_calibrated_on_validation_films_only(trained, monkeypatch):
+    from legradnet.calibration import Calibration, fit_calibration
+    from legradnet.grader import Grader, Request
+
+    learned = read_checkpoint(trained / "checkpoints/best.ckpt")["legradnet"]
+    calibration = Calibration.from_plain(learned["calibration"])
+    settings = ["data.count=200", "data.val_fraction=0.2", "data.test_fraction=0.2", "data.mirror_left=true"]
+    data = KneeDataModule(**compose(*settings)["data"])
+    data.setup()
+    val = data.films("val")
+    grader = Grader.from_checkpoint(trained / "checkpoints/best.ckpt")
+    requests = [Request(data.film(row), side) for row, side in val["side"].items()]
+    raw = np.stack([grading.raw for batch in grader.stream(requests) for grading in batch])
+    assert fit_calibration(raw, val["label"].to_numpy(), "median") == calibration
+    assert calibration.films == len(val) == 40
+    assert learned["false_referrals"]["films"] == 40
+    assert learned["data"]["films"]["train"] == data.class_counts("train")
+
+
+def test_a_run_killed_before_it_was_calibrated_is_calibrated_on_resume(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    best = tmp_path / "run/checkpoints/best.ckpt"
+    whole = read_checkpoint(best)
+    with written_whole(best) as file:  # not in its own place, from which `whole` is mapped
+        torch.save({key: value for key, value in whole.items() if key != "legradnet"}, file)
+    settings = ["data.count=200", "data.val_fraction=0.2", "data.test_fraction=0.2", "data.mirror_left=true"]
+    settings += ["augment.mirror=0", "loss=corn", "optimizer.backbone_scale=1"]
+    train(compose(*settings, "ckpt_path=last"), tmp_path / "run")
+    assert read_checkpoint(best)["legradnet"] == whole["legradnet"]
+
+
+def test_calibration_can_be_left_out(tmp_path):
+    train(compose("calibration=none", "trainer.max_epochs=1"), tmp_path)
+    assert "legradnet" not in read_checkpoint(tmp_path / "checkpoints/best.ckpt")
+
+
+def test_too_few_validation_films_leave_a_run_uncalibrated_with_a_reason(finished, caplog):
+    learned = read_checkpoint(finished[0] / "checkpoints/best.ckpt")["legradnet"]
+    assert "fewer than" in learned["calibration"]["notes"][0]
+    assert learned["calibration"]["temperature"] == 1
