@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from legradnet.metrics import CollectedLogits, grading_metrics, ranked_probability_score
 
@@ -25,6 +26,8 @@ def test_metrics_equal_scikit_learns(seed, count, classes):
     if len(set(labels) | set(grades)) > 1:
         kappa = sk.cohen_kappa_score(labels, grades, weights="quadratic", labels=np.arange(classes))
         assert ours["qwk"] == pytest.approx(kappa, abs=1e-5)
+    ece = multiclass_calibration_error(*map(torch.from_numpy, (probabilities, labels)), classes, n_bins=15)
+    assert ours["ece"] == pytest.approx(float(ece), abs=1e-6)
     if classes == 5 and 0 < (labels >= 2).sum() < count:
         auroc = sk.roc_auc_score(labels >= 2, probabilities[:, 2:].sum(1))
         assert ours["auroc_kl2"] == pytest.approx(auroc, abs=1e-5)
@@ -67,3 +70,15 @@ def test_films_that_padding_repeats_count_once_and_in_row_order():
     logits, labels = collected.compute()
     assert labels.tolist() == [0, 1, 2]
     assert logits.flatten().tolist() == [0.0, 1.0, 2.0]
+
+
+def test_the_calibration_error_is_the_same_in_any_order_of_the_films():
+    rng = np.random.default_rng(0)
+    probabilities = torch.from_numpy(rng.dirichlet(np.ones(5), 500)).float().double()
+    labels = torch.from_numpy(rng.integers(0, 5, 500))
+    order = torch.from_numpy(rng.permutation(500))
+    one, other = (
+        grading_metrics(p, p.argmax(1), y)["ece"]
+        for p, y in ((probabilities, labels), (probabilities[order], labels[order]))
+    )
+    assert one == pytest.approx(other, abs=1e-14)

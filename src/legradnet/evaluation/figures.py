@@ -62,7 +62,7 @@ def confusion_figure(numbers: Numbers) -> Figure:
     for row, column in np.ndindex(counts.shape):
         colour = "white" if shares[row, column] > 0.55 else INK if counts[row, column] else "#9aa5b1"
         weight = "bold" if row == column else "normal"
-        text = f"{shares[row, column]:.0%}" if films[row] else "n/a"
+        text = "n/a" if not films[row] else f"{shares[row, column]:.0%}" if counts[row, column] else ""
         axes.text(column, row - 0.1, str(counts[row, column]), ha="center", color=colour, size=size + 2, weight=weight)
         axes.text(column, row + 0.25, text, ha="center", color=colour, size=size - 2)
     axes.set_xticks(range(len(names)), names)
@@ -142,26 +142,17 @@ def referral_figure(numbers: Numbers) -> Figure:
     points = [point for point in numbers["referral_curve"] if point["error"] is not None]
     metrics = numbers["metrics"]
     figure, axes = _chart(
-        7.4, 3.9, "Share of films referred, the least sure first", "Share of wrong grades among the rest"
+        6.4, 3.8, "Share of films referred, the least sure first", "Share of wrong grades among the rest"
     )
     x = [point["referral_rate"] for point in points]
     axes.fill_between(x, _floats(points, "low"), _floats(points, "high"), color=BLUE, alpha=0.18, linewidth=0)
     axes.plot(x, _floats(points, "error"), color=BLUE, linewidth=2)
     rate, error = metrics.get("referral_rate") or {}, metrics.get("accepted_error") or {}
     if rate.get("value") is not None and error.get("value") is not None:
-        place = (rate["value"], error["value"])
-        axes.plot(*place, "D", color=ORANGE, markersize=8, markeredgecolor="white", zorder=3)
-        words = f"as referred here: {place[0]:.0%} of films,\n{place[1]:.0%} of the rest wrong"
-        right = place[0] < 0.6
-        axes.annotate(
-            words,
-            place,
-            (10 if right else -10, 10),
-            textcoords="offset points",
-            ha="left" if right else "right",
-            color=ORANGE,
-            size=9,
-        )
+        words = f"as referred here: {rate['value']:.0%} of films, {error['value']:.0%} of the rest wrong"
+        style: dict[str, Any] = {"color": ORANGE, "markersize": 8, "markeredgecolor": "white", "zorder": 3}
+        axes.plot([rate["value"]], [error["value"]], "D", label=words, **style)
+        axes.legend(loc="upper right", frameon=False, fontsize=9, labelcolor=ORANGE, handletextpad=0)
     axes.set(xlim=(0, 1))
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
@@ -173,7 +164,7 @@ def gate_figure(numbers: Numbers) -> Figure:
     """Mean weight of each backbone at the gate, by true grade; dotted: what equal weights would be."""
     weights = numbers["gate_by_grade"]
     classes = len(numbers["confusion"])
-    figure, axes = _chart(7.4, 3.9, "True grade", "Mean gate weight")
+    figure, axes = _chart(6.4, 3.8, "True grade", "Mean gate weight")
     axes.axhline(1 / len(weights), color=SOFT, linestyle=(0, (2, 3)), linewidth=1)
     for index, (backbone, values) in enumerate(weights.items()):
         style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
@@ -193,17 +184,18 @@ def coverage_figure(numbers: Numbers) -> Figure:
     rows = numbers["coverage_by_grade"]
     names = grade_names(len(numbers["confusion"]))
     shown = [row for row in rows if row["value"] is not None]
-    figure, axes = _chart(7.4, 3.6, "True grade", "Share of sets with the true grade")
+    figure, axes = _chart(6.4, 3.6, "True grade", "Share of sets with the true grade")
     overall = numbers["metrics"].get("coverage") or {}
     if overall.get("value") is not None:
         axes.axhline(overall["value"], color=SOFT, linestyle=(0, (2, 3)), linewidth=1)
         axes.text(
-            len(names) - 0.52, overall["value"], f"all films\n{overall['value']:.3f}", color=SOFT, size=9, va="center"
+            len(names) - 0.45, overall["value"], f"all films\n{overall['value']:.3f}", color=SOFT, size=9, va="center"
         )
     x, y = [row["grade"] for row in shown], _floats(shown, "value")
     axes.errorbar(x, y, yerr=_arms(shown), fmt="o", color=BLUE, markersize=8, linewidth=1.8, capsize=4)
     for row in shown:
-        axes.annotate(f"{row['value']:.3f}", (row["grade"], row["value"]), (9, -3), textcoords="offset points", size=9)
+        label = axes.annotate(f"{row['value']:.3f}", (row["grade"], row["value"]), (9, -3), textcoords="offset points")
+        label.set(size=9, color=INK, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
     axes.set_xticks([row["grade"] for row in rows], [f"{names[row['grade']]}\n({row['films']})" for row in rows])
     axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(min([*_floats(shown, "low"), 0.75], default=0.75) - 0.05, 1.02))
     return figure

@@ -60,7 +60,8 @@ METRICS: dict[str, dict[str, tuple[str, str]]] = {
 }
 WORDS = {name: words for group in METRICS.values() for name, words in group.items()}
 TILES = ("qwk", "accuracy", "mae", "within_one", "auroc_kl2", "coverage")
-BRIEF = ("qwk", "accuracy", "mae", "within_one", "auroc_kl2")  # columns where there is no room for all
+# columns where there is no room for all
+BRIEF = {"qwk": "Kappa", "accuracy": "Accuracy", "mae": "MAE", "within_one": "Within one", "auroc_kl2": "AUROC, KL ≥ 2"}
 ON_A_SHARE_SCALE = set(WORDS) - {"mae", "set_size"}
 _PIXELS = 320  # longer side of a film on the page
 
@@ -135,7 +136,7 @@ def write_report(report: Report, path: Path) -> None:
         groups=metric_groups(numbers["metrics"]),
         words=WORDS,
         tiles=[name for name in TILES if name in numbers["metrics"]],
-        brief=[name for name in BRIEF if name in numbers["metrics"]],
+        brief={name: short for name, short in BRIEF.items() if name in numbers["metrics"]},
         shares=ON_A_SHARE_SCALE,
         grades=grade_names(graded.classes),
         calibrated=not np.array_equal(graded.raw, graded.probabilities),
@@ -143,7 +144,7 @@ def write_report(report: Report, path: Path) -> None:
         figures=figures,
         told=findings(numbers),
     )
-    write_text(path, page.lstrip())
+    write_text(path, page.lstrip().encode(errors="replace").decode())  # names on disk need not be UTF-8
 
 
 def write_figures(report: Report, folder: Path) -> list[Path]:
@@ -158,18 +159,16 @@ def write_figures(report: Report, folder: Path) -> list[Path]:
 
 def metric_groups(metrics: Metrics) -> dict[str, dict[str, tuple[str, str]]]:
     """The metrics that there are, {group: {name: (label, explanation)}}; every one is in some group."""
-    groups = {
-        title: {name: text for name, text in group.items() if name in metrics} for title, group in METRICS.items()
-    }
     each = [name for name in metrics if name.startswith("f1_")]
-    names = grade_names(len(each))
-    groups["Each grade"] = {
-        name: (f"F1 of {names[index]}", "Harmonic mean of the share found and the share of calls that are right.")
-        for index, name in enumerate(each)
+    scores = {
+        name: (f"F1 of {grade}", f"Harmonic mean of sensitivity and precision for {grade}.")
+        for name, grade in zip(each, grade_names(len(each)), strict=True)
     }
-    known = {name for group in groups.values() for name in group}
-    groups["Other"] = {name: (name, "") for name in metrics if name not in known}
-    return {title: group for title, group in groups.items() if group}
+    (agreement, first), *others = METRICS.items()
+    groups = {agreement: first, "Each grade": scores, **dict(others)}
+    groups["Other"] = {name: (name, "") for name in metrics if name not in WORDS and name not in scores}
+    found = {title: {name: text for name, text in group.items() if name in metrics} for title, group in groups.items()}
+    return {title: group for title, group in found.items() if group}
 
 
 def number(value: float | None) -> str:
@@ -204,13 +203,13 @@ def findings(numbers: Mapping[str, Any]) -> dict[str, str]:
     counts = np.asarray(numbers["confusion"])
     names = grade_names(len(counts))
     away = np.abs(np.subtract.outer(np.arange(len(counts)), np.arange(len(counts))))
-    films = max(int(counts.sum()), 1)
-    told = f"{counts[away == 0].sum()} of {films} films ({counts[away == 0].sum() / films:.1%}) lie on the diagonal, "
-    told += f"{counts[away == 1].sum()} are one grade off, {counts[away > 1].sum()} further."
+    films, right = int(counts.sum()), int(counts[away == 0].sum())
+    told = f"Of {films} films {right} ({right / max(films, 1):.1%}) lie on the diagonal, "
+    told += f"{counts[away == 1].sum()} one grade off, {counts[away > 1].sum()} further."
     missed = np.where(away > 0, counts, 0)
     if missed.any():
         row, column = np.unravel_index(missed.argmax(), missed.shape)
-        told += f" The most frequent mistake: {names[row]} graded {names[column]} ({missed.max()} films)."
+        told += f" The most frequent mistake: {names[row]} graded {names[column]} ({missed.max()})."
     texts = {"confusion": told, "reliability": "", "referral": "", "coverage": "", "gate": ""}
 
     before, after = (_surer_than_right(numbers["reliability"][kind]) for kind in ("uncalibrated", "calibrated"))

@@ -173,7 +173,7 @@ def _loss(grader: Grader, logits: np.ndarray | None, graded: Graded) -> float | 
         return None
     settings = grader.networks[0].settings
     loss = build_loss(num_classes=grader.classes, class_counts=settings["class_counts"], **settings["loss"])
-    return float(loss(torch.from_numpy(logits), torch.from_numpy(graded.labels)))
+    return float(loss(torch.from_numpy(logits), torch.tensor(graded.labels)))
 
 
 def _mistake(films: LabelledFilms, graded: Graded, row: int) -> Mistake:
