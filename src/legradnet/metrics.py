@@ -58,7 +58,7 @@ def ranked_probability_score(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Mean gap of confidence and accuracy over bins of the likeliest class (Naeini et al. 2015): [N, K], [N] to a scalar.
+    """Mean gap of confidence and accuracy in bins of the likeliest class (Naeini et al. 2015): [N, K], [N] to a scalar.
 
     In the precision of `probabilities`; torchmetrics sums in float32, where the order of the films shows.
     """

@@ -1,0 +1,176 @@
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from legradnet.config import config_folder
+from legradnet.data.images import read_image
+from legradnet.data.synthetic import write_knees
+from legradnet.errors import UserError
+from legradnet.evaluation.graded import read_graded
+from legradnet.evaluation.run import evaluate
+from legradnet.evaluation.shortcut import JOINT_BAND, blank_joint
+
+
+def config_of(checkpoint, **changes):
+    """The config of legradnet-evaluate as plain values; `data` is merged key by key."""
+    config = OmegaConf.to_container(OmegaConf.load(config_folder() / "evaluate.yaml"), resolve=False)
+    data = OmegaConf.to_container(OmegaConf.load(config_folder() / "data/common.yaml"), resolve=False)
+    del config["hydra"], config["defaults"]
+    data |= config["data"] | {"source": "own", "seed": 0} | changes.pop("data", {})
+    return config | {"checkpoint": checkpoint, "resamples": 50, "data": data} | changes
+
+
+@pytest.fixture(scope="module")
+def best(trained):
+    return str(trained / "checkpoints/best.ckpt")
+
+
+@pytest.fixture(scope="module")
+def own(best, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    evaluate(config_of(best), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory):
+    """Labelled films from elsewhere: a CSV without split, with a column of its own and a film without a side."""
+    folder = tmp_path_factory.mktemp("hospital")
+    write_knees(folder, 40, size=64, seed=11)
+    table = pd.read_csv(folder / "knees.csv", dtype=str)
+    table = table.assign(scanner=np.where(np.arange(40) < 20, "A", "B"))[["filename", "label", "patient", "scanner"]]
+    table.to_csv(folder / "knees.csv", index=False)
+    return folder
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_on_its_own_test_split_every_uncalibrated_number_is_that_of_training(trained, own):
+    trained_on = json.loads((trained / "test_metrics.json").read_text())
+    found = metrics(own)
+    assert found["split"] == "test"
+    for name, value in trained_on.items():
+        name = name.removeprefix("test/")
+        known = found["metrics"]
+        same = found["loss"] if name == "loss" else known.get(f"{name}_uncalibrated", known.get(name))["value"]
+        assert np.float32(same) == np.float32(value), name  # Lightning logs in float32
+
+
+def test_predictions_of_an_evaluation_can_be_measured_again(own):
+    graded = read_graded(own / "predictions.csv")
+    assert len(graded) == metrics(own)["films"]
+    assert (graded.grades == graded.labels).mean() == pytest.approx(metrics(own)["metrics"]["accuracy"]["value"])
+    assert graded.covered.mean() == pytest.approx(metrics(own)["metrics"]["coverage"]["value"])
+    assert graded.backbones == ("swin", "vit")
+    assert len(set(graded.patients)) == metrics(own)["patients"]
+
+
+def test_an_evaluation_leaves_a_page_and_figures(own):
+    assert (own / "report.html").stat().st_size > 50_000
+    assert {path.stem for path in (own / "figures").iterdir()} >= {
+        "confusion",
+        "roc",
+        "reliability",
+        "referral",
+        "gate",
+    }
+
+
+def test_generated_knees_are_named_as_such(own):
+    assert any("GENERATED" in warning for warning in metrics(own)["warnings"])
+
+
+def test_a_csv_from_another_hospital_just_works(best, hospital, tmp_path):
+    films = {"source": "csv", "dataset_path": str(hospital), "csv_path": str(hospital / "knees.csv")}
+    evaluate(config_of(best, data=films, subgroups=["scanner"]), tmp_path)
+    found = metrics(tmp_path)
+    assert (found["split"], found["films"]) == ("all", 40)
+    assert set(found["subgroups"]) == {"side", "scanner"}
+    assert found["subgroups"]["scanner"]["A"]["films"] == 20
+    assert found["joint_masked"]["accuracy"]["value"] is not None
+
+
+def test_a_split_column_of_the_data_is_used(best, hospital, tmp_path):
+    table = pd.read_csv(hospital / "knees.csv", dtype=str).assign(split=["test"] * 10 + ["train"] * 30)
+    table.to_csv(tmp_path / "split.csv", index=False)
+    films = {"source": "csv", "dataset_path": str(hospital), "csv_path": str(tmp_path / "split.csv")}
+    evaluate(config_of(best, data=films, joint_masked=False), tmp_path / "run")
+    assert (metrics(tmp_path / "run")["split"], metrics(tmp_path / "run")["films"]) == ("test", 10)
+    evaluate(config_of(best, data=films, split="all", joint_masked=False), tmp_path / "all")
+    assert metrics(tmp_path / "all")["films"] == 40
+    assert any("Training films" in warning for warning in metrics(tmp_path / "all")["warnings"])
+
+
+def test_films_that_the_checkpoint_was_trained_on_are_named(best, trained, hospital, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    table = pd.read_csv(hospital / "knees.csv", dtype=str).assign(side="", split="train")
+    table[["filename", "label", "patient", "side", "split"]][:12].to_csv(run / "split.csv", index=False)
+    films = {"source": "csv", "dataset_path": str(hospital), "csv_path": str(hospital / "knees.csv")}
+    evaluate(config_of(str(run / "checkpoints/best.ckpt"), data=films, joint_masked=False), tmp_path / "out")
+    assert any("12 of these films share" in warning for warning in metrics(tmp_path / "out")["warnings"])
+
+
+def test_crossfit_measures_calibration_on_patients_it_was_not_fitted_on(best, tmp_path):
+    evaluate(config_of(best, split="val", calibration="crossfit", joint_masked=False), tmp_path)
+    found = metrics(tmp_path)
+    assert any("one half of these films" in warning for warning in found["warnings"])
+    # 20 knees a half are too few to calibrate on: told, not hidden
+    assert "coverage" not in found["metrics"]
+
+
+def test_two_checkpoints_are_put_side_by_side(best, tmp_path):
+    evaluate(config_of([best, best], joint_masked=False), tmp_path)
+    found = metrics(tmp_path)
+    difference = found["comparisons"][0]["metrics"]["accuracy"]
+    assert difference["difference"] == difference["low"] == difference["high"] == 0
+    assert (tmp_path / "report.html").is_file()
+    assert (tmp_path / "2/report.html").is_file()
+
+
+def test_a_list_in_the_list_is_graded_by_the_mean_of_its_checkpoints(best, tmp_path):
+    evaluate(config_of([best, [best, best]], joint_masked=False), tmp_path)
+    assert metrics(tmp_path / "1")["metrics"]["rps"]["value"] == pytest.approx(
+        metrics(tmp_path / "2")["metrics"]["rps"]["value"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"split": "val", "data": {"source": "csv"}}, "needs data.dataset_path"),
+        ({"subgroups": ["hospital"]}, "no column hospital"),
+        ({"data": {"image_size": 96}}, "known from the checkpoint"),
+        ({"split": "training"}, "split=training must be one of"),
+        ({"resamples": 0}, "resamples=0"),
+    ],
+)
+def test_mistakes_are_told_in_words(best, tmp_path, changes, words):
+    with pytest.raises(UserError, match=words):
+        evaluate(config_of(best, **changes), tmp_path)
+
+
+def test_a_split_that_is_not_there_is_told_with_those_that_are(best, hospital, tmp_path):
+    films = {"source": "csv", "dataset_path": str(hospital), "csv_path": str(hospital / "knees.csv")}
+    with pytest.raises(UserError, match="no split column"):
+        evaluate(config_of(best, data=films, split="test"), tmp_path)
+
+
+def test_a_checkpoint_away_from_its_run_needs_films(best, tmp_path):
+    shutil.copy(best, tmp_path / "best.ckpt")
+    with pytest.raises(UserError, match="choose data=csv"):
+        evaluate(config_of(str(tmp_path / "best.ckpt")), tmp_path / "run")
+
+
+def test_the_joint_is_blanked_out_and_nothing_else(knees):
+    film = read_image(next(knees.glob("*.png")))
+    masked = blank_joint(film)
+    top, bottom = (round(share * len(film)) for share in JOINT_BAND)
+    assert len(np.unique(masked[top:bottom])) == 1
+    assert (masked[:top] == film[:top]).all() and (masked[bottom:] == film[bottom:]).all()
