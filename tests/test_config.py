@@ -1,10 +1,20 @@
+import hydra
 import pytest
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
 
 from conftest import compose
 from legradnet.backbones import parse_backbones
-from legradnet.config import RULES, check_config, config_folder
+from legradnet.config import (
+    EVALUATE_RULES,
+    PREDICT_RULES,
+    RULES,
+    SYNTHESIZE_RULES,
+    check_config,
+    config_folder,
+)
 from legradnet.data.augment import Augmentation
 from legradnet.errors import UserError
 from legradnet.gating import build_gate
@@ -14,7 +24,8 @@ GROUPS = [path.parent.name + "=" + path.stem for path in sorted(config_folder().
 
 
 @pytest.mark.parametrize(
-    "choice", [g for g in GROUPS if g.split("=")[0] not in ("experiment", "backbone") and g != "data=common"]
+    "choice",
+    [g for g in GROUPS if g.split("=")[0] not in ("experiment", "backbone") and g not in ("data=common", "data=own")],
 )
 def test_every_shipped_choice_composes_and_is_free_of_mistakes(choice):
     config = compose(choice)
@@ -52,6 +63,24 @@ def test_every_rule_is_about_a_key_that_exists():
         known |= {f"{path.parent.name}.{key}" for key in content}
     known |= {f"model.{key}" for key in compose()["model"]} | {"seed", "test"}
     assert set(RULES) <= known
+
+
+@pytest.mark.parametrize(
+    ("name", "rules", "needed"),
+    [
+        ("evaluate", EVALUATE_RULES, ["checkpoint=x"]),
+        ("predict", PREDICT_RULES, ["checkpoint=x", "input=y"]),
+        ("synthesize", SYNTHESIZE_RULES, ["output=z"]),
+    ],
+)
+def test_the_other_commands_compose_free_of_mistakes_and_their_rules_are_about_keys_that_exist(name, rules, needed):
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = OmegaConf.to_container(hydra.compose(name, needed), resolve=True)
+    check_config(config, rules)
+    for key in rules:
+        *groups, last = key.split(".")
+        assert last in (config[groups[0]] if groups else config)
 
 
 def test_all_wrong_values_are_told_at_once():

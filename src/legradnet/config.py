@@ -111,7 +111,7 @@ EVALUATE_RULES = _USE_RULES | {
     "seed": Number(int, 0, 2**32 - 1),
     "data.source": Choice(("own", "csv", "folder", "synthetic")),
     "data.batch_size": Number(int, 1, optional=True),
-    "data.num_workers": Number(int, 1, 256, optional=True),
+    "data.num_workers": Number(int, 0, 256, optional=True),
     "data.on_bad_image": Choice(("error", "skip")),
     "data.verify": Choice(("decode", "header")),
 }
