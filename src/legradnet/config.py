@@ -97,11 +97,9 @@ RULES: dict[str, Number | Choice] = {
 _BACKBONE_RULES: dict[str, Number | Choice] = {"frozen": _FLAG, "image_size": Number(int, 32, 4096, optional=True)}
 
 
-_USE_RULES: dict[str, Number | Choice] = {
-    "precision": Choice(("auto", "f32", "bf16")),
-    "batch_size": Number(int, 1, optional=True),
-}
-EVALUATE_RULES = _USE_RULES | {
+_PRECISION = Choice(("auto", "f32", "bf16"))
+EVALUATE_RULES: dict[str, Number | Choice] = {
+    "precision": _PRECISION,
     "split": Choice((None, "train", "val", "test", "all")),
     "calibration": Choice(("stored", "crossfit")),
     "joint_masked": _FLAG,
@@ -115,7 +113,9 @@ EVALUATE_RULES = _USE_RULES | {
     "data.on_bad_image": Choice(("error", "skip")),
     "data.verify": Choice(("decode", "header")),
 }
-PREDICT_RULES = _USE_RULES | {
+PREDICT_RULES: dict[str, Number | Choice] = {
+    "precision": _PRECISION,
+    "batch_size": Number(int, 1, optional=True),
     "num_workers": Number(int, 1, 256, optional=True),
     "side": Choice((None, "L", "R")),
     "resume": _FLAG,

@@ -1,5 +1,6 @@
 import os
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hostile import write_hostile
 from legradnet.data import images
-from legradnet.data.images import ImageError, check_header, fingerprint, fit_image, read_image
+from legradnet.data.images import ImageError, check_header, fingerprint, fit_image, read_film, read_image
+from legradnet.data.synthetic import draw_knee
 
 RAMP = np.linspace(0, 255, 24 * 32).astype(np.uint8).reshape(24, 32)
 in_tmp_path = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
@@ -41,7 +44,7 @@ def test_a_picture_can_be_written_to_by_torch(tmp_path):
 
 
 def test_other_formats_are_refused(tmp_path):
-    with pytest.raises(ImageError, match="not a readable PNG, JPEG, TIFF or BMP"):
+    with pytest.raises(ImageError, match="not a readable PNG, JPEG, TIFF, BMP or DICOM"):
         read_image(saved(tmp_path / "a.png", RAMP, format="GIF"))
 
 
@@ -153,12 +156,6 @@ def test_a_tiny_picture_is_refused(tmp_path):
         read_image(saved(tmp_path / "a.png", np.zeros((15, 100), np.uint8)))
 
 
-def test_dicom_is_announced_and_not_guessed(tmp_path):
-    (tmp_path / "a.png").write_bytes(bytes(128) + b"DICM" + bytes(100))
-    with pytest.raises(ImageError, match=r"a\.png: DICOM is not supported yet"):
-        read_image(tmp_path / "a.png")
-
-
 @pytest.mark.parametrize("check", [read_image, check_header])
 def test_what_is_no_image_is_named_with_the_reason(tmp_path, check):
     (tmp_path / "empty.png").touch()
@@ -211,6 +208,94 @@ def test_a_fingerprint_is_of_the_picture_and_not_of_the_file(tmp_path):
         for name, image in [("a.png", RAMP), ("b.bmp", RAMP), ("c.png", RAMP.reshape(32, 24)), ("d.png", 255 - RAMP)]
     ]
     assert [first == other for other in others] == [True, False, False]
+
+
+# ------------------------------------------------------------------------------------------------ pictures in memory
+def test_an_image_in_memory_reads_as_its_file(tmp_path):
+    for image in (Image.fromarray(RAMP), Image.fromarray(300 + 7 * RAMP.astype(np.uint16)), Image.fromarray(RAMP > 99)):
+        assert np.array_equal(read_film(image).gray, read_image(saved(tmp_path / "a.png", image)))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_an_array_of_colour_reads_as_its_file(tmp_path, channels):
+    colour = np.random.default_rng(0).integers(0, 256, (20, 30, channels), np.uint8)
+    assert np.array_equal(read_film(colour).gray, read_image(saved(tmp_path / "a.png", colour)))
+
+
+def test_an_eight_bit_gray_array_is_left_as_it_is_and_not_shared():
+    film = read_film(RAMP[:, ::-1])
+    assert np.array_equal(film.gray, RAMP[:, ::-1])
+    film.gray[:] = 0
+    assert RAMP.any()
+
+
+@pytest.mark.parametrize("dtype", ["u2", "i2", ">u2", "i8", "f2", "f8"])
+def test_a_deep_array_is_stretched_as_a_deep_file(tmp_path, dtype):
+    deep = (10 * RAMP.astype(int) - (0 if "u" in dtype else 800)).astype(dtype)
+    expected = read_image(saved(tmp_path / "a.tiff", deep.astype(np.float32)))
+    assert np.array_equal(read_film(deep).gray, expected)
+    colour = read_film(np.dstack([deep] * 3))
+    assert np.abs(colour.gray.astype(int) - expected).max() <= 1  # percentiles of three times the values
+    assert colour.colour == 0
+
+
+def test_an_array_of_booleans_is_black_and_white():
+    assert np.array_equal(read_film(RAMP > 99).gray, np.where(RAMP > 99, 255, 0))
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (np.zeros(100), r"given ndarray: has shape \[100\]"),
+        (np.zeros((20, 20, 2)), r"shape \[20, 20, 2\]"),
+        (np.zeros((1, 20, 20)), r"shape \[1, 20, 20\]"),
+        (np.zeros((20, 15)), "15 x 20 is too small"),
+        (np.broadcast_to(np.uint8(0), (9500, 9500)), "9500 x 9500 is more than"),
+        (np.full((20, 20), np.nan), "NaN or infinite"),
+        (np.full((20, 20, 3), np.inf), "NaN or infinite"),
+        (np.tile([-1.7e308, 1.7e308], (20, 10)), "too large values"),
+        (np.zeros((20, 20), complex), "holds complex128"),
+        (np.full((20, 20), "x"), "holds <U1"),
+        (Image.new("L", (10, 20)), "given Image: 10 x 20 is too small"),
+        ("a.png", "given str: is not a path, a PIL image or a numpy array"),
+        (None, "is not a path"),
+    ],
+)
+def test_what_in_memory_is_no_picture_is_told_with_the_reason(source, reason):
+    with pytest.raises(ImageError, match=reason):
+        read_film(source)
+
+
+def test_colour_is_measured_before_it_is_lost(tmp_path):
+    colour = np.full((20, 20, 3), (200, 100, 50), np.uint8)
+    for source in (colour, Image.fromarray(colour), saved(tmp_path / "a.png", colour)):
+        assert read_film(source).colour == pytest.approx(150 / 255)
+    assert read_film(Image.fromarray(colour).quantize(4)).colour == pytest.approx(150 / 255, abs=0.01)
+    assert read_film(Image.fromarray(colour).convert("CMYK")).colour == pytest.approx(150 / 255, abs=0.01)
+
+
+def test_gray_has_no_colour_in_whichever_mode():
+    for mode in ("L", "LA", "RGB", "RGBA", "P", "1", "I", "F"):
+        assert read_film(Image.fromarray(RAMP).convert(mode)).colour == 0.0
+
+
+# ------------------------------------------------------------------------------------------------------- hostile files
+@pytest.mark.filterwarnings("ignore")
+def test_every_hostile_file_is_a_film_or_an_error_within_five_seconds(tmp_path):
+    (tmp_path / "films").mkdir()
+    hostile = write_hostile(tmp_path / "films", draw_knee(0.4, "L", np.random.default_rng(0), size=96))
+    assert len(hostile) >= 200
+    for path in hostile:
+        start = time.monotonic()
+        try:
+            film = read_film(path)
+        except ImageError as error:
+            assert str(path) in str(error)
+            assert "Secret" not in str(error)
+        else:
+            assert film.gray.dtype == np.uint8
+            assert min(film.gray.shape) >= images.MIN_SIDE
+        assert time.monotonic() - start < 5, path.name
 
 
 # ------------------------------------------------------------------------------------------------------------- fitting

@@ -1,11 +1,12 @@
-"""One radiograph file -> one 8-bit gray picture."""
+"""One radiograph -- a file, a PIL image or an array -- to one 8-bit gray picture."""
 
 import hashlib
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,54 +17,87 @@ from legradnet.errors import UserError
 Fit = Literal["pad", "crop", "stretch"]
 Gray = npt.NDArray[np.uint8]
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # and DICOM
 MIN_SIDE = 16
 MAX_PIXELS = 80_000_000  # a film is 10 to 30 million; Pillow itself starts to warn at 89 million
+MAX_BYTES = 2 * 1024**3
 DEEP_PERCENTILES = (0.5, 99.5)
 
 _PHOTOMETRIC = 262  # TIFF 6.0, section 8: 0 = WhiteIsZero
+_VRS = {b"AE", b"CS", b"DA", b"DT", b"IS", b"LO", b"LT", b"PN", b"SH", b"SQ", b"ST", b"TM", b"UI", b"UL", b"UN", b"US"}
 
 
 class ImageError(UserError):
-    """A file that is not a usable radiograph; says which file and why."""
+    """A source that is not a usable radiograph; says which and why."""
 
 
-def read_image(path: Path) -> Gray:
-    """Read a radiograph as 8-bit gray [H, W].
+@dataclass(frozen=True)
+class Film:
+    """One radiograph as read.
+
+    Attributes:
+        gray: uint8 [H, W].
+        side: "L" or "R" where the file itself says so (DICOM), else "".
+        colour: Mean over the pixels of (largest - smallest RGB channel) / 255 before the film became gray, 0-1; 0.0
+            for gray.
+        remarks: What the reader should know, as "the first of 12 frames".
+    """
+
+    gray: Gray
+    side: str = ""
+    colour: float = 0.0
+    remarks: tuple[str, ...] = ()
+
+
+def read_film(source: Path | Image.Image | npt.NDArray[Any]) -> Film:
+    """Read a radiograph as 8-bit gray with what is known about it.
 
     The content decides what a file is, not its ending. 8-bit gray stays as it is; colour becomes ITU-R 601 luma, alpha
     is dropped (Pillow reads 16-bit colour, and gray with alpha, at 8 bits). Deeper gray (16-bit, 32-bit, float) is
     stretched linearly from its 0.5 and 99.5 percentiles to 0-255 and clipped; a constant deep film is black. EXIF
-    orientation is applied; of several pages the first is read.
+    orientation is applied; of several pages the first is read. What DICOM adds: `legradnet.data.dicom`.
+
+    Args:
+        source: A PNG, JPEG, TIFF, BMP or DICOM file, a PIL image, or an array [H, W] or [H, W, 3 or 4] of booleans,
+            integers or floats; all but booleans and uint8 are stretched, colour with one range for its channels.
 
     Raises:
-        ImageError: Missing, unreadable, truncated, not one of `FORMATS`, smaller than `MIN_SIDE` on a side, larger
-            than `MAX_PIXELS` (told before decoding), or holding NaN or infinite values.
+        ImageError: Missing, unreadable, truncated, larger than `MAX_BYTES`, not one of these formats, smaller than
+            `MIN_SIDE` on a side, larger than `MAX_PIXELS` (told before decoding), or holding NaN or infinite values.
     """
-    with _opened(path) as image:
-        white_is_zero = image.format == "TIFF" and image.getexif().get(_PHOTOMETRIC) == 0  # Pillow inverts only 8 bits
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith(("I", "F")):
-            gray = _stretch_range(np.asarray(image))
-            return 255 - gray if white_is_zero else gray
-        return np.array(image.convert("L"))
+    if isinstance(source, Path):
+        with _opened(source) as image:
+            return _read_dicom(source) if image is None else _film_of_image(image)
+    with _told_about(f"the given {type(source).__name__}"):
+        if isinstance(source, Image.Image):
+            check_size(*source.size)
+            return _film_of_image(source)
+        if isinstance(source, np.ndarray):
+            return _film_of_array(source)
+        raise ImageError("is not a path, a PIL image or a numpy array")
+
+
+def read_image(path: Path) -> Gray:
+    """Read a radiograph as 8-bit gray [H, W]; raises as `read_film`."""
+    return read_film(path).gray
 
 
 def check_header(path: Path) -> None:
     """Check what can be known without decoding: that the file opens, its format and its size.
 
     Raises:
-        ImageError: As `read_image`.
+        ImageError: As `read_film`.
     """
-    with _opened(path):
-        pass
+    with _opened(path) as image:
+        if image is None:
+            _read_dicom(path, decode=False)
 
 
 def fingerprint(path: Path) -> bytes:
     """Hash the picture of a film, not its file: equal pixels in an equal shape give equal 16 bytes.
 
     Raises:
-        ImageError: As `read_image`.
+        ImageError: As `read_film`.
     """
     gray = read_image(path)
     picture = hashlib.blake2b(repr(gray.shape).encode(), digest_size=16)
@@ -102,10 +136,85 @@ def fit_image(image: Gray, size: int, fit: Fit) -> Gray:
     return np.array(film)
 
 
+def check_size(width: int, height: int) -> None:
+    """Raise ImageError for a size beyond `MAX_PIXELS` or `MIN_SIDE`."""
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{width} x {height} is too small, a side has at least {MIN_SIDE} pixels")
+
+
+def film_of_colour(rgb: Gray) -> Film:
+    """Make a gray film of `rgb` [H, W, 3]."""
+    red, green, blue = (rgb[..., channel] for channel in range(3))
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    return Film(np.array(Image.fromarray(rgb).convert("L")), colour=float(spread.mean()) / 255)
+
+
+def stretch_range(deep: npt.NDArray[np.generic], ignored: npt.NDArray[np.bool_] | None = None) -> Gray:
+    """Map the `DEEP_PERCENTILES` of `deep` [...] linearly to 0-255; where `ignored` [...] is true they do not count."""
+    values = deep.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ImageError("holds NaN or infinite values")
+    counted = values if ignored is None or ignored.all() else values[~ignored]
+    low, high = np.percentile(counted, DEEP_PERCENTILES)
+    if low == high:  # nearly all of the film is one value; use whatever contrast is left
+        low, high = counted.min(), counted.max()
+    if low == high:
+        return np.zeros(values.shape, np.uint8)
+    if not np.isfinite(float(high) - float(low)):
+        raise ImageError("holds too large values")
+    values -= low
+    values *= 255 / (high - low)
+    return np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
+
+
+def _film_of_image(image: Image.Image) -> Film:
+    white_is_zero = image.format == "TIFF" and image.getexif().get(_PHOTOMETRIC) == 0  # Pillow inverts only 8 bits
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        gray = stretch_range(np.asarray(image))
+        return Film(255 - gray if white_is_zero else gray)
+    if image.mode in ("1", "L", "LA", "La"):
+        return Film(np.array(image.convert("L")))
+    return film_of_colour(np.asarray(image.convert("RGB")))
+
+
+def _film_of_array(array: npt.NDArray[Any]) -> Film:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ImageError(f"has shape {list(array.shape)}, not [height, width] or [height, width, 3 or 4]")
+    check_size(array.shape[1], array.shape[0])
+    if array.dtype.kind not in "buif":
+        raise ImageError(f"holds {array.dtype}, not booleans, integers or floats")
+    picture = array[..., :3] if array.ndim == 3 else array
+    if picture.dtype == bool:
+        picture = np.where(picture, np.uint8(255), np.uint8(0))
+    elif picture.dtype != np.uint8:
+        picture = stretch_range(picture)
+    picture = np.array(picture, order="C", subok=False)
+    return Film(picture) if picture.ndim == 2 else film_of_colour(picture)
+
+
+def _read_dicom(path: Path, decode: bool = True) -> Film:
+    from legradnet.data.dicom import read_dicom  # its reader needs this module
+
+    return read_dicom(path, decode)
+
+
+def _is_dicom(head: bytes) -> bool:
+    """Whether the first 132 bytes of a file are DICOM's, with its preamble or beginning with a data set."""
+    if head[128:132] == b"DICM":
+        return True
+    order: Literal["little", "big"] = "little" if head[:2] == b"\x08\x00" else "big"
+    if int.from_bytes(head[:2], order) != 8 or int.from_bytes(head[2:4], order) > 0x3000:
+        return False
+    return head[4:6] in _VRS or (order == "little" and len(head) > 8 and int.from_bytes(head[4:8], order) < 256)
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open a film with its size checked; whatever goes wrong until it is closed becomes an `ImageError`."""
-    try:
+def _opened(path: Path) -> Iterator[Image.Image | None]:
+    """Open a film with its size checked, or give None for DICOM; whatever goes wrong becomes an `ImageError`."""
+    with _told_about(str(path)):
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise ImageError("is a folder")
@@ -113,42 +222,30 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             raise ImageError("is not a regular file")
         if status.st_size == 0:
             raise ImageError("the file is empty")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(f"the file is larger than {MAX_BYTES:,} bytes")
         with path.open("rb") as file:
-            if file.read(132)[128:] == b"DICM":  # the one door through which dicom.py will come in
-                raise ImageError("DICOM is not supported yet")
+            if _is_dicom(file.read(132)):
+                yield None
+                return
             file.seek(0)
             with Image.open(file, formats=FORMATS) as image:
-                _check_size(*image.size)
+                check_size(*image.size)
                 yield image
+
+
+@contextmanager
+def _told_about(source: str) -> Iterator[None]:
+    """Turn whatever goes wrong with `source` into an `ImageError` that names it."""
+    try:
+        yield
     except ImageError as error:
-        raise ImageError(f"{path}: {error}") from None
+        raise ImageError(f"{source}: {error}") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{path}: not a readable PNG, JPEG, TIFF or BMP image") from None
+        raise ImageError(f"{source}: not a readable PNG, JPEG, TIFF, BMP or DICOM image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(f"{path}: more than {MAX_PIXELS:,} pixels") from None
+        raise ImageError(f"{source}: more than {MAX_PIXELS:,} pixels") from None
     except OSError as error:
-        raise ImageError(f"{path}: {error.strerror or error}") from error
+        raise ImageError(f"{source}: {error.strerror or error}") from error
     except Exception as error:  # Pillow meets hostile bytes with nearly any exception
-        raise ImageError(f"{path}: cannot be decoded ({type(error).__name__}: {error})") from error
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
-    if min(width, height) < MIN_SIDE:
-        raise ImageError(f"{width} x {height} is too small, a side has at least {MIN_SIDE} pixels")
-
-
-def _stretch_range(deep: npt.NDArray[np.generic]) -> Gray:
-    """Map the `DEEP_PERCENTILES` of `deep` [H, W] linearly to 0-255."""
-    values = deep.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ImageError("holds NaN or infinite values")
-    low, high = np.percentile(values, DEEP_PERCENTILES)
-    if low == high:  # nearly all of the film is one value; use whatever contrast is left
-        low, high = values.min(), values.max()
-    if low == high:
-        return np.zeros(values.shape, np.uint8)
-    values -= low
-    values *= 255 / (high - low)
-    return np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
+        raise ImageError(f"{source}: cannot be decoded ({type(error).__name__}: {error})") from error

@@ -1,0 +1,228 @@
+"""Every number of an evaluation, from graded films, as plain values for JSON; None where a number isn't defined."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from legradnet.errors import UserError
+from legradnet.evaluation.bootstrap import bootstrap, percentile_interval
+from legradnet.evaluation.graded import Floats, Graded
+from legradnet.evaluation.weighted import (
+    ARTHRITIS,
+    EDGES,
+    REFERRAL_RATES,
+    arthritis_score,
+    coverage_by_grade,
+    likeliest,
+    referral_curve,
+    sums_by_score,
+    weighted_metrics,
+)
+from legradnet.metrics import ECE_BINS, grading_metrics
+
+MOST_SUBGROUPS = 20
+_OF_PROBABILITIES = ("rps", "ece", "auroc_kl2")  # measured before and after calibration
+
+Estimate = dict[str, float | None]
+
+
+def measure(
+    graded: Graded, *, resamples: int = 2000, seed: int = 0, threshold: float = 0.5, confidence_level: float = 0.95
+) -> dict[str, Any]:
+    """Measure graded films, with bootstrap intervals over patients (None where there is one patient only).
+
+    Args:
+        graded: At least one film.
+        resamples: Bootstrap resamples.
+        seed: Of the resamples.
+        threshold: Calibrated P(KL >= 2) from which a film is called KL >= 2.
+        confidence_level: Of the intervals, 0-1.
+
+    Returns:
+        `films`, `patients`, `by_grade` (films of each true grade); the settings; `metrics` (as `metric_intervals`);
+        `coverage_by_grade`, `confusion` (rows: true grades), `roc` (of P(KL >= 2); the first threshold is None:
+        nothing is called positive), `reliability` of the likeliest grade, `referral_curve`, and `gate_by_grade`
+        (mean weight of each backbone).
+
+    Raises:
+        UserError: There is no film.
+    """
+    values = metric_values(graded, threshold)
+
+    def statistics(weights: Floats) -> dict[str, Floats]:
+        curves = {"by_grade": coverage_by_grade(graded, weights), "curve": referral_curve(graded, weights)}
+        return weighted_metrics(graded, weights, threshold) | curves
+
+    samples = bootstrap(statistics, graded.patients, resamples=resamples, seed=seed)
+    as_they_are = np.ones((1, len(graded)))
+    coverage = _estimates(coverage_by_grade(graded, as_they_are)[0], samples["by_grade"], confidence_level)
+    errors = _estimates(referral_curve(graded, as_they_are)[0], samples["curve"], confidence_level)
+    films = np.bincount(graded.labels, minlength=graded.classes).tolist()
+    confusion = np.zeros((graded.classes, graded.classes), np.int64)
+    np.add.at(confusion, (graded.labels, graded.grades), 1)
+    return {
+        "films": len(graded),
+        "patients": int(graded.patients.max()) + 1,
+        "by_grade": films,
+        "resamples": resamples,
+        "seed": seed,
+        "confidence_level": confidence_level,
+        "threshold": threshold,
+        "metrics": _metrics(values, samples, confidence_level),
+        "coverage_by_grade": None
+        if graded.sets is None
+        else [{"grade": grade, "films": films[grade], **each} for grade, each in enumerate(coverage)],
+        "confusion": confusion.tolist(),
+        "roc": _roc(graded),
+        "reliability": {
+            "calibrated": _reliability(graded, graded.probabilities),
+            "uncalibrated": _reliability(graded, graded.raw),
+        },
+        "referral_curve": [
+            {"referral_rate": rate, "error": each["value"], "low": each["low"], "high": each["high"]}
+            for rate, each in zip(REFERRAL_RATES.tolist(), errors, strict=True)
+        ],
+        "gate_by_grade": _gate_by_grade(graded),
+    }
+
+
+def metric_intervals(
+    graded: Graded, *, resamples: int = 2000, seed: int = 0, threshold: float = 0.5, confidence_level: float = 0.95
+) -> dict[str, Estimate]:
+    """The `metrics` of `measure` alone: {name: {"value", "low", "high"}}."""
+    values = metric_values(graded, threshold)
+    samples = bootstrap(
+        lambda weights: weighted_metrics(graded, weights, threshold), graded.patients, resamples=resamples, seed=seed
+    )
+    return _metrics(values, samples, confidence_level)
+
+
+def metric_values(graded: Graded, threshold: float = 0.5) -> dict[str, float]:
+    """Every metric of `weighted_metrics` for the films as they are, nan where undefined.
+
+    What `grading_metrics` has is taken from there, so that it equals what training has written.
+
+    Raises:
+        UserError: There is no film.
+    """
+    if not len(graded):
+        raise UserError("There is no labelled film to measure.")
+    as_they_are = np.ones((1, len(graded)))
+    values = {name: float(value[0]) for name, value in weighted_metrics(graded, as_they_are, threshold).items()}
+    grades, labels = torch.tensor(graded.grades), torch.tensor(graded.labels)
+    # float32 is what the network gave; rounding may push a calibrated 0 or 1 over the edge, which torchmetrics minds
+    before = grading_metrics(torch.tensor(graded.raw, dtype=torch.float32), grades, labels)
+    after = grading_metrics(torch.tensor(graded.probabilities.clip(0, 1)), grades, labels)
+    told = {f"{name}_uncalibrated" if name in _OF_PROBABILITIES else name: value for name, value in before.items()}
+    told |= {name: after[name] for name in _OF_PROBABILITIES if name in after}
+    return {name: told.get(name, value) for name, value in values.items()}
+
+
+def subgroups(graded: Graded, columns: Sequence[str], **settings: Any) -> dict[str, dict[str, dict[str, Any]]]:
+    """Measure each value of some columns by itself: {column: {value: {"films", "patients", "metrics"}}}.
+
+    Args:
+        graded: Films; an empty cell of theirs is "unknown", which comes last.
+        columns: Of `graded.table`.
+        **settings: Of `metric_intervals`.
+
+    Raises:
+        UserError: A column that isn't there, or with more than 20 values.
+    """
+    if missing := [name for name in columns if name not in graded.table]:
+        there = ", ".join(map(str, graded.table))
+        raise UserError(f"subgroups: the films have no column {', '.join(missing)}; they have {there}.")
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name in columns:
+        cells = graded.table[name]
+        names = cells.astype(str).where(cells.notna() & (cells.astype(str) != ""), "unknown").to_numpy(str)
+        values = sorted(set(names.tolist()), key=lambda value: (value == "unknown", value))
+        if len(values) > MOST_SUBGROUPS:
+            raise UserError(
+                f"subgroups: column {name} has {len(values)} values, more than {MOST_SUBGROUPS}: it is no subgroup "
+                "column. Group its values in a column of their own."
+            )
+        found[name] = {}
+        for value in values:
+            films = graded.subset(names == value)
+            found[name][value] = {
+                "films": len(films),
+                "patients": int(films.patients.max()) + 1,
+                "metrics": metric_intervals(films, **settings),
+            }
+    return found
+
+
+def worst_mistakes(graded: Graded, count: int = 10) -> list[int]:
+    """Rows of the `count` worst wrong grades: most grades off first, then the surest, then in row order."""
+    away = np.abs(graded.grades - graded.labels)
+    order = np.lexsort((-graded.confidence, -away))
+    return [int(row) for row in order if away[row]][:count]
+
+
+def plain(value: float) -> float | None:
+    """None where `value` is not a finite number."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _metrics(
+    values: Mapping[str, float], samples: Mapping[str, Floats], confidence_level: float
+) -> dict[str, Estimate]:
+    names = list(values)
+    together = np.stack([samples[name] for name in names], axis=1)
+    estimates = _estimates(np.array([values[name] for name in names]), together, confidence_level)
+    return dict(zip(names, estimates, strict=True))
+
+
+def _estimates(values: Floats, samples: Floats, confidence_level: float) -> list[Estimate]:
+    """`values` [M] with their intervals from `samples` [resamples, M]."""
+    low, high = percentile_interval(samples, confidence_level)
+    return [
+        {"value": plain(value), "low": plain(low[i]), "high": plain(high[i])} for i, value in enumerate(values.tolist())
+    ]
+
+
+def _roc(graded: Graded) -> dict[str, list[float | None]] | None:
+    """The ROC curve's corners, from the strictest threshold on; None if only one side of KL 2 occurs."""
+    arthritis = graded.labels >= ARTHRITIS
+    if graded.classes != 5 or arthritis.all() or not arthritis.any():
+        return None
+    scores = arthritis_score(graded.probabilities)
+    each = sums_by_score(np.ones((1, len(graded))), scores, arthritis)
+    alarms, found = (np.append(0, sums[0, ::-1].cumsum()) for sums in each)
+    corner = np.ones(len(alarms), bool)  # a point on the line between its neighbours says nothing
+    corner[1:-1] = (np.diff(alarms, 2) != 0) | (np.diff(found, 2) != 0)
+    return {
+        "false_positive_rate": (alarms / alarms[-1])[corner].tolist(),
+        "true_positive_rate": (found / found[-1])[corner].tolist(),
+        "thresholds": [plain(value) for value in np.append(np.inf, np.unique(scores)[::-1])[corner]],
+    }
+
+
+def _reliability(graded: Graded, probabilities: Floats) -> list[dict[str, float | int | None]]:
+    """Mean confidence in the likeliest grade and how often that is right, for each bin of the calibration error."""
+    sure, right, bins = likeliest(probabilities, graded.labels)
+    bins = bins.clip(max=ECE_BINS - 1)
+    ends = [round(float(edge), 6) for edge in EDGES]
+    rows: list[dict[str, float | int | None]] = []
+    for i, (low, high) in enumerate(pairwise(ends)):
+        inside = bins == i
+        films = int(inside.sum())
+        means = (float(sure[inside].mean()), float(right[inside].mean())) if films else (None, None)
+        rows.append({"low": low, "high": high, "films": films, "confidence": means[0], "accuracy": means[1]})
+    return rows
+
+
+def _gate_by_grade(graded: Graded) -> dict[str, list[float | None]] | None:
+    if graded.gate_weights is None:
+        return None
+    mine = [graded.gate_weights[graded.labels == grade] for grade in range(graded.classes)]
+    means = [weights.mean(axis=0) if len(weights) else np.full(len(graded.backbones), np.nan) for weights in mine]
+    return {
+        backbone: [plain(mean) for mean in column]
+        for backbone, column in zip(graded.backbones, np.transpose(means), strict=True)
+    }
