@@ -1,6 +1,7 @@
 """README is true where a test can tell."""
 
 import re
+import shlex
 from pathlib import Path
 
 import hydra
@@ -32,11 +33,23 @@ def test_readme_lists_every_key_with_its_default():
     for group in ("gating", "loss", "scheduler"):  # keys that only another choice of the group has
         for path in config_folder().glob(f"{group}/*.yaml"):
             defaults = {f"{group}.{k}": v for k, v in yaml.safe_load(path.read_text()).items()} | defaults
-    table = README[README.index("## Every key") : README.index("## Coming from")]
+    table = README[README.index("## Every key") : README.index("`legradnet-predict`:")]
     listed = dict(ROW.findall(table))
     assert listed.keys() == defaults.keys()
     del defaults["backbone.<key>.timm_name"]
     assert {key: yaml.safe_load(listed[key]) for key in defaults} == defaults
+
+
+@pytest.mark.parametrize(
+    ("command", "until"), [("predict", "`legradnet-evaluate`, beside"), ("evaluate", "## Coming from")]
+)
+def test_readme_lists_every_key_of_the_other_commands_with_its_default(command, until):
+    config = yaml.safe_load((config_folder() / f"{command}.yaml").read_text())
+    own = {"data.source": "own"} if command == "evaluate" else dict(leaves({"data": config["data"]}))
+    defaults = {key: value for key, value in config.items() if key not in ("defaults", "data", "hydra")} | own
+    begin = README.index(f"`legradnet-{command}`", README.index("## Every key"))
+    listed = {key: yaml.safe_load(value) for key, value in ROW.findall(README[begin : README.index(until)])}
+    assert listed == {key: "needed" if value == "???" else value for key, value in defaults.items()}
 
 
 def test_both_set_up_commands_are_in_readme_and_ci_runs_the_one_with_the_tests():
@@ -52,10 +65,10 @@ def test_files_that_readme_links_to_exist(target):
 
 
 def test_commands_in_readme_compose():
-    commands = re.findall(r"^    legradnet-train (?!-m)(.*)$", README, re.MULTILINE)
-    assert len(commands) > 3
-    for command in commands:
-        overrides = [word for word in command.split() if word != "\\" and not word.startswith("hydra.")]
+    commands = re.findall(r"^    legradnet-(train|predict|evaluate) (?!-m)(.*)$", README, re.MULTILINE)
+    assert len(commands) > 7
+    for name, command in commands:
+        overrides = [word for word in shlex.split(command) if not word.startswith("hydra.")]
         GlobalHydra.instance().clear()
         with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-            hydra.compose("train", overrides)
+            hydra.compose(name, overrides)
