@@ -219,3 +219,36 @@ def test_multirun_gives_each_job_its_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     tables = [(tmp_path / str(job) / "metrics.csv").read_text() for job in range(4)]
     assert len(set(tables)) == 4
+
+
+def test_predict_grades_a_folder_and_its_exit_status_says_whether_all_were_graded(trained, knees, tmp_path):
+    best = f"checkpoint={trained}/checkpoints/best.ckpt"
+    done = command("legradnet-predict", best, f"input={knees}", f"hydra.run.dir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    assert len(pd.read_csv(tmp_path / "run/predictions.csv")) == 40
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films/bad.png").write_bytes(b"no film")
+    done = command("legradnet-predict", best, f"input={tmp_path}/films", f"hydra.run.dir={tmp_path}/bad")
+    assert done.returncode == 1
+    assert "1 not readable" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_evaluate_measures_a_checkpoint_on_its_own_test_films(trained, tmp_path):
+    best = f"checkpoint={trained}/checkpoints/best.ckpt"
+    done = command("legradnet-evaluate", best, "resamples=20", f"hydra.run.dir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    assert "report.html" in done.stdout
+    done = command("legradnet-evaluate", best, "split=nonsense")
+    assert (done.returncode, "split=nonsense must be one of" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["legradnet-predict", "legradnet-evaluate"])
+def test_a_missing_setting_or_checkpoint_is_told_in_a_line(name, tmp_path, knees):
+    done = command(name)
+    assert (done.returncode, "checkpoint= is needed" in done.stderr) == (2, True)
+    settings = [f"checkpoint={tmp_path}/none.ckpt", *([f"input={knees}"] if name.endswith("predict") else [])]
+    done = command(name, *settings, f"hydra.run.dir={tmp_path}/run")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "No checkpoint at" in done.stderr

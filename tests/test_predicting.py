@@ -135,3 +135,10 @@ def test_nothing_that_a_user_can_do_wrong_starts_the_work(settings, tmp_path):
         with pytest.raises(UserError, match=word):
             predict(settings | wrong, tmp_path / "run")
     assert not (tmp_path / "run/predictions.csv").exists()
+
+
+def test_the_folder_of_a_training_run_is_left_alone(settings, trained):
+    before = (trained / ".hydra/config.yaml").read_bytes()
+    with pytest.raises(UserError, match="holds another run"):
+        predict(settings, trained)
+    assert (trained / ".hydra/config.yaml").read_bytes() == before

@@ -39,6 +39,7 @@ def predict(config: Mapping[str, Any], run_folder: str | Path) -> bool:
     """
     check_config(config, PREDICT_RULES)
     folder = RunFolder(Path(run_folder))
+    folder.check_other_runs(folder.last, folder.best, folder.report)
     dataset_path = config["data"]["dataset_path"]
     films = list_films(Path(config["input"]), Path(dataset_path) if dataset_path else None)
     done = _already_graded(config, folder, films)

@@ -77,6 +77,11 @@ class RunFolder:
         return self.path / "predictions.jsonl"
 
     @property
+    def report(self) -> Path:
+        """The page of an evaluation."""
+        return self.path / "report.html"
+
+    @property
     def versions(self) -> Path:
         """Versions of the packages and the machine's kind."""
         return self.path / "versions.json"
@@ -85,6 +90,11 @@ class RunFolder:
     def config(self) -> Path:
         """The composed config."""
         return self.path / ".hydra" / "config.yaml"
+
+    def check_other_runs(self, *files: Path) -> None:
+        """Raise UserError if one of `files`, which another command has left, is here: it would be overwritten."""
+        if found := [file.name for file in files if file.exists()]:
+            raise UserError(f"{self.path} holds another run ({found[0]}): choose another hydra.run.dir=.")
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the composed config (plain values)."""

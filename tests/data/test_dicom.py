@@ -14,18 +14,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLossless,
+    JPEGLSLossless,
     RLELossless,
 )
 
-from hostile import COMPRESSED, LOSSY, SYNTAXES, dicom, dicom_bytes
+from hostile import COMPRESSED, LOSSY, SYNTAXES, codestream, dicom, dicom_bytes
 from legradnet.data import dicom as reader
 from legradnet.data.images import Film, ImageError, check_header, read_film, read_image
 from legradnet.data.synthetic import draw_knee
@@ -189,6 +192,12 @@ def test_a_voi_table_for_signed_values_begins_below_zero():
     assert np.array_equal(gray, KNEE)
 
 
+def test_a_table_that_begins_below_zero_may_be_written_unsigned():
+    table = lut([index // 16 for index in range(4096)], 2**16 - 2048, 8)
+    values = DEEP.astype(np.int16) - 2048
+    assert np.array_equal(film_of(values, ExplicitVRLittleEndian, BitsStored=12, VOILUTSequence=table).gray, KNEE)
+
+
 def test_values_beyond_a_table_take_its_ends():
     gray = film_of(KNEE, VOILUTSequence=lut([10, 20, 250], 100, 8, "u1")).gray
     assert np.array_equal(gray, np.select([KNEE <= 100, KNEE == 101], [10, 20], 250))
@@ -241,6 +250,14 @@ def test_colour_becomes_its_luma_and_is_measured():
         assert film.colour == pytest.approx(150 / 255)
     assert film_of(np.dstack([KNEE] * 3)).colour == 0
     assert np.array_equal(film_of(np.dstack([KNEE] * 3)).gray, KNEE)
+
+
+def test_deep_colour_is_scaled_by_its_bits():
+    colour = np.full((20, 30, 3), (200 * 16, 100 * 16, 50 * 16), np.uint16)
+    for syntax in (ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless):
+        film = film_of(colour, syntax, BitsStored=12)
+        assert np.unique(film.gray) == [round(0.299 * 199 + 0.587 * 100 + 0.114 * 50)]
+        assert film.colour == pytest.approx(150 / 255, abs=0.01)
 
 
 def test_ybr_is_turned_into_colour_first():
@@ -303,6 +320,14 @@ def test_what_a_header_gives_away_is_told_before_decoding(tmp_path, check):
     del pixelless.PixelData
     with pytest.raises(ImageError, match=r"a\.dcm: a DICOM file without pixel data"):
         check(written(tmp_path / "a.dcm", pixelless))
+
+
+@pytest.mark.parametrize("syntax", [JPEGLossless, JPEGLSLossless, JPEGBaseline8Bit])
+def test_a_codestream_without_its_end_never_reaches_a_decoder(monkeypatch, syntax):
+    monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.as_array", lambda *_, **__: pytest.fail("decoded"))
+    cut = encapsulate([codestream(dicom(KNEE), syntax)[:-20]])
+    with pytest.raises(ImageError, match="is truncated: its compressed pixels have no end"):
+        film_of(KNEE, syntax, PixelData=cut)
 
 
 @pytest.mark.parametrize("syntax", [syntax for syntax in COMPRESSED if syntax != RLELossless])

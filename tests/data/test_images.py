@@ -151,6 +151,13 @@ def test_a_decompression_bomb_is_refused(tmp_path, side):
         read_image(tmp_path / "a.bmp")
 
 
+def test_a_file_too_large_to_be_a_film_is_not_opened(tmp_path, monkeypatch):
+    path = saved(tmp_path / "a.png", RAMP)
+    monkeypatch.setattr(images, "MAX_BYTES", path.stat().st_size - 1)
+    with pytest.raises(ImageError, match="the file is larger than"):
+        read_image(path)
+
+
 def test_a_tiny_picture_is_refused(tmp_path):
     with pytest.raises(ImageError, match="100 x 15 is too small"):
         read_image(saved(tmp_path / "a.png", np.zeros((15, 100), np.uint8)))
@@ -237,10 +244,13 @@ def test_a_deep_array_is_stretched_as_a_deep_file(tmp_path, dtype):
     colour = read_film(np.dstack([deep] * 3))
     assert np.abs(colour.gray.astype(int) - expected).max() <= 1  # percentiles of three times the values
     assert colour.colour == 0
+    opaque = np.full(deep.shape, 30_000, dtype)
+    assert np.array_equal(read_film(np.dstack([deep] * 3 + [opaque])).gray, colour.gray)
 
 
 def test_an_array_of_booleans_is_black_and_white():
     assert np.array_equal(read_film(RAMP > 99).gray, np.where(RAMP > 99, 255, 0))
+    assert (read_film(RAMP >= 0).gray == 255).all()
 
 
 @pytest.mark.parametrize(

@@ -174,3 +174,10 @@ def test_the_joint_is_blanked_out_and_nothing_else(knees):
     top, bottom = (round(share * len(film)) for share in JOINT_BAND)
     assert len(np.unique(masked[top:bottom])) == 1
     assert (masked[:top] == film[:top]).all() and (masked[bottom:] == film[bottom:]).all()
+
+
+def test_the_folder_of_a_training_run_is_left_alone(best, trained):
+    before = (trained / ".hydra/config.yaml").read_bytes()
+    with pytest.raises(UserError, match="holds another run"):
+        evaluate(config_of(best), trained)
+    assert (trained / ".hydra/config.yaml").read_bytes() == before

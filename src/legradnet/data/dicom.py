@@ -276,10 +276,7 @@ def _decode(header: "Dataset", pixels: BinaryIO, vr: str) -> tuple[npt.NDArray[A
     if not syntax.is_encapsulated:
         values, found = decoder.as_array(pixels, index=0, **options)
         return values, str(found["photometric_interpretation"])
-    deep_colour = header.get("SamplesPerPixel", 1) > 1 and header.BitsStored > 8  # Pillow would round it
-    plugins = [
-        name for name in _PLUGINS if name in decoder.available_plugins and not (deep_colour and name == "pillow")
-    ]
+    plugins = [name for name in _PLUGINS if name in decoder.available_plugins]
     if not plugins:
         raise ImageError(f"{syntax.name} needs a decoder: pip install 'legradnet[dicom]'")
     offsets = options.pop("extended_offsets", None)
@@ -340,8 +337,6 @@ def _gray(values: npt.NDArray[Any], header: "Dataset", remarks: list[str]) -> Gr
     seen = _voi(physical, header, remarks)
     if seen is not None:
         gray = _scaled(seen, 1)
-    elif header.BitsAllocated == 1:
-        gray = values.astype(np.uint8) * np.uint8(255)
     elif physical is values and values.min() >= 0 and header.get("BitsStored") == 8:
         gray = values.astype(np.uint8)
     else:

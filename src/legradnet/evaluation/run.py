@@ -45,6 +45,7 @@ def evaluate(config: Mapping[str, Any], run_folder: str | Path) -> None:
     entries = config["checkpoint"] if isinstance(config["checkpoint"], list) else [config["checkpoint"]]
     groups = [entry if isinstance(entry, list) else [entry] for entry in entries]
     folder = RunFolder(Path(run_folder))
+    folder.check_other_runs(folder.last, folder.best, folder.predictions_json)
     folder.write_config(config)
     films: LabelledFilms | None = None
     reports: list[Report] = []
@@ -68,7 +69,7 @@ def evaluate(config: Mapping[str, Any], run_folder: str | Path) -> None:
         _write(report, folder.path / str(i + 1) if len(groups) > 1 else folder.path)
     if len(reports) > 1:
         _write_comparison(config, folder, names, reports)
-    print(folder.path / "report.html")
+    print(folder.report)
 
 
 def _measured(config: Mapping[str, Any], grader: Grader, films: LabelledFilms, title: str) -> Report:
@@ -242,7 +243,7 @@ def _write_comparison(config: Mapping[str, Any], folder: RunFolder, names: list[
     write_text(folder.path / "metrics.json", text + "\n")
     write_report(
         replace(first, title=" against ".join([first.title, *names[1:]]), comparisons=comparisons),
-        folder.path / "report.html",
+        folder.report,
     )
 
 
