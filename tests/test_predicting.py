@@ -1,5 +1,6 @@
 import json
 import shutil
+import time
 
 import pandas as pd
 import pytest
@@ -7,6 +8,8 @@ from omegaconf import OmegaConf
 
 from legradnet import Grader
 from legradnet.config import config_folder
+from legradnet.data.images import read_image
+from legradnet.data.sources import is_other_file
 from legradnet.errors import UserError
 from legradnet.predicting import inert, predict
 
@@ -142,3 +145,47 @@ def test_the_folder_of_a_training_run_is_left_alone(settings, trained):
     with pytest.raises(UserError, match="holds another run"):
         predict(settings, trained)
     assert (trained / ".hydra/config.yaml").read_bytes() == before
+
+
+def test_two_hundred_hostile_files_neither_stop_nor_stall_prediction(settings, tmp_path, knees):
+    pytest.importorskip("gdcm", reason="compressed DICOM is made with python-gdcm")
+    from hostile import write_hostile
+
+    folder = tmp_path / "films"
+    folder.mkdir()
+    written = write_hostile(folder, read_image(next(knees.glob("*.png"))))
+    assert len(written) >= 200
+    good = folder / "zz_good.png"
+    shutil.copy(next(knees.glob("*.png")), good)
+    start = time.perf_counter()
+    assert predict(settings | {"input": str(folder)}, tmp_path / "run") is False
+    assert time.perf_counter() - start < 120
+    table = pd.read_csv(tmp_path / "run/predictions.csv", dtype=str)
+    rows = table["filename"].tolist()
+    assert len(rows) == len(set(rows)) == len(lines(tmp_path / "run"))
+    for path in written:  # text and hidden files are no films unless their content says so
+        name = inert(path.relative_to(folder).as_posix())
+        assert name in rows or is_other_file(path.name), name
+    assert table.set_index("filename")["error"].isna()["zz_good.png"]
+    assert (table["error"].isna() | table["grade"].isna()).all()
+
+
+def test_a_hostile_csv_gives_every_row_its_own_row(settings, tmp_path, knees):
+    good = next(knees.glob("*.png")).name
+    names = [
+        "x" * 10_000,
+        "a\0b.png",
+        "=cmd()|' /C calc'!A0",
+        "../../secret.png",
+        "/dev/zero",
+        '"a\nb.png"',
+        "\u202e.png",
+    ]
+    (tmp_path / "list.csv").write_text("filename,label\n" + "".join(f"{name},=1+1\n" for name in [*names, good]))
+    config = settings | {"input": str(tmp_path / "list.csv"), "data": {"dataset_path": str(knees)}}
+    assert predict(config, tmp_path / "run") is False
+    table = pd.read_csv(tmp_path / "run/predictions.csv")
+    assert len(table) == len(names) + 1
+    assert table["error"].notna().sum() == len(names)
+    assert not table["filename"].str.startswith("=").any()
+    assert table["grade"].notna().tolist() == [False] * len(names) + [True]

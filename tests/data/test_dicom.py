@@ -30,6 +30,8 @@ from pydicom.uid import (
 
 from hostile import COMPRESSED, LOSSY, SYNTAXES, codestream, dicom, dicom_bytes
 from legradnet.data import dicom as reader
+from legradnet.data import dicom_film
+from legradnet.data.dicom_gray import windowed
 from legradnet.data.images import Film, ImageError, check_header, read_film, read_image
 from legradnet.data.synthetic import draw_knee
 
@@ -43,7 +45,7 @@ quick = settings(max_examples=40, deadline=None)
 
 def film_of(pixels: np.ndarray, syntax: str = ExplicitVRLittleEndian, **elements: object) -> Film:
     """Read in this process, which is quicker and shows its errors."""
-    return reader.film_of_dicom(*reader.open_dicom(io.BytesIO(dicom_bytes(dicom(pixels, syntax, **elements)))))
+    return dicom_film.film_of_dicom(*dicom_film.open_dicom(io.BytesIO(dicom_bytes(dicom(pixels, syntax, **elements)))))
 
 
 def written(path: Path, dataset: Dataset) -> Path:
@@ -224,7 +226,7 @@ def test_a_range_of_padding_is_padding():
 @quick
 @given(st.floats(-1e4, 1e4), st.floats(1, 1e4), st.sampled_from(["LINEAR", "LINEAR_EXACT", "SIGMOID"]))
 def test_a_window_never_changes_the_order_of_values(centre, width, function):
-    seen = reader.windowed(np.arange(-20_000, 20_000, 50), centre, width, function)
+    seen = windowed(np.arange(-20_000, 20_000, 50), centre, width, function)
     assert (np.diff(seen) >= 0).all()
     assert seen.min() >= 0
     assert seen.max() <= 1
@@ -338,7 +340,7 @@ def test_a_codestream_of_another_size_is_refused_before_its_decoder(monkeypatch,
 
 
 def test_a_missing_decoder_is_named_with_what_to_install(monkeypatch):
-    monkeypatch.setattr(reader, "_PLUGINS", ())
+    monkeypatch.setattr(dicom_film, "_PLUGINS", ())
     with pytest.raises(ImageError, match=r"JPEG Lossless.* needs a decoder: pip install 'legradnet\[dicom\]'"):
         film_of(KNEE, JPEGLossless)
 
@@ -350,9 +352,9 @@ def test_lossy_jpeg_of_twelve_bits_is_refused_in_words():
 
 def test_what_deflates_to_too_much_is_refused(tmp_path, monkeypatch):
     path = written(tmp_path / "a", dicom(KNEE, DeflatedExplicitVRLittleEndian))
-    monkeypatch.setattr(reader, "_MAX_INFLATED", 1000)
+    monkeypatch.setattr(dicom_film, "_MAX_INFLATED", 1000)
     with path.open("rb") as file, pytest.raises(ImageError, match="inflates to more than 1,000 bytes"):
-        reader.open_dicom(file)
+        dicom_film.open_dicom(file)
 
 
 def test_no_value_of_a_patient_reaches_an_error_a_log_or_a_stream(tmp_path, caplog, capfd):

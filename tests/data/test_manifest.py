@@ -124,7 +124,7 @@ def test_all_problems_are_told_in_one_message_with_their_rows(root):
         "row 8 '': ''",
         "row 9 'missing.png': No such file or directory",
         "row 10 'broken.png': ",
-        "row 11 'text.png': not a readable PNG, JPEG, TIFF or BMP image",
+        "row 11 'text.png': not a readable PNG, JPEG, TIFF, BMP or DICOM image",
         "row 12 '../knees.csv': is not in ",
         "row 13 './x/../good.png': the same file as row 2 'good.png'",
         "row 14 'copy.png' (label 1) = row 15 'paste.png' (label 2)",

@@ -23,8 +23,8 @@ def graded_films(count=60, *, classes=5, true_grades=None, knees=2, seed=0, sets
     random = np.random.default_rng(seed)
     labels = random.choice(range(classes) if true_grades is None else true_grades, count)
     logits = random.normal(size=(count, classes)) - 0.5 * (np.arange(classes) - labels[:, None]) ** 2
-    raw = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).round(2).astype(np.float32)  # with ties
-    raw /= raw.sum(axis=1, keepdims=True)
+    raw = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+    raw[random.random(count) < 0.3] = raw[0]  # ties
     probabilities = raw.astype(np.float64) ** 0.7
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     grades = raw.argmax(axis=1)
@@ -215,6 +215,21 @@ def test_values_equal_those_that_training_wrote():
     assert values["rps"] != values["rps_uncalibrated"]
 
 
+def test_the_metrics_alone_are_those_of_the_whole_measurement():
+    settings = {"resamples": 50, "seed": 3, "threshold": 0.4, "confidence_level": 0.8}
+    assert metric_intervals(graded_films(), **settings) == measure(graded_films(), **settings)["metrics"]
+
+
+@pytest.mark.parametrize("edge", np.arange(ECE_BINS // 2 + 1, ECE_BINS + 1) / ECE_BINS)
+def test_a_probability_on_the_edge_of_two_bins_falls_where_training_puts_it(edge):
+    probabilities = np.array([[edge, 1 - edge]] * 2 + [[edge - 0.03, 1.03 - edge]])
+    labels = np.array([1, 1, 0])
+    graded = replace(graded_films(3, classes=2), probabilities=probabilities, raw=probabilities)
+    graded = replace(graded, table=graded.table.assign(label=labels))
+    theirs = grading_metrics(torch.tensor(probabilities), torch.tensor(graded.grades), torch.tensor(labels))["ece"]
+    assert weighted_metrics(graded, np.ones((1, 3)))["ece"][0] == pytest.approx(theirs, abs=1e-6)
+
+
 def test_a_rounding_error_beyond_1_leaves_the_calibration_error_alone():
     graded = by_hand()
     beyond = graded.probabilities + np.array([[0, 0, -1e-17]] + [[0, 0, 0]] * 4)
@@ -300,12 +315,12 @@ def test_no_film_is_told_in_words():
 
 def test_a_subgroup_is_measured_as_if_its_films_were_all():
     graded = graded_films(40)
-    graded.table["site"] = ["b", "a", "", "a"] * 10
+    graded.table["site"] = ["z", "a", "", "a"] * 10
     found = subgroups(graded, ["side", "site"], resamples=50, seed=3)
     assert list(found) == ["side", "site"]
     assert list(found["side"]) == ["L", "R"]
-    assert list(found["site"]) == ["a", "b", "unknown"]
-    assert [found["site"][value]["films"] for value in ("a", "b", "unknown")] == [20, 10, 10]
+    assert list(found["site"]) == ["a", "z", "unknown"]
+    assert [found["site"][value]["films"] for value in ("a", "z", "unknown")] == [20, 10, 10]
     assert found["site"]["a"]["patients"] == 20
     alone = graded.subset(graded.table["site"].eq("a").to_numpy())
     assert found["site"]["a"]["metrics"] == metric_intervals(alone, resamples=50, seed=3)
