@@ -33,6 +33,7 @@ from legradnet.data import dicom as reader
 from legradnet.data import dicom_film
 from legradnet.data.dicom_gray import windowed
 from legradnet.data.images import Film, ImageError, check_header, read_film, read_image
+from legradnet.data.manifest import ManifestError, load_manifest
 from legradnet.data.synthetic import draw_knee
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # files here are wrong on purpose
@@ -453,3 +454,16 @@ def test_jpeg_colour_is_read(tmp_path):
     colour = np.full((32, 32, 3), (200, 100, 50), np.uint8)
     film = read_film(written(tmp_path / "a", dicom(colour, JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422")))
     assert film.colour == pytest.approx(150 / 255, abs=0.03)
+
+
+@pytest.mark.parametrize("verify", ["decode", "header"])
+def test_a_training_table_takes_dicom_films_and_their_sides(tmp_path, verify):
+    for name, side in {"a": "L", "b": "R", "c": ""}.items():
+        turned = np.roll(KNEE, len(side) + (side == "R"))
+        written(tmp_path / name, dicom(turned, **({"ImageLaterality": side} if side else {})))
+    (tmp_path / "knees.csv").write_text("filename,label\na,0\nb,1\nc,2\n")
+    manifest = load_manifest(tmp_path, tmp_path / "knees.csv", num_classes=5, verify=verify)
+    assert manifest.table["side"].tolist() == ["L", "R", ""]
+    (tmp_path / "knees.csv").write_text("filename,label,side\na,0,L\nb,1,L\nc,2,R\n")
+    with pytest.raises(ManifestError, match="row 3 'b': L, but the file says R"):
+        load_manifest(tmp_path, tmp_path / "knees.csv", num_classes=5, verify=verify)

@@ -211,7 +211,7 @@ def test_damage_is_an_image_error_or_harmless(tmp_path, format, at, cut, junk):
 
 def test_a_fingerprint_is_of_the_picture_and_not_of_the_file(tmp_path):
     first, *others = [
-        fingerprint(saved(tmp_path / name, image))
+        fingerprint(read_image(saved(tmp_path / name, image)))
         for name, image in [("a.png", RAMP), ("b.bmp", RAMP), ("c.png", RAMP.reshape(32, 24)), ("d.png", 255 - RAMP)]
     ]
     assert [first == other for other in others] == [True, False, False]

@@ -225,7 +225,7 @@ def test_a_filename_cannot_leave_the_dataset(root, name, monkeypatch):
     film(root, "a/b.png")
     (root / "a/link").symlink_to(root.parent)
     (root / "link.png").symlink_to(root.parent / "secret.png")
-    monkeypatch.setattr("legradnet.data.checks.fingerprint", lambda path: pytest.fail("opened"))
+    monkeypatch.setattr("legradnet.data.checks.fingerprint", lambda gray: pytest.fail("opened"))
     message = told(root, f"filename,label\n{name.format(parent=root.parent)},1\n", on_bad_image="skip")
     assert "filename leaves data.dataset_path" in message
     assert "No such file" not in message

@@ -11,12 +11,12 @@ from functools import partial
 from itertools import islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple
 
 import pandas as pd
 from tqdm import tqdm
 
-from legradnet.data.images import ImageError, check_header, fingerprint
+from legradnet.data.images import ImageError, check_header, fingerprint, read_film
 
 COLUMNS = ["filename", "label", "patient", "side", "split"]
 SPLITS = ("train", "val", "test")
@@ -24,10 +24,16 @@ SHOWN = 10  # examples of each kind of problem
 
 Verify = Literal["decode", "header"]
 
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _LONGEST_FILENAME = 4096
 SIDES = {"": "", "l": "L", "left": "L", "r": "R", "right": "R"}
+
+
+class Look(NamedTuple):
+    """What a look at a film's file tells: its pixels' fingerprint, if they were decoded, and its side, if it knows."""
+
+    pixels: bytes | None
+    side: str
 
 
 class Draft:
@@ -111,13 +117,28 @@ class Draft:
         """Open or decode the films that were found; decoded ones must not contradict each other."""
         positions = [position for position, path in enumerate(self.paths) if path]
         # Threads: Pillow and hashlib let go of the interpreter's lock, so processes would be no faster.
-        look: Callable[[Path], bytes | None] = fingerprint if verify == "decode" else check_header
+        look: Callable[[Path], Look] = _decode if verify == "decode" else _open
         with ThreadPool(None if workers is None else max(1, workers)) as pool:
             films = pool.imap(partial(_looked, look), (self.paths[position] for position in positions), chunksize=32)
             bar = tqdm(films, "Checking films", len(positions), unit="film", disable=not progress)
             found = dict(zip(positions, bar, strict=True))
         self.bad |= {position: str(result) for position, result in found.items() if isinstance(result, ImageError)}
-        self._compare({position: result for position, result in found.items() if isinstance(result, bytes)})
+        looks = {position: result for position, result in found.items() if not isinstance(result, ImageError)}
+        self._take_sides({position: look.side for position, look in looks.items() if look.side})
+        self._compare({position: look.pixels for position, look in looks.items() if look.pixels})
+
+    def _take_sides(self, told: dict[int, str]) -> None:
+        """Fill in the sides that DICOM files tell of themselves; they must not contradict the table."""
+        side = self.table["side"].tolist()
+        wrong = [
+            position
+            for position, found in told.items()
+            if side[position] in SIDES.values() and side[position] not in ("", found)
+        ]
+        self.add_rows("side is not that of the DICOM file", wrong, lambda i: f"{side[i]}, but the file says {told[i]}")
+        for position, found in told.items():
+            side[position] = side[position] or found
+        self.table = self.table.assign(side=side)
 
     def _compare(self, pixels: dict[int, bytes]) -> None:
         films = self.table.iloc[list(pixels)].assign(position=list(pixels), pixels=list(pixels.values()))
@@ -190,7 +211,16 @@ def _within(root: str, path: str) -> bool:
     return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
 
 
-def _looked(look: Callable[[Path], _T], path: str) -> _T | ImageError:
+def _decode(path: Path) -> Look:
+    film = read_film(path)
+    return Look(fingerprint(film.gray), film.side)
+
+
+def _open(path: Path) -> Look:
+    return Look(None, check_header(path))
+
+
+def _looked(look: Callable[[Path], Look], path: str) -> Look | ImageError:
     """Look at a film; what is wrong with it comes back without its path."""
     try:
         return look(Path(path))

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from legradnet.data.dicom_film import film_of_dicom, open_dicom
+from legradnet.data.dicom_film import film_of_dicom, open_dicom, side_of
 from legradnet.data.images import Film, ImageError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _read_within_limits(path: str, decode: bool) -> Film:
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         header, pixels, vr = open_dicom(file)
         if not decode:
-            return Film(np.empty((0, 0), np.uint8))
+            return Film(np.empty((0, 0), np.uint8), side_of(header))
         seconds = SECONDS + header.Rows * header.Columns / PIXELS_PER_SECOND
         faulthandler.dump_traceback_later(seconds, exit=True)
         return film_of_dicom(header, pixels, vr)

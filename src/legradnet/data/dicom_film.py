@@ -86,8 +86,6 @@ def film_of_dicom(header: "Dataset", pixels: BinaryIO, vr: str) -> Film:
     values, colour_space = _decode(header, pixels, vr)
     frames = whole(header, "NumberOfFrames", 1)
     remarks = [f"the first of {frames} frames"] if frames > 1 else []
-    sides = [header.get(name) for name in ("ImageLaterality", "FrameLaterality", "Laterality")]
-    side = next((side for side in sides if side in ("L", "R")), "")
     if colour_space == "PALETTE COLOR":
         from pydicom.pixels.processing import apply_color_lut
 
@@ -99,7 +97,13 @@ def film_of_dicom(header: "Dataset", pixels: BinaryIO, vr: str) -> Film:
         film = Film(meant_gray(values, header, remarks))
     else:
         raise ImageError("its photometric interpretation is not supported")
-    return Film(film.gray, side, film.colour, tuple(remarks))
+    return Film(film.gray, side_of(header), film.colour, tuple(remarks))
+
+
+def side_of(header: "Dataset") -> str:
+    """L or R where the file tells the side of its film, else ""."""
+    sides = (header.get(name) for name in ("ImageLaterality", "FrameLaterality", "Laterality"))
+    return next((side for side in sides if side in ("L", "R")), "")
 
 
 def _inflated(file: BinaryIO) -> BinaryIO:

@@ -82,24 +82,18 @@ def read_image(path: Path) -> Gray:
     return read_film(path).gray
 
 
-def check_header(path: Path) -> None:
-    """Check what can be known without decoding: that the file opens, its format and its size.
+def check_header(path: Path) -> str:
+    """Check what can be known without decoding: that the file opens, its format and its size; gives the film's side.
 
     Raises:
         ImageError: As `read_film`.
     """
     with _opened(path) as image:
-        if image is None:
-            _read_dicom(path, decode=False)
+        return _read_dicom(path, decode=False).side if image is None else ""
 
 
-def fingerprint(path: Path) -> bytes:
-    """Hash the picture of a film, not its file: equal pixels in an equal shape give equal 16 bytes.
-
-    Raises:
-        ImageError: As `read_film`.
-    """
-    gray = read_image(path)
+def fingerprint(gray: Gray) -> bytes:
+    """Hash the picture of a film, not its file: equal pixels in an equal shape give equal 16 bytes."""
     picture = hashlib.blake2b(repr(gray.shape).encode(), digest_size=16)
     picture.update(gray.data)
     return picture.digest()

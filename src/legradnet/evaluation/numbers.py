@@ -193,13 +193,13 @@ def _roc(graded: Graded) -> dict[str, list[float | None]] | None:
         return None
     scores = arthritis_score(graded.probabilities)
     each = sums_by_score(np.ones((1, len(graded))), scores, arthritis)
-    alarms, found = (np.append(0, sums[0, ::-1].cumsum()) for sums in each)
+    alarms, found = (sums[0, ::-1].cumsum() for sums in each)
     corner = np.ones(len(alarms), bool)  # a point on the line between its neighbours says nothing
     corner[1:-1] = (np.diff(alarms, 2) != 0) | (np.diff(found, 2) != 0)
     return {
-        "false_positive_rate": (alarms / alarms[-1])[corner].tolist(),
-        "true_positive_rate": (found / found[-1])[corner].tolist(),
-        "thresholds": [plain(value) for value in np.append(np.inf, np.unique(scores)[::-1])[corner]],
+        "false_positive_rate": [0.0, *(alarms / alarms[-1])[corner].tolist()],
+        "true_positive_rate": [0.0, *(found / found[-1])[corner].tolist()],
+        "thresholds": [None, *np.unique(scores)[::-1][corner].tolist()],
     }
 
 

@@ -14,7 +14,7 @@ from legradnet.metrics import ECE_BINS
 
 REFERRAL_RATES = np.arange(20) / 20
 ARTHRITIS = 2  # the lowest Kellgren-Lawrence grade of definite osteoarthritis
-# float32 as in torchmetrics: in float64 a film may fall on the other side of an edge
+# float32 as in `expected_calibration_error`: in float64 a film may fall on the other side of an edge
 EDGES = torch.linspace(0, 1, ECE_BINS + 1).numpy()
 
 Bools = npt.NDArray[np.bool_]
@@ -105,11 +105,11 @@ def arthritis_score(probabilities: Floats) -> Floats:
 def likeliest(probabilities: Floats, labels: Ints) -> tuple[Floats, Bools, Ints]:
     """Probability of each film's likeliest grade [N], whether that is right [N], and its bin of `EDGES` [N].
 
-    As in torchmetrics, a probability of exactly 1 has a bin of its own, number `ECE_BINS`.
+    A probability of exactly 1 has a bin of its own, number `ECE_BINS`.
     """
-    sure = probabilities.max(axis=1).astype(np.float32)
+    sure = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
-    return sure.astype(np.float64), right, np.searchsorted(EDGES, sure, side="right") - 1
+    return sure, right, np.searchsorted(EDGES, sure.astype(np.float32), side="right") - 1
 
 
 def _grade_metrics(graded: Graded, weights: Floats) -> dict[str, Floats]:
