@@ -32,6 +32,9 @@ def run(config_name: str, task: Callable[[dict[str, Any], str], Any]) -> None:
             _stop(f"{missing.full_key}= is needed.")
         except (UserError, OmegaConfBaseException) as mistake:
             _stop(str(mistake))
+        except KeyboardInterrupt:
+            print("legradnet: stopped.", file=sys.stderr)
+            raise SystemExit(130) from None
         except Exception as error:
             # a mistake found in a process of ddp comes back wrapped in that process's own exception and stack trace
             if not _MISTAKE.search(str(error)):

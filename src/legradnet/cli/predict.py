@@ -1,14 +1,22 @@
 """`legradnet-predict`: grade new films."""
 
+import logging
 from typing import Any
 
 from legradnet.cli import run
+
+log = logging.getLogger(__name__)
 
 
 def _predict(config: dict[str, Any], run_folder: str) -> None:
     from legradnet.predicting import predict  # late: --help and --cfg must not wait for torch
 
-    if not predict(config, run_folder):
+    try:
+        all_graded = predict(config, run_folder)
+    except KeyboardInterrupt:
+        log.warning("What is graded is kept. To go on: the same command with hydra.run.dir=%s resume=true", run_folder)
+        raise
+    if not all_graded:
         raise SystemExit(1)
 
 

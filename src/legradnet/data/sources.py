@@ -15,7 +15,22 @@ from legradnet.data.checks import COLUMNS, SHOWN, SPLITS, Draft, shown
 from legradnet.errors import UserError
 
 _log = logging.getLogger(__name__)
-_NO_FILMS = {".csv", ".db", ".html", ".ini", ".json", ".log", ".md", ".pdf", ".py", ".txt", ".xlsx", ".xml", ".yaml"}
+_NO_FILMS = {
+    ".csv",
+    ".db",
+    ".html",
+    ".ini",
+    ".json",
+    ".jsonl",
+    ".log",
+    ".md",
+    ".pdf",
+    ".py",
+    ".txt",
+    ".xlsx",
+    ".xml",
+    ".yaml",
+}
 
 
 class ManifestError(UserError):

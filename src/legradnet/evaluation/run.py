@@ -156,7 +156,13 @@ def crossfit(graded: Graded, like: Calibration, seed: int) -> Graded:
         if found is not None:
             sets[measured] = found
         referred[measured] = probabilities[measured][np.arange(len(grades)), grades] < calibration.min_confidence
-    return replace(graded, probabilities=probabilities, sets=sets if have_sets else None, referred=referred)
+    return replace(
+        graded,
+        probabilities=probabilities,
+        sets=sets if have_sets else None,
+        referred=referred,
+        reasons=["unsure" if unsure else "" for unsure in referred],
+    )
 
 
 def _training_warnings(config: Mapping[str, Any], grader: Grader, films: LabelledFilms) -> Iterator[str]:
