@@ -6,6 +6,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import torch
 
 from legradnet.errors import UserError
@@ -133,27 +135,36 @@ def subgroups(graded: Graded, columns: Sequence[str], **settings: Any) -> dict[s
     Raises:
         UserError: A column that isn't there, or with more than 20 values.
     """
-    if missing := [name for name in columns if name not in graded.table]:
-        there = ", ".join(map(str, graded.table))
-        raise UserError(f"subgroups: the films have no column {', '.join(missing)}; they have {there}.")
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for name in columns:
-        cells = graded.table[name]
-        names = cells.astype(str).where(cells.notna() & (cells.astype(str) != ""), "unknown").to_numpy(str)
-        values = sorted(set(names.tolist()), key=lambda value: (value == "unknown", value))
-        if len(values) > MOST_SUBGROUPS:
-            raise UserError(
-                f"subgroups: column {name} has {len(values)} values, more than {MOST_SUBGROUPS}: it is no subgroup "
-                "column. Group its values in a column of their own."
-            )
-        found[name] = {}
-        for value in values:
+    for column, names in group_names(graded.table, columns).items():
+        found[column] = {}
+        for value in sorted(set(names.tolist()), key=lambda value: (value == "unknown", value)):
             films = graded.subset(names == value)
-            found[name][value] = {
+            found[column][value] = {
                 "films": len(films),
                 "patients": int(films.patients.max()) + 1,
                 "metrics": metric_intervals(films, **settings),
             }
+    return found
+
+
+def group_names(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, npt.NDArray[np.str_]]:
+    """The subgroup of each film [N] by each of some columns of their table; "unknown" for an empty cell.
+
+    Raises:
+        UserError: A column that isn't there, or with more than 20 values.
+    """
+    if missing := [name for name in columns if name not in table]:
+        raise UserError(f"subgroups: the films have no column {', '.join(missing)}; they have {', '.join(map(str, table))}.")
+    found = {}
+    for name in columns:
+        cells = table[name]
+        found[name] = cells.astype(str).where(cells.notna() & (cells.astype(str) != ""), "unknown").to_numpy(str)
+        if (count := len(set(found[name].tolist()))) > MOST_SUBGROUPS:
+            raise UserError(
+                f"subgroups: column {name} has {count} values, more than {MOST_SUBGROUPS}: it is no subgroup "
+                "column. Group its values in a column of their own."
+            )
     return found
 
 

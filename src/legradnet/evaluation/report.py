@@ -45,7 +45,10 @@ METRICS: dict[str, dict[str, tuple[str, str]]] = {
     "Probabilities": {
         "rps": ("Ranked probability score", "Squared distance of all probabilities from the truth; 0 is best."),
         "rps_uncalibrated": ("Ranked probability score, uncalibrated", "The same before calibration."),
-        "ece": ("Expected calibration error", "Mean gap between how sure and how often right; 0 is best."),
+        "ece": (
+            "Expected calibration error",
+            "Mean gap between how sure and how often right; 0 is best. Resampling adds to it: the interval leans high.",
+        ),
         "ece_uncalibrated": ("Expected calibration error, uncalibrated", "The same before calibration."),
     },
     "Prediction sets": {

@@ -16,12 +16,11 @@ from legradnet.calibration import Calibration, fit_calibration
 from legradnet.config import EVALUATE_RULES, check_config
 from legradnet.data.images import Gray, ImageError, read_film
 from legradnet.data.inputs import InputFilm
-from legradnet.errors import UserError
 from legradnet.evaluation.card import model_card
 from legradnet.evaluation.compare import compare
 from legradnet.evaluation.films import LabelledFilms, load_films, run_of, seen_in_training
 from legradnet.evaluation.graded import Graded
-from legradnet.evaluation.numbers import measure, metric_intervals, subgroups, worst_mistakes
+from legradnet.evaluation.numbers import group_names, measure, metric_intervals, subgroups, worst_mistakes
 from legradnet.evaluation.report import Mistake, Report, write_figures, write_report
 from legradnet.evaluation.shortcut import blank_joint
 from legradnet.grader import Grader, Grading
@@ -62,7 +61,7 @@ def evaluate(config: Mapping[str, Any], run_folder: str | Path) -> None:
                 num_classes=grader.classes,
                 image_size=grader.networks[0].image_size,
             )
-            _check_subgroups(config["subgroups"], films)
+            group_names(films.table, config["subgroups"])  # a wrong one is told before the work
         log.info("%s: grading %d films (split %s)", name, len(films.table), films.split)
         report = _measured(config, grader, films, f"{name}, {films.split} films")
         reports.append(report)
@@ -199,11 +198,6 @@ def _mistake(films: LabelledFilms, graded: Graded, row: int) -> Mistake:
 
 def _set_text(low: int, high: int) -> str:
     return " ".join(map(str, range(low, high + 1)))
-
-
-def _check_subgroups(columns: Sequence[str], films: LabelledFilms) -> None:
-    if missing := [name for name in columns if name not in films.table]:
-        raise UserError(f"subgroups: the films have no column {', '.join(missing)}; they have {list(films.table)}.")
 
 
 def _write(report: Report, path: Path) -> None:
