@@ -101,7 +101,7 @@ _PRECISION = Choice(("auto", "f32", "bf16"))
 EVALUATE_RULES: dict[str, Number | Choice] = {
     "precision": _PRECISION,
     "split": Choice((None, "train", "val", "test", "all")),
-    "calibration": Choice(("stored", "crossfit")),
+    "crossfit": _FLAG,
     "joint_masked": _FLAG,
     "threshold": Number(float, 0, 1),
     "resamples": Number(int, 1, 100_000),

@@ -41,6 +41,7 @@ class Grading:
         reason: Why it is referred, and remarks (side unknown, first of many frames); "" if there are none.
         gate_weights: {backbone: weight}, sum 1; {} under `gating=concat`.
         raw: Uncalibrated probabilities [K], which the grade follows from.
+        look: What is wrong with the film's look, the part of `reason` that calibration has nothing to do with.
         logits: The network's outputs; None where several answers were averaged.
     """
 
@@ -52,6 +53,7 @@ class Grading:
     reason: str
     gate_weights: dict[str, float]
     raw: Floats
+    look: str = ""
     logits: Floats | None = None
 
 
@@ -243,6 +245,7 @@ class Grader:
                     if gate_weights is None
                     else dict(zip(self.backbones, gate_weights[i], strict=True)),
                     raw=raw[i],
+                    look=film.refer,
                     logits=answers[0].logits[i] if alone and len(film.views[0]) == 1 else None,
                 )
             )

@@ -250,13 +250,17 @@ def test_a_difference_is_marked_where_its_interval_excludes_0(text):
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "verdict"),
-    [(0.62, "part of what the network knows does not come from the joint"), (0.47, "no shortcut")],
+    ("accuracy", "kappa", "verdict"),
+    [
+        (0.62, 0.0, "part of what the network knows does not come from the joint"),
+        (0.47, 0.2, "part of what the network knows does not come from the joint"),
+        (0.47, 0.0, "no shortcut"),
+    ],
 )
-def test_shortcut_test_is_judged_by_the_most_frequent_grade(tmp_path, accuracy, verdict):
+def test_shortcut_test_is_judged_by_kappa_and_by_the_most_frequent_grade(tmp_path, accuracy, kappa, verdict):
     report = report_of(60, 3, (), sets=False)
     assert max(report.numbers["by_grade"]) / 60 == 0.45
-    masked = report.numbers["metrics"] | {"accuracy": measured(accuracy)}
+    masked = report.numbers["metrics"] | {"accuracy": measured(accuracy), "qwk": measured(kappa)}
     assert verdict in Page(written(replace(report, joint_masked=masked), tmp_path)).text
 
 

@@ -118,7 +118,7 @@ def test_films_that_the_checkpoint_was_trained_on_are_named(best, trained, hospi
 
 
 def test_crossfit_measures_calibration_on_patients_it_was_not_fitted_on(best, tmp_path):
-    evaluate(config_of(best, split="val", calibration="crossfit", joint_masked=False), tmp_path)
+    evaluate(config_of(best, split="val", crossfit=True, joint_masked=False), tmp_path)
     found = metrics(tmp_path)
     assert any("one half of these films" in warning for warning in found["warnings"])
     # 20 knees a half are too few to calibrate on: told, not hidden

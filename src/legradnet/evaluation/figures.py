@@ -34,7 +34,7 @@ def draw_figures(numbers: Numbers) -> dict[str, Figure]:
         figures["referral"] = referral_figure(numbers)
     if numbers["coverage_by_grade"]:
         figures["coverage"] = coverage_figure(numbers)
-    if numbers["gate_by_grade"]:
+    if len(numbers["gate_by_grade"] or ()) > 1:  # one backbone always weighs 1
         figures["gate"] = gate_figure(numbers)
     return figures
 

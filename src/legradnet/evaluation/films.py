@@ -96,7 +96,7 @@ def _warnings(films: pd.DataFrame, module: KneeDataModule, split: str) -> Sequen
     if split in ("train", "all") and films["split"].eq("train").any():
         found.append("Training films are among these: the numbers are too good.")
     if split == "val":
-        found.append("Validation films chose the epoch and fitted the calibration: the numbers flatter a little.")
+        found.append("Validation films chose the epoch: the numbers flatter a little.")
     if unknown := int(films["patient"].eq("").sum()):
         found.append(
             f"{unknown} of {len(films)} films have no patient and count as patients of their own: "

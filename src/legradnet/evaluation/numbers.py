@@ -155,7 +155,9 @@ def group_names(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, npt.ND
         UserError: A column that isn't there, or with more than 20 values.
     """
     if missing := [name for name in columns if name not in table]:
-        raise UserError(f"subgroups: the films have no column {', '.join(missing)}; they have {', '.join(map(str, table))}.")
+        raise UserError(
+            f"subgroups: the films have no column {', '.join(missing)}; they have {', '.join(map(str, table))}."
+        )
     found = {}
     for name in columns:
         cells = table[name]

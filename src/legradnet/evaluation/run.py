@@ -72,15 +72,18 @@ def evaluate(config: Mapping[str, Any], run_folder: str | Path) -> None:
 
 
 def _measured(config: Mapping[str, Any], grader: Grader, films: LabelledFilms, title: str) -> Report:
-    graded, logits = _grade(grader, films, config["data"]["num_workers"])
+    graded, gradings = _grade(grader, films, config["data"]["num_workers"])
     warnings = list(films.warnings)
     warnings += _training_warnings(config, grader, films)
-    if config["calibration"] == "crossfit":
-        graded = crossfit(graded, grader.networks[0].calibration, config["seed"])
+    if config["crossfit"]:
+        looks = [grading.look for grading in gradings]
+        graded = crossfit(graded, looks, grader.networks[0].calibration, config["seed"])
         warnings.append(
             "Calibration was fitted on one half of these films' patients and measured on the other, both in turn: "
             "the checkpoint's own calibration was not used."
         )
+    elif films.split == "val" and grader.networks[0].calibration.films:
+        warnings.append("Calibration was fitted on validation films: its numbers flatter (crossfit=true mends that).")
     elif any(network.calibration.coverage is None for network in grader.networks):
         warnings.append("The checkpoint is not calibrated: there are no prediction sets, and no film is unsure.")
     settings = {
@@ -90,7 +93,7 @@ def _measured(config: Mapping[str, Any], grader: Grader, films: LabelledFilms, t
         "threshold": config["threshold"],
     }
     numbers = measure(graded, **settings)
-    numbers = {"split": films.split, "loss": _loss(grader, logits, graded), **numbers}
+    numbers = {"split": films.split, "loss": _loss(grader, gradings, graded), **numbers}
     masked = None
     if config["joint_masked"]:
         blank, _ = _grade(grader, films, config["data"]["num_workers"], alter=blank_joint)
@@ -109,8 +112,8 @@ def _measured(config: Mapping[str, Any], grader: Grader, films: LabelledFilms, t
 
 def _grade(
     grader: Grader, films: LabelledFilms, workers: int | None, alter: Callable[[Gray], Gray] | None = None
-) -> tuple[Graded, np.ndarray | None]:
-    """Grade all films; also the logits [N, outputs] where a single network gave one answer a film."""
+) -> tuple[Graded, list[Grading]]:
+    """Grade all films: together, and one by one."""
     gradings: list[Grading] = []
     with tqdm(total=len(films.requests), unit="film", disable=not sys.stderr.isatty()) as bar:
         for batch in grader.stream(films.requests, workers=workers, alter=alter):
@@ -121,7 +124,7 @@ def _grade(
             bar.update(len(batch))
     sets = [(each.prediction_set[0], each.prediction_set[-1]) for each in gradings if each.prediction_set]
     gates = [[each.gate_weights[key] for key in grader.backbones] for each in gradings if each.gate_weights]
-    graded = Graded(
+    return Graded(
         table=films.table,
         grades=np.array([each.grade for each in gradings]),
         probabilities=np.stack([each.probabilities for each in gradings]),
@@ -131,20 +134,18 @@ def _grade(
         reasons=[each.reason for each in gradings],
         gate_weights=np.array(gates) if gates else None,
         backbones=grader.backbones,
-    )
-    logits = [each.logits for each in gradings if each.logits is not None]
-    return graded, np.stack(logits) if len(logits) == len(gradings) else None
+    ), gradings
 
 
-def crossfit(graded: Graded, like: Calibration, seed: int) -> Graded:
-    """Calibrate each half of the patients by the other half, with the aims of `like`; films are referred if unsure."""
+def crossfit(graded: Graded, looks: Sequence[str], like: Calibration, seed: int) -> Graded:
+    """Calibrate each half of the patients by the other half, with the aims of `like`; `looks` [N] still refer films."""
     aims = {name: value for name in ("coverage", "target_error") if (value := getattr(like, name)) is not None}
     patients = graded.patients
     drawn = np.random.default_rng(seed).permutation(patients.max() + 1)
     first = drawn[patients] % 2 == 0
     probabilities = graded.raw.astype(np.float64).copy()
     sets = np.zeros((len(graded), 2), np.int64)
-    referred = np.zeros(len(graded), bool)
+    unsure = np.zeros(len(graded), bool)
     have_sets = True
     for fitted, measured in ((first, ~first), (~first, first)):
         calibration = fit_calibration(graded.raw[fitted], graded.labels[fitted], like.rule, **aims)
@@ -154,13 +155,15 @@ def crossfit(graded: Graded, like: Calibration, seed: int) -> Graded:
         have_sets &= found is not None
         if found is not None:
             sets[measured] = found
-        referred[measured] = probabilities[measured][np.arange(len(grades)), grades] < calibration.min_confidence
+        unsure[measured] = probabilities[measured][np.arange(len(grades)), grades] < calibration.min_confidence
     return replace(
         graded,
         probabilities=probabilities,
         sets=sets if have_sets else None,
-        referred=referred,
-        reasons=["unsure" if unsure else "" for unsure in referred],
+        referred=unsure | np.array([bool(look) for look in looks]),
+        reasons=[
+            "; ".join(filter(None, [look, "unsure" if one else ""])) for look, one in zip(looks, unsure, strict=True)
+        ],
     )
 
 
@@ -173,13 +176,14 @@ def _training_warnings(config: Mapping[str, Any], grader: Grader, films: Labelle
             )
 
 
-def _loss(grader: Grader, logits: np.ndarray | None, graded: Graded) -> float | None:
-    """The training loss of a single network on these films."""
-    if logits is None:
+def _loss(grader: Grader, gradings: Sequence[Grading], graded: Graded) -> float | None:
+    """The training loss of a single network on these films; None where a film has no logits of its own."""
+    logits = [each.logits for each in gradings if each.logits is not None]
+    if len(logits) < len(gradings):
         return None
     settings = grader.networks[0].settings
     loss = build_loss(num_classes=grader.classes, class_counts=settings["class_counts"], **settings["loss"])
-    return float(loss(torch.from_numpy(logits), torch.tensor(graded.labels)))
+    return float(loss(torch.from_numpy(np.stack(logits)), torch.tensor(graded.labels)))
 
 
 def _mistake(films: LabelledFilms, graded: Graded, row: int) -> Mistake:
