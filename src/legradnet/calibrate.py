@@ -70,7 +70,9 @@ def describe_calibration(calibration: Calibration) -> None:
             " for each grade" if calibration.by_grade else "",
             "all referred as unsure"
             if calibration.min_confidence > 1
-            else f"referred below a probability of {calibration.min_confidence:.2f}",
+            else f"referred below a probability of {calibration.min_confidence:.2f}"
+            if calibration.min_confidence > 0
+            else "none referred as unsure",
             calibration.target_error,
         )
     for note in calibration.notes:
