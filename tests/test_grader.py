@@ -160,7 +160,9 @@ def test_an_unsure_film_and_a_film_with_the_wrong_look_are_referred_with_the_rea
 
 def test_concat_has_no_gate_weights(tmp_path, films):
     train(compose("trainer.max_epochs=1", "gating=concat", "data.count=30", "test=false"), tmp_path)
-    assert Grader.from_checkpoint(tmp_path / "checkpoints/best.ckpt").grade(films[0]).gate_weights == {}
+    grader = Grader.from_checkpoint(tmp_path / "checkpoints/best.ckpt")
+    assert grader.grade(films[0]).gate_weights == {}
+    assert grader.weighed == ()
 
 
 def test_building_a_grader_needs_no_network_connection_and_is_quick(best, monkeypatch):

@@ -99,6 +99,11 @@ class Grader:
         self.backbones = tuple(dict.fromkeys(key for network in networks for key in network.backbones))
         self.batch_size = batch_size or networks[0].batch_size
 
+    @property
+    def weighed(self) -> tuple[str, ...]:
+        """The backbones that gradings have gate weights of: all, or none where a gate gives none."""
+        return self.backbones if all(network.weighs for network in self.networks) else ()
+
     @classmethod
     def from_checkpoint(
         cls,

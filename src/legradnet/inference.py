@@ -90,6 +90,11 @@ class CheckpointNetwork:
         """Backbone keys in the order of the gate's weights."""
         return self.ensemble.keys
 
+    @property
+    def weighs(self) -> bool:
+        """Whether the gate gives each backbone a weight; `concat` gives none."""
+        return bool(self.settings["gating"]["name"] != "concat")
+
     def __call__(self, films: npt.NDArray[np.uint8]) -> Answers:
         """Grade `films` uint8 [B, 1, S, S]."""
         batch = torch.from_numpy(films).to(self.device)

@@ -50,7 +50,7 @@ def predict(config: Mapping[str, Any], run_folder: str | Path) -> bool:
         done = done[: len(done) // grader.batch_size * grader.batch_size]
     folder.write_config(config)
     labelled = any(film.label is not None for film in films)
-    table = PredictionsTable(grader.classes, grader.backbones, labelled)
+    table = PredictionsTable(grader.classes, grader.weighed, labelled)
     # The lines are the journal and come first: after a kill the table is made again from them.
     write_text(folder.predictions_json, _lines(done))
     write_text(folder.predictions, table.header() + table.rows(done))

@@ -215,7 +215,8 @@ def _write(report: Report, path: Path) -> None:
 
 def predictions_text(graded: Graded) -> str:
     """`predictions.csv` of labelled films, with patient and side."""
-    table = PredictionsTable(graded.classes, graded.backbones, labelled=True, others=("patient", "side"))
+    weighed = () if graded.gate_weights is None else graded.backbones
+    table = PredictionsTable(graded.classes, weighed, labelled=True, others=("patient", "side"))
     columns = np.arange(graded.classes)
     rows = []
     for i, film in enumerate(graded.table.to_dict("records")):
