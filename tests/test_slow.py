@@ -128,7 +128,7 @@ def test_two_gloo_processes_train_together(tmp_path):
     assert (tmp_path / "test_metrics.json").is_file()
 
 
-def test_the_wheel_works_outside_the_checkout(tmp_path):
+def test_the_wheel_works_outside_the_checkout(trained, knees, tmp_path):
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT], check=True, capture_output=True
     )
@@ -139,8 +139,14 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     site = next((tmp_path / "env/lib").glob("python*/site-packages"))
     # the heavy dependencies of this environment; a plain path, so its editable install isn't followed
     (site / "dependencies.pth").write_text(str(Path(torch.__file__).parents[1]))
-    script = tmp_path / "env/bin/legradnet-train"
-    for arguments in (["--cfg", "job"], ["experiment=quickstart", "data.count=40", "trainer.fast_dev_run=true"]):
+    best = f"checkpoint={trained}/checkpoints/best.ckpt"
+    for name, *arguments in (
+        ["train", "--cfg", "job"],
+        ["train", "experiment=quickstart", "data.count=40", "trainer.fast_dev_run=true"],
+        ["predict", best, f"input={knees}"],
+        ["evaluate", best, "resamples=20"],
+    ):
+        script = tmp_path / f"env/bin/legradnet-{name}"
         done = subprocess.run([script, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
     place = subprocess.run(
