@@ -133,3 +133,10 @@ def test_calibration_survives_the_checkpoint(tmp_path):
     fitted = fit_calibration(raw, labels, "median")
     torch.save(fitted.to_plain(), tmp_path / "plain")
     assert Calibration.from_plain(torch.load(tmp_path / "plain", weights_only=True)) == fitted
+
+
+def test_films_of_equal_confidence_are_accepted_or_referred_together():
+    labels = np.zeros(120, int)
+    probabilities = np.full((120, 2), [0.8, 0.2])
+    labels[60:] = 1  # the first half is right, but no threshold can tell it from the second
+    assert fit_calibration(probabilities, labels, "mode", target_error=0.3).min_confidence == math.inf

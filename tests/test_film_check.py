@@ -28,6 +28,16 @@ def test_a_larger_or_mirrored_film_passes(check, films):
     assert check.reason(Film(films[121].gray[:, ::-1])) == ""
 
 
+def test_a_knee_of_the_other_side_passes_where_all_were_turned_to_one():
+    pixels, table = synthesize(200, size=64, num_classes=5, seed=2)
+    marked = pixels.copy()
+    marked[:, :, :20] = 20  # a dark edge on one side only
+    right = (table["side"] == "R").to_numpy()
+    one_sided = fit_film_check([Film(film) for film in marked[right]])
+    turned = [one_sided.reason(Film(film[:, ::-1].copy())) for film in marked[right][:30]]
+    assert turned.count("") >= 28
+
+
 @pytest.mark.parametrize(
     ("spoil", "word"),
     [

@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 from conftest import compose
+from hostile import dicom, dicom_bytes
 from legradnet import Grader
 from legradnet.checkpoint import read_checkpoint
 from legradnet.data.images import ImageError, read_image
 from legradnet.errors import UserError
-from legradnet.grader import UNKNOWN_SIDE, Request, side_from_name
+from legradnet.grader import UNKNOWN_SIDE, Request, _joined, side_from_name
 from legradnet.training import train
 
 
@@ -222,3 +223,25 @@ def test_a_stream_reads_only_a_few_batches_ahead(grader, films):
     for _, _ in zip(range(3), grader.stream(endless()), strict=False):
         pass
     assert len(asked) <= 6 * grader.batch_size
+
+
+def test_the_side_comes_from_the_dicom_tag_unless_it_was_given(tmp_path, grader, films):
+    gray = read_image(films[0])
+    tagged = dicom(gray)
+    tagged.ImageLaterality = "L"
+    path = tmp_path / "film"
+    path.write_bytes(dicom_bytes(tagged))
+    as_left, as_right = (grader.grade(gray, side=side) for side in ("L", "R"))
+    assert grader.grade(path).probabilities == pytest.approx(as_left.probabilities, abs=1e-6)
+    against = grader.grade(path, side="R")
+    assert against.probabilities == pytest.approx(as_right.probabilities, abs=1e-6)
+    assert "DICOM tag says L" in against.reason
+
+
+def test_sets_of_several_networks_are_joined_by_majority():
+    def joined(*sets):
+        return _joined([np.array([one]) for one in sets], 5).tolist()
+
+    assert joined((0, 1), (1, 2), (1, 1)) == [[1, 1]]
+    assert joined((0, 1), (1, 2)) == [[0, 2]]
+    assert _joined([np.array([(0, 1)]), None], 5) is None

@@ -85,6 +85,23 @@ def test_a_run_cut_off_anywhere_goes_on_to_the_same_files(settings, tmp_path, ke
     assert [file.read_bytes() for file in files] == whole
 
 
+def test_a_resumed_run_shows_the_network_the_batches_it_would_have_seen(settings, tmp_path, monkeypatch):
+    predict(settings, tmp_path)
+    path = tmp_path / "predictions.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:11]))
+    sizes = []
+    stream = Grader.stream
+
+    def counted(*arguments, **options):
+        for batch in stream(*arguments, **options):
+            sizes.append(len(batch))
+            yield batch
+
+    monkeypatch.setattr(Grader, "stream", counted)
+    predict(settings | {"resume": True}, tmp_path)
+    assert sizes == [8, 8, 8, 8]  # of 40 films one batch was whole
+
+
 def test_a_killed_run_has_lost_at_most_one_batch(settings, tmp_path, monkeypatch):
     stream = Grader.stream
 

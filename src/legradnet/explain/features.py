@@ -1,0 +1,128 @@
+"""Where a backbone's map is and how it is laid out, read off its tensors; and a network left as it was found."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import isqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from legradnet.backbones import Backbone
+from legradnet.errors import UserError
+
+# off while explaining: batch statistics and dropout, recomputed activations, attention that hides its weights
+_SWITCHES = ("training", "grad_checkpointing", "fused_attn")
+
+
+@contextmanager
+def undisturbed(network: nn.Module) -> Iterator[None]:
+    """Put `network` in eval mode with constant weights and plain attention; undo all of it on the way out."""
+    switches = [
+        (module, name, getattr(module, name))
+        for module in network.modules()
+        for name in _SWITCHES
+        if name in vars(module)
+    ]
+    weights = [(weight, weight.requires_grad) for weight in network.parameters()]
+    try:
+        for module, name, _ in switches:
+            setattr(module, name, False)
+        network.requires_grad_(False)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for module, name, value in switches:
+            setattr(module, name, value)
+        for weight, wanted in weights:
+            weight.requires_grad_(wanted)
+
+
+def token(backbone: Backbone, films: Tensor) -> Tensor:
+    """Token [B, D] of `films` [B, 1, H, W] in 0-1, differentiable in the films even if the trunk is frozen."""
+    return backbone.projection(backbone.trunk(backbone.prepare(films)))
+
+
+def token_and_place(backbone: Backbone, films: Tensor) -> tuple[Tensor, Tensor]:
+    """Token [B, D] of `films` [B, 1, H, W] in 0-1, and the activations that its map is read from.
+
+    The activations are a leaf of the token's graph, so that a backward pass ends there. They are the trunk's last
+    ones, unless its head reads a class token only: then no gradient reaches the last patches, and the place is the
+    input of the last attention, whose keys and values are where patches still speak to the class token.
+
+    Raises:
+        UserError: A class token without such an attention.
+    """
+    trunk = backbone.trunk
+    with _cut_before_last_attention(trunk) as attended:
+        features = trunk.forward_features(backbone.prepare(films))
+    if features.ndim != 3 or head_reads_patches(trunk, features):
+        place = features = features.detach().float().requires_grad_()
+    elif attended:
+        place = attended[-1]
+    else:
+        name = backbone.config.timm_name
+        raise UserError(f"{name} has no place for a gradient map; method=occlusion or integrated_gradients has one.")
+    return backbone.projection(trunk.forward_head(features)), place
+
+
+@contextmanager
+def _cut_before_last_attention(trunk: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the output of the last block's first norm as a leaf from which the graph goes on."""
+    places: list[Tensor] = []
+
+    def cut(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        if output.ndim != 3:
+            return output
+        places.append(output.detach().float().requires_grad_())
+        return places[-1].to(output.dtype)
+
+    norms = [module.norm1 for module in trunk.modules() if isinstance(getattr(module, "norm1", None), nn.Module)]
+    hooks = [norm.register_forward_hook(cut) for norm in norms[-1:]]
+    try:
+        yield places
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def head_reads_patches(trunk: Any, features: Tensor) -> bool:
+    """Whether the pooled feature changes when the patches in `features` [B, T, C] are blanked."""
+    one = features[:1]
+    blank = one.clone()
+    blank[:, prefix_tokens(trunk, one) :] = 0
+    return not torch.equal(trunk.forward_head(blank), trunk.forward_head(one))
+
+
+def prefix_tokens(trunk: Any, tokens: Tensor) -> int:
+    """How many of `tokens` [B, T, C] come before the patches: class, distillation and register tokens.
+
+    Raises:
+        UserError: The others form no square, though the network's input is one.
+    """
+    total = tokens.shape[1]
+    prefix: int = getattr(trunk, "num_prefix_tokens", total - isqrt(total) ** 2)
+    if isqrt(total - prefix) ** 2 != total - prefix:
+        raise UserError(f"{type(trunk).__name__}: {total} tokens, {prefix} of them not patches, form no square grid.")
+    return prefix
+
+
+def as_grid(trunk: Any, activations: Tensor) -> Tensor:
+    """Lay `activations` (NCHW, NHWC, or tokens [B, T, C]) out as [B, C, h, w].
+
+    Raises:
+        UserError: Any other shape.
+    """
+    if activations.ndim == 3:
+        patches = activations[:, prefix_tokens(trunk, activations) :]
+        side = isqrt(patches.shape[1])
+        return patches.transpose(1, 2).unflatten(2, (side, side))
+    if activations.ndim != 4:
+        shape = tuple(activations.shape)
+        raise UserError(f"{type(trunk).__name__}: features of shape {shape} can't be laid out as a map.")
+    first, last = activations.shape[1], activations.shape[3]
+    channels_last = last == trunk.num_features != first
+    if first == last:  # a grid as wide as it is deep: only timm knows
+        channels_last = getattr(trunk, "output_fmt", "NCHW") == "NHWC"
+    return activations.permute(0, 3, 1, 2) if channels_last else activations
