@@ -6,12 +6,13 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from legradnet.calibration import Calibration, tempered
 from legradnet.config import config_folder
 from legradnet.data.images import read_image
 from legradnet.data.synthetic import write_knees
 from legradnet.errors import UserError
-from legradnet.evaluation.graded import read_graded
-from legradnet.evaluation.run import evaluate
+from legradnet.evaluation.graded import Graded, read_graded
+from legradnet.evaluation.run import crossfit, evaluate
 from legradnet.evaluation.shortcut import JOINT_BAND, blank_joint
 
 
@@ -107,10 +108,12 @@ def test_a_split_column_of_the_data_is_used(best, hospital, tmp_path):
     assert any("Training films" in warning for warning in metrics(tmp_path / "all")["warnings"])
 
 
-def test_films_that_the_checkpoint_was_trained_on_are_named(best, trained, hospital, tmp_path):
+@pytest.mark.parametrize("known_by", ["filename", "patient"])
+def test_films_that_the_checkpoint_was_trained_on_are_named(best, trained, hospital, tmp_path, known_by):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     table = pd.read_csv(hospital / "knees.csv", dtype=str).assign(side="", split="train")
+    table["patient" if known_by == "filename" else "filename"] = "other"
     table[["filename", "label", "patient", "side", "split"]][:12].to_csv(run / "split.csv", index=False)
     films = {"source": "csv", "dataset_path": str(hospital), "csv_path": str(hospital / "knees.csv")}
     evaluate(config_of(str(run / "checkpoints/best.ckpt"), data=films, joint_masked=False), tmp_path / "out")
@@ -181,3 +184,35 @@ def test_the_folder_of_a_training_run_is_left_alone(best, trained):
     with pytest.raises(UserError, match="holds another run"):
         evaluate(config_of(best), trained)
     assert (trained / ".hydra/config.yaml").read_bytes() == before
+
+
+def test_crossfit_calibrates_each_patient_by_other_patients(monkeypatch):
+    rng = np.random.default_rng(0)
+    raw = rng.dirichlet(np.ones(5), 200)
+    table = pd.DataFrame({"filename": np.arange(200).astype(str), "label": 0, "patient": np.repeat(np.arange(100), 2)})
+    nothing = np.zeros(200, bool)
+    graded = Graded(table, raw.argmax(1), raw, raw, None, nothing, [""] * 200, None, ("vit",))
+    fitted = []
+
+    def fit(raw, labels, rule, **aims):
+        fitted.append({tuple(row) for row in raw})
+        return Calibration(rule, temperature=1.0 + len(fitted))
+
+    monkeypatch.setattr("legradnet.evaluation.run.fit_calibration", fit)
+    found = crossfit(graded, ["", "blank", *[""] * 198], Calibration("mode"), seed=0)
+    for i, row in enumerate(raw):
+        (by,) = (number for number, rows in enumerate(fitted) if tuple(row) not in rows)
+        assert found.probabilities[i] == pytest.approx(tempered(raw[i : i + 1], 2.0 + by, "mode")[0])
+    halves = [{i // 2 for i, row in enumerate(raw) if tuple(row) in rows} for rows in fitted]
+    assert not halves[0] & halves[1]
+    assert len(halves[0]) == len(halves[1]) == 50
+    assert found.referred.tolist() == [False, True, *[False] * 198]
+    assert found.reasons[1] == "blank"
+
+
+def test_films_that_have_changed_since_training_are_refused(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    split = tmp_path / "run/split.csv"
+    split.write_text(split.read_text().replace(",test\n", ",val\n", 1))
+    with pytest.raises(UserError, match="have changed since this run began"):
+        evaluate(config_of(str(tmp_path / "run/checkpoints/best.ckpt")), tmp_path / "out")
