@@ -252,3 +252,11 @@ def test_a_missing_setting_or_checkpoint_is_told_in_a_line(name, tmp_path, knees
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert "No checkpoint at" in done.stderr
+
+
+def test_explain_draws_a_film(trained, knees, tmp_path):
+    film = sorted(knees.glob("*.png"))[0]
+    best = f"checkpoint={trained}/checkpoints/best.ckpt"
+    done = command("legradnet-explain", best, f"input={film}", "method=gradcam++", f"hydra.run.dir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / f"run/maps/{film.stem}.png").is_file()

@@ -9,6 +9,7 @@ from conftest import compose
 from legradnet.backbones import parse_backbones
 from legradnet.config import (
     EVALUATE_RULES,
+    EXPLAIN_RULES,
     PREDICT_RULES,
     RULES,
     SYNTHESIZE_RULES,
@@ -70,6 +71,7 @@ def test_every_rule_is_about_a_key_that_exists():
     [
         ("evaluate", EVALUATE_RULES, ["checkpoint=x"]),
         ("predict", PREDICT_RULES, ["checkpoint=x", "input=y"]),
+        ("explain", EXPLAIN_RULES, ["checkpoint=x", "input=y"]),
         ("synthesize", SYNTHESIZE_RULES, ["output=z"]),
     ],
 )

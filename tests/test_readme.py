@@ -41,7 +41,8 @@ def test_readme_lists_every_key_with_its_default():
 
 
 @pytest.mark.parametrize(
-    ("command", "until"), [("predict", "`legradnet-evaluate`, beside"), ("evaluate", "## Coming from")]
+    ("command", "until"),
+    [("predict", "`legradnet-explain`:"), ("explain", "`legradnet-evaluate`, beside"), ("evaluate", "## Coming from")],
 )
 def test_readme_lists_every_key_of_the_other_commands_with_its_default(command, until):
     config = yaml.safe_load((config_folder() / f"{command}.yaml").read_text())
@@ -65,7 +66,7 @@ def test_files_that_readme_links_to_exist(target):
 
 
 def test_commands_in_readme_compose():
-    commands = re.findall(r"^    legradnet-(train|predict|evaluate) (?!-m)(.*)$", README, re.MULTILINE)
+    commands = re.findall(r"^    legradnet-(train|predict|evaluate|explain) (?!-m)(.*)$", README, re.MULTILINE)
     assert len(commands) > 7
     for name, command in commands:
         overrides = [word for word in shlex.split(command) if not word.startswith("hydra.")]

@@ -120,6 +120,11 @@ PREDICT_RULES: dict[str, Number | Choice] = {
     "side": Choice((None, "L", "R")),
     "resume": _FLAG,
 }
+EXPLAIN_RULES: dict[str, Number | Choice] = {
+    "precision": _PRECISION,
+    "batch_size": Number(int, 1, optional=True),
+    "side": Choice((None, "L", "R")),
+}
 SYNTHESIZE_RULES: dict[str, Number | Choice] = {
     "count": Number(int, 1),
     "image_size": Number(int, 32, 4096),

@@ -19,6 +19,8 @@ from legradnet.data.images import Film, Gray, ImageError, fit_image, read_film
 from legradnet.errors import UserError
 
 if TYPE_CHECKING:
+    from legradnet.explain.film import FilmExplanation
+    from legradnet.explain.methods import Target
     from legradnet.inference import Answers, CheckpointNetwork
 
 Source = str | Path | Image.Image | npt.NDArray[Any]
@@ -64,9 +66,11 @@ class Request(NamedTuple):
     side: str = ""
 
 
-class _Prepared(NamedTuple):
-    """A film as each network wants it: [S, S] once, or as it is and mirrored; why to refer it; remarks."""
+class Prepared(NamedTuple):
+    """A film as read, and as each network wants it: [S, S] once, or as it is and mirrored; why to refer it; remarks."""
 
+    film: Film
+    side: str
     views: list[list[Gray]]
     refer: str
     remarks: list[str]
@@ -159,6 +163,28 @@ class Grader:
                 gradings.append(grading)
         return gradings[0] if single else gradings
 
+    def explain(
+        self, film: Source, side: Side | None = None, *, method: str = "gradcam", target: "Target" = "predicted"
+    ) -> "FilmExplanation":
+        """Grade one film and show where the evidence for its grade lies.
+
+        Args:
+            film: Path, PIL image or array.
+            side: L or R, as in `grade`; a film of unknown side is explained as it is.
+            method: One of `legradnet.explain.methods.METHODS`.
+            target: predicted, expected (the sum of k * p_k), or a grade.
+
+        Raises:
+            ImageError: A film that can't be read.
+            UserError: Unknown method or target, or a grader of several checkpoints.
+        """
+        from legradnet.explain.film import explain_films
+
+        prepared = self.prepare(Request(film, side or ""))
+        if isinstance(prepared, ImageError):
+            raise prepared
+        return explain_films(self, [prepared], method=method, target=target)[0]
+
     def stream(
         self,
         requests: Iterable[Request],
@@ -179,11 +205,11 @@ class Grader:
         workers = max(1, min(8, os.cpu_count() or 1) if workers is None else workers)
         remaining = iter(requests)
         with ThreadPoolExecutor(workers) as pool:
-            reading: deque[Future[_Prepared | ImageError]] = deque()
+            reading: deque[Future[Prepared | ImageError]] = deque()
             try:
                 while True:
                     ahead = 3 * self.batch_size - len(reading)
-                    reading.extend(pool.submit(self._prepare, request, alter) for request in islice(remaining, ahead))
+                    reading.extend(pool.submit(self.prepare, request, alter) for request in islice(remaining, ahead))
                     if not reading:
                         return
                     count = min(self.batch_size, len(reading))
@@ -191,7 +217,8 @@ class Grader:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _prepare(self, request: Request, alter: Callable[[Gray], Gray] | None) -> _Prepared | ImageError:
+    def prepare(self, request: Request, alter: Callable[[Gray], Gray] | None = None) -> Prepared | ImageError:
+        """Read a film and bring it to the form each network wants; what is wrong with its file is given, not raised."""
         if isinstance(request.film, ImageError):
             return request.film
         try:
@@ -212,16 +239,17 @@ class Grader:
                 remarks.append(UNKNOWN_SIDE)
             checks = (network.film_check for network in self.networks)
             refer = next((reason for check in checks if check and (reason := check.reason(film))), "")
-            return _Prepared(views, refer, remarks)
+            return Prepared(film, side, views, refer, remarks)
         except ImageError as error:
             return error
 
-    def _grade_batch(self, films: list[_Prepared | ImageError]) -> list[Grading | ImageError]:
-        good = [film for film in films if isinstance(film, _Prepared)]
-        gradings = iter(self._grade_prepared(good) if good else [])
-        return [next(gradings) if isinstance(film, _Prepared) else film for film in films]
+    def _grade_batch(self, films: list[Prepared | ImageError]) -> list[Grading | ImageError]:
+        good = [film for film in films if isinstance(film, Prepared)]
+        gradings = iter(self.grade_prepared(good) if good else [])
+        return [next(gradings) if isinstance(film, Prepared) else film for film in films]
 
-    def _grade_prepared(self, films: list[_Prepared]) -> list[Grading]:
+    def grade_prepared(self, films: list[Prepared]) -> list[Grading]:
+        """Grade films that `prepare` has read, in one batch."""
         answers = [_answers(network, [film.views[i] for film in films]) for i, network in enumerate(self.networks)]
         alone = len(answers) == 1
         raws = [answer.probabilities for answer in answers]

@@ -1,56 +1,94 @@
 """Metrics over epochs, of one training run or many."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from legradnet.errors import UserError
+from legradnet.evaluation.figures import COLOURS, FAINT, MARKERS
 from legradnet.run_folder import RunFolder
 
 SHOWN = ("loss", "qwk", "accuracy", "mae")
+MOST_NAMED = 24
 
 
-def read_curves(runs: Sequence[str | Path]) -> pd.DataFrame:
-    """Rows of the `metrics.csv` of some run folders, with a first column `run`: the folder's name.
+def find_runs(places: Sequence[str | Path]) -> dict[str, Path]:
+    """Run folders by name: as many last parts of their paths as tell them apart.
+
+    Args:
+        places: Run folders, or patterns like `outputs/train/*/*`, which mean the folders with a `metrics.csv`.
 
     Raises:
-        UserError: A folder without `metrics.csv`, or none given.
+        UserError: A place without `metrics.csv`, or no place.
     """
-    tables = []
-    for run in runs:
-        path = RunFolder(Path(run)).metrics
-        if not path.is_file():
-            raise UserError(f"There is no {path}: train first, with hydra.run.dir={run}.")
-        tables.append(pd.read_csv(path).assign(run=Path(run).name))
-    if not tables:
+    folders: list[Path] = []
+    for place in map(Path, places):
+        found = [place] if place.is_dir() else _matching(place)
+        if not found or not all(RunFolder(path).metrics.is_file() for path in found):
+            raise UserError(
+                f"There is no {place / 'metrics.csv'}: legradnet-train experiment=quickstart hydra.run.dir={place} "
+                "makes it; the jobs of a multirun are the folders below its own (RUN/*)."
+            )
+        folders += [path.resolve() for path in found]
+    if not folders:
         raise UserError("No run folder was given.")
-    curves = pd.concat(tables, ignore_index=True)
+    folders = list(dict.fromkeys(folders))
+    length = next(n for n in count(1) if len({path.parts[-n:] for path in folders}) == len(folders))
+    return {Path(*path.parts[-length:]).as_posix(): path for path in folders}
+
+
+def read_curves(runs: Mapping[str, Path]) -> pd.DataFrame:
+    """Rows of the `metrics.csv` of some runs, with a first column `run`: its name."""
+    curves = pd.concat(
+        [pd.read_csv(RunFolder(path).metrics).assign(run=name) for name, path in runs.items()], ignore_index=True
+    )
     return curves[["run", *curves.columns.drop("run")]]
+
+
+def varied_settings(runs: Mapping[str, Path]) -> pd.DataFrame:
+    """The settings in which runs differ: a row a run, a column a key of their configs; no column if they are alike."""
+    settings = {}
+    for name, path in runs.items():
+        config = RunFolder(path).read_config() if RunFolder(path).config.is_file() else {}
+        settings[name] = pd.json_normalize(config).astype(str).T.squeeze(axis=1)
+    table = pd.DataFrame(settings).T.fillna("")
+    return table.loc[:, table.nunique() > 1]
 
 
 def best_epochs(curves: pd.DataFrame) -> pd.DataFrame:
     """The row with the highest `val/qwk` of each run, the best run first."""
-    best = curves.loc[curves.groupby("run", sort=False)["val/qwk"].idxmax()]
+    known = curves.dropna(subset="val/qwk")
+    best = known.loc[known.groupby("run", sort=False)["val/qwk"].idxmax()]
     return best.sort_values("val/qwk", ascending=False).reset_index(drop=True)
 
 
 def curves_figure(curves: pd.DataFrame) -> Figure:
-    """Validation loss, QWK, accuracy and MAE by epoch, a line a run; dotted: training loss; a dot: the best epoch."""
-    figure = Figure((9.6, 6.4), layout="constrained")
-    best = best_epochs(curves).set_index("run")
+    """Validation loss, QWK, accuracy and MAE by epoch, a line a run; dotted: training loss; marked: the best epoch."""
+    figure = Figure((10, 6), layout="constrained")
+    best = best_epochs(curves)
     for axes, name in zip(figure.subplots(2, 2).flat, SHOWN, strict=True):
         for i, (run, rows) in enumerate(curves.groupby("run", sort=False)):
-            axes.plot(rows["epoch"], rows[f"val/{name}"], color=f"C{i % 10}", label=run)
-            axes.plot(best.at[run, "epoch"], best.at[run, f"val/{name}"], "o", color=f"C{i % 10}")
+            colour, marker = COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]
             if name == "loss":
-                axes.plot(rows["epoch"], rows["train/loss"], ":", color=f"C{i % 10}")
-        axes.set_xlabel("Epoch")
-        axes.set_ylabel(f"val/{name}")
-        axes.grid(alpha=0.3)
+                axes.plot(rows["epoch"], rows["train/loss"], ":", color=colour)
+            marked = rows["epoch"].isin(best.loc[best["run"] == run, "epoch"]).to_numpy().nonzero()[0].tolist()
+            style = {"color": colour, "marker": marker, "markevery": marked, "markersize": 8}
+            axes.plot(rows["epoch"], rows[f"val/{name}"], label=run, markeredgecolor="white", **style)
+        axes.set(xlabel="Epoch", ylabel=f"val/{name}" + (", dotted: train/loss" if name == "loss" else ""))
+        axes.grid(color=FAINT, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    if len(best) <= 10:
-        figure.axes[0].legend(frameon=False)
+    if curves["run"].nunique() <= MOST_NAMED:
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        for text in figure.legend(handles, names, loc="outside right upper", frameon=False).get_texts():
+            text.set_parse_math(False)  # a folder's name is not a formula
     return figure
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """Run folders that match, job 2 before job 10."""
+    found = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor) / "metrics.csv"))
+    return sorted((path.parent for path in found), key=lambda path: (path.parent, len(path.name), path.name))

@@ -98,12 +98,16 @@ def roc_figure(numbers: Numbers) -> Figure:
 
 
 def reliability_figure(numbers: Numbers) -> Figure:
-    """How often the likeliest grade is right against how sure it was, before and after calibration; films below."""
-    figure = Figure((9.2, 4.9), layout="constrained")
-    grid = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3.2, 1))
-    for column, (kind, words) in enumerate(
-        (("uncalibrated", "Before calibration"), ("calibrated", "After calibration"))
-    ):
+    """How often the likeliest grade is right against how sure it was, before and after calibration; films below.
+
+    One of the two alone where `numbers` has no other.
+    """
+    looks = {"uncalibrated": ("Before calibration", ORANGE), "calibrated": ("After calibration", BLUE)}
+    kinds = [kind for kind in looks if kind in numbers["reliability"]]
+    figure = Figure((4.6 * len(kinds), 4.9), layout="constrained")
+    grid = figure.subplots(2, len(kinds), sharex=True, sharey="row", height_ratios=(3.2, 1), squeeze=False)
+    for column, kind in enumerate(kinds):
+        words, colour = looks[kind]
         bins = [each for each in numbers["reliability"][kind] if each["films"] and each["accuracy"] is not None]
         above, below = grid[0, column], grid[1, column]
         error = numbers["metrics"].get("ece" if kind == "calibrated" else "ece_uncalibrated") or {}
@@ -115,7 +119,6 @@ def reliability_figure(numbers: Numbers) -> Figure:
         x = np.array([each["confidence"] for each in bins], np.float64)
         y = np.array([each["accuracy"] for each in bins], np.float64)
         films = np.array([each["films"] for each in bins], np.float64)
-        colour = (ORANGE, BLUE)[column]
         above.vlines(x, np.minimum(x, y), np.maximum(x, y), color=colour, alpha=0.35, linewidth=5)
         above.plot(x, y, color=colour, linewidth=1.2)
         above.scatter(x, y, 18 + 130 * films / max(films.max(initial=1), 1), color=colour, edgecolor="white", zorder=3)
@@ -162,16 +165,21 @@ def referral_figure(numbers: Numbers) -> Figure:
 
 def gate_figure(numbers: Numbers) -> Figure:
     """Mean weight of each backbone at the gate, by true grade; dotted: what equal weights would be."""
-    weights = numbers["gate_by_grade"]
-    classes = len(numbers["confusion"])
-    figure, axes = _chart(6.4, 3.8, "True grade", "Mean gate weight")
+    return weights_figure(numbers["gate_by_grade"], grade_names(len(numbers["confusion"])), "True grade")
+
+
+def weights_figure(weights: Mapping[str, Sequence[float | None]], groups: Sequence[str], x: str) -> Figure:
+    """Mean weight of each backbone, {key: one a group}, by groups of films named at the axis `x`; dotted: if equal."""
+    figure, axes = _chart(6.4, 3.8, x, "Mean gate weight")
     axes.axhline(1 / len(weights), color=SOFT, linestyle=(0, (2, 3)), linewidth=1)
     for index, (backbone, values) in enumerate(weights.items()):
         style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
         means = [np.nan if value is None else value for value in values]
-        axes.plot(range(classes), means, label=backbone, linewidth=1.8, markersize=7, markeredgecolor="white", **style)
-    axes.set_xticks(range(classes), grade_names(classes))
-    axes.set_xlim(-0.3, classes - 0.7)
+        axes.plot(
+            range(len(groups)), means, label=backbone, linewidth=1.8, markersize=7, markeredgecolor="white", **style
+        )
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_xlim(-0.3, len(groups) - 0.7)
     axes.set_ylim(bottom=0)
     legend = figure.legend(loc="outside right center", frameon=False, fontsize=9.5, labelcolor=INK)
     for text in legend.get_texts():

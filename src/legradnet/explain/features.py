@@ -77,7 +77,7 @@ def _cut_before_last_attention(trunk: nn.Module) -> Iterator[list[Tensor]]:
         places.append(output.detach().float().requires_grad_())
         return places[-1].to(output.dtype)
 
-    norms = [module.norm1 for module in trunk.modules() if isinstance(getattr(module, "norm1", None), nn.Module)]
+    norms = [module for name, module in trunk.named_modules() if name.endswith(".norm1")]
     hooks = [norm.register_forward_hook(cut) for norm in norms[-1:]]
     try:
         yield places
@@ -117,7 +117,7 @@ def as_grid(trunk: Any, activations: Tensor) -> Tensor:
     if activations.ndim == 3:
         patches = activations[:, prefix_tokens(trunk, activations) :]
         side = isqrt(patches.shape[1])
-        return patches.transpose(1, 2).unflatten(2, (side, side))
+        return patches.transpose(1, 2).reshape(len(patches), -1, side, side)
     if activations.ndim != 4:
         shape = tuple(activations.shape)
         raise UserError(f"{type(trunk).__name__}: features of shape {shape} can't be laid out as a map.")

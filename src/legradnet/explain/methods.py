@@ -1,6 +1,6 @@
 """Saliency maps of an ensemble: one for each backbone, and how much that backbone counts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -12,7 +12,7 @@ from legradnet.backbones import Backbone
 from legradnet.ensemble import KneeEnsemble
 from legradnet.errors import UserError
 from legradnet.explain.cam import CAMS
-from legradnet.explain.features import token, token_and_place, undisturbed, as_grid
+from legradnet.explain.features import as_grid, token, token_and_place, undisturbed
 from legradnet.explain.pixels import PIXEL_METHODS, Score
 from legradnet.explain.rollout import attention_rollout
 from legradnet.losses import GradingLoss
@@ -75,39 +75,119 @@ def explain(
     with undisturbed(ensemble):
         films = films.float() / 255 if films.dtype == torch.uint8 else films.clone()
         backbones = {key: cast(Backbone, module) for key, module in ensemble.backbones.items()}
+        places: list[Tensor] = []
         if method in CAMS:
-            parts = [token_and_place(backbone, films) for backbone in backbones.values()]
-            tokens, places = torch.stack([part[0] for part in parts], dim=1), [part[1] for part in parts]
+            embedded = [token_and_place(backbone, films) for backbone in backbones.values()]
+            tokens, places = torch.stack([own for own, _ in embedded], dim=1), [place for _, place in embedded]
         else:
             with torch.no_grad():
                 tokens = torch.stack([token(backbone, films) for backbone in backbones.values()], dim=1)
-        fused, gate_weights = ensemble.gate(tokens)
-        probabilities = _probabilities(loss, ensemble.head(fused))
+        probabilities, gate_weights = _answer(ensemble, loss, tokens)
         grades = loss.grades(probabilities.detach())
-        classes = _classes(target, grades, probabilities.shape[1])
-        score = _score(probabilities, classes)
+        asked = _asked(target, grades, probabilities.shape[1])
+        score = _score(probabilities, asked)
 
-        maps: dict[str, Tensor] = {}
         if method in CAMS:
-            for key, place, gradient in zip(backbones, places, torch.autograd.grad(score.sum(), places), strict=True):
-                trunk = backbones[key].trunk
-                maps[key] = CAMS[method](as_grid(trunk, place.detach()), as_grid(trunk, gradient))
+            gradients = torch.autograd.grad(score.sum(), places)
+            maps = {
+                key: CAMS[method](as_grid(backbone.trunk, place.detach()), as_grid(backbone.trunk, gradient))
+                for (key, backbone), place, gradient in zip(backbones.items(), places, gradients, strict=True)
+            }
         elif method in PIXEL_METHODS:
-            for n, (key, backbone) in enumerate(backbones.items()):
-                squares = _resize(films, backbone.image_size)
-                maps[key] = torch.stack(
-                    [
-                        PIXEL_METHODS[method](_score_through(ensemble, loss, tokens[b], n, classes[b]), squares[b, None])
-                        for b in range(len(films))
-                    ]
-                )
+            maps = {
+                key: _pixel_maps(ensemble, loss, films, tokens, asked, index, PIXEL_METHODS[method])
+                for index, key in enumerate(backbones)
+            }
         else:
-            rollouts = {key: attention_rollout(backbone, films) for key, backbone in backbones.items()}
-            maps = {key: rollout for key, rollout in rollouts.items() if rollout is not None}
-            if not maps:
-                raise UserError(
-                    f"method=attention_rollout needs a backbone whose patches all attend to each other (ViT, DeiT, "
-                    f"BEiT); {', '.join(backbones)} "
-                )
-        effect = _effect(ensemble, loss, tokens.detach(), classes, score.detach())
-    ...
+            maps = _rollouts(backbones, films)
+        effect = _effect(ensemble, loss, tokens.detach(), asked, score.detach())
+    return Explanation(
+        native={key: _plain(values) for key, values in maps.items()},
+        effect=_plain(effect),
+        score=_plain(score),
+        grades=grades,
+        probabilities=_plain(probabilities),
+        gate_weights=None if gate_weights is None else _plain(gate_weights),
+    )
+
+
+def _plain(values: Tensor) -> Tensor:
+    return values.detach().float().cpu()
+
+
+def _answer(ensemble: KneeEnsemble, loss: GradingLoss, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Probabilities [B, K] and gate weights of `tokens` [B, N, D].
+
+    Double precision keeps the logarithm of an unlikely grade finite; it is had on the CPU, as not every device has it.
+    """
+    fused, gate_weights = ensemble.gate(tokens)
+    return loss.probabilities(ensemble.head(fused).cpu().double()), gate_weights
+
+
+def _asked(target: Target, grades: Tensor, num_classes: int) -> Tensor | None:
+    """The grade [B] to explain for each film; None for the expected grade."""
+    if target == "predicted":
+        return grades
+    if target == "expected":
+        return None
+    if not isinstance(target, int) or not 0 <= target < num_classes:
+        raise UserError(f"target={target!r}: choose predicted, expected, or a grade from 0 to {num_classes - 1}.")
+    return torch.full_like(grades, target)
+
+
+def _score(probabilities: Tensor, asked: Tensor | None) -> Tensor:
+    """Log-probability of the grade asked for, or the expected grade: [B]."""
+    if asked is None:
+        return probabilities @ torch.arange(probabilities.shape[1], dtype=probabilities.dtype)
+    chosen = probabilities.gather(1, asked[:, None]).squeeze(1)
+    return chosen.clamp(min=torch.finfo(chosen.dtype).tiny).log()
+
+
+def _effect(ensemble: KneeEnsemble, loss: GradingLoss, tokens: Tensor, asked: Tensor | None, score: Tensor) -> Tensor:
+    """Change of the score [B, N] when each of `tokens` [B, N, D] is zero."""
+    films, count = tokens.shape[:2]
+    others = 1 - torch.eye(count, device=tokens.device, dtype=tokens.dtype)
+    without = (tokens[:, None] * others[..., None]).flatten(0, 1)  # [B * N, N, D]
+    with torch.no_grad():
+        probabilities, _ = _answer(ensemble, loss, without)
+        scores = _score(probabilities, None if asked is None else asked.repeat_interleave(count))
+    return (score[:, None] - scores.view(films, count)).abs()
+
+
+def _pixel_maps(
+    ensemble: KneeEnsemble,
+    loss: GradingLoss,
+    films: Tensor,
+    tokens: Tensor,
+    asked: Tensor | None,
+    index: int,
+    method: Callable[[Score, Tensor], Tensor],
+) -> Tensor:
+    """Maps [B, S, S] of the backbone at `index`; the other backbones keep their `tokens` [B, N, D]."""
+    backbone = cast(Backbone, list(ensemble.backbones.values())[index])
+    side = (backbone.image_size, backbone.image_size)
+    squares = F.interpolate(films, side, mode="bilinear", antialias=True, align_corners=False)  # as `prepare` does
+
+    def score_of(film: int) -> Score:
+        def score(changed: Tensor) -> Tensor:
+            mixed = tokens[film].repeat(len(changed), 1, 1)
+            mixed[:, index] = token(backbone, changed)
+            probabilities, _ = _answer(ensemble, loss, mixed)
+            grade = None if asked is None else asked[film].repeat(len(changed))
+            return _score(probabilities, grade).to(changed)
+
+        return score
+
+    return torch.stack([method(score_of(film), squares[film, None]) for film in range(len(films))])
+
+
+def _rollouts(backbones: Mapping[str, Backbone], films: Tensor) -> dict[str, Tensor]:
+    rollouts = {key: attention_rollout(backbone, films) for key, backbone in backbones.items()}
+    maps = {key: rollout for key, rollout in rollouts.items() if rollout is not None}
+    if not maps:
+        named = ", ".join(f"{key} ({backbone.config.timm_name})" for key, backbone in backbones.items())
+        raise UserError(
+            "method=attention_rollout needs a backbone whose patches all attend to each other (vit, deit, beit). "
+            f"CNNs have no attention and Swin's stays within windows: {named}."
+        )
+    return maps

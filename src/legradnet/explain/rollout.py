@@ -29,7 +29,7 @@ def attention_rollout(backbone: Backbone, films: Tensor) -> Tensor | None:
         layer = attention.float().mean(dim=1)
         layer = (layer + torch.eye(layer.shape[1], device=layer.device)) / 2
         layer = layer / layer.sum(dim=2, keepdim=True)
-        flow[:] = [layer @ flow[0] if flow else layer]
+        flow[:] = [layer @ flow[0] if flow and flow[0].shape == layer.shape else layer]
 
     # timm applies this dropout, idle in eval mode, to the weights themselves
     weights = [module for name, module in trunk.named_modules() if name.endswith("attn_drop")]
@@ -46,4 +46,5 @@ def attention_rollout(backbone: Backbone, films: Tensor) -> Tensor | None:
     prefix = prefix_tokens(trunk, features)
     rows = flow[0][:, prefix:] if head_reads_patches(trunk, features) else flow[0][:, :prefix]
     shares = rows.mean(dim=1)[:, prefix:]
-    return shares.unflatten(1, (isqrt(shares.shape[1]),) * 2)
+    side = isqrt(shares.shape[1])
+    return shares.reshape(-1, side, side)

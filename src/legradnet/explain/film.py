@@ -1,0 +1,119 @@
+"""Maps of a network laid back over the film they explain, all on one scale."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from legradnet.data.images import Fit, Gray
+from legradnet.errors import UserError
+from legradnet.explain.methods import Explanation, Target, explain
+
+if TYPE_CHECKING:
+    from legradnet.grader import Grader, Grading, Prepared
+
+Map = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FilmExplanation:
+    """Where the evidence for one film's grade lies.
+
+    Attributes:
+        grading: What the film was graded.
+        film: The film, uint8 [H, W].
+        method: How the maps were made.
+        target: What they explain.
+        maps: {`fused` and each backbone: [H, W]}, evidence for the target as a multiple of an even spread: 3 is three
+            times what every place would have if all were alike. All 0 where nothing speaks for the target.
+        native: {backbone: [h, w]}, signed, at the network's own grid, as the network saw the film.
+        counts: {backbone: share of the fused map}, gate weight times effect on the score, sum 1 or all 0.
+    """
+
+    grading: "Grading"
+    film: Gray
+    method: str
+    target: Target
+    maps: dict[str, Map]
+    native: dict[str, Map]
+    counts: dict[str, float]
+
+
+def explain_films(
+    grader: "Grader", films: Sequence["Prepared"], *, method: str = "gradcam", target: Target = "predicted"
+) -> list[FilmExplanation]:
+    """Explain films that `grader.prepare` has read, in one batch.
+
+    Raises:
+        UserError: Unknown method or target, or a grader of several checkpoints.
+    """
+    if len(grader.networks) > 1:
+        raise UserError("Maps are of one network: explain one checkpoint at a time.")
+    (network,) = grader.networks
+    gradings = grader.grade_prepared(list(films))
+    seen = torch.from_numpy(np.stack([film.views[0][0] for film in films])[:, None]).to(network.device)
+    with torch.autocast(network.device.type, torch.bfloat16, enabled=network.precision == "bf16"):
+        found = explain(network.ensemble, network.loss, seen, method=method, target=target)
+    explained = []
+    for i, (film, grading) in enumerate(zip(films, gradings, strict=True)):
+        mirrored = network.mirror_left and film.side == "L"
+        laid = {
+            key: spread(over_film(native[i], film.film.gray.shape, network.fit, mirrored))
+            for key, native in found.native.items()
+        }
+        counts = _counts(found, i, network.backbones, laid)
+        fused = sum((counts[key] * one for key, one in laid.items()), np.zeros(film.film.gray.shape, np.float32))
+        explained.append(
+            FilmExplanation(
+                grading=grading,
+                film=film.film.gray,
+                method=method,
+                target=target,
+                maps={"fused": fused, **laid},
+                native={key: native[i].numpy() for key, native in found.native.items()},
+                counts=counts,
+            )
+        )
+    return explained
+
+
+def over_film(native: Tensor, shape: tuple[int, ...], fit: Fit, mirrored: bool) -> Map:
+    """Lay a map [h, w] of the square that a network saw over the film [H, W] it was made from.
+
+    Undoes `fit_image` and the mirroring of left knees; what `fit="crop"` cut off is 0.
+    """
+    height, width = shape
+    sides = {"stretch": (height, width), "crop": (min(shape),) * 2, "pad": (max(shape),) * 2}[fit]
+    square = native.flip(-1) if mirrored else native
+    large = F.interpolate(square[None, None], sides, mode="bilinear", align_corners=False)[0, 0].numpy()
+    if fit == "crop":
+        film = np.zeros((height, width), np.float32)
+        top, left = (height - sides[0]) // 2, (width - sides[1]) // 2
+        film[top : top + sides[0], left : left + sides[1]] = large
+        return film
+    top, left = (sides[0] - height) // 2, (sides[1] - width) // 2
+    return np.ascontiguousarray(large[top : top + height, left : left + width], dtype=np.float32)
+
+
+def spread(evidence: Map) -> Map:
+    """The positive part of a map [H, W] as a multiple of an even spread; all 0 if nothing in it is positive."""
+    positive = evidence.clip(min=0)
+    mean = float(positive.mean())
+    if mean <= 1e-6 * float(np.abs(evidence).mean()):
+        return np.zeros_like(positive)
+    return (positive / mean).astype(np.float32)
+
+
+def _counts(found: Explanation, film: int, backbones: Sequence[str], laid: dict[str, Map]) -> dict[str, float]:
+    """Share of each backbone that has a map with evidence in the fused map."""
+    weights = found.effect[film].abs().double()
+    if found.gate_weights is not None:
+        weights = weights * found.gate_weights[film]
+    shares = {key: float(weights[i]) for i, key in enumerate(backbones) if key in laid and laid[key].any()}
+    total = sum(shares.values())
+    return {key: shares.get(key, 0.0) / total if total > 0 else 0.0 for key in laid}

@@ -1,0 +1,69 @@
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from legradnet.config import config_folder
+from legradnet.data.images import read_image
+from legradnet.errors import UserError
+from legradnet.explain.run import explain
+
+
+@pytest.fixture
+def settings(trained, knees, tmp_path):
+    """The config of legradnet-explain for three films and a broken one in a folder below."""
+    films = tmp_path / "films"
+    (films / "more").mkdir(parents=True)
+    for i, path in enumerate(sorted(knees.glob("*.png"))[:3]):
+        shutil.copy(path, films / ("more" if i == 2 else ".") / path.name)
+    (films / "zz.png").write_bytes(b"no film")
+    config = OmegaConf.to_container(OmegaConf.load(config_folder() / "explain.yaml"), resolve=False)
+    del config["hydra"]
+    return config | {"checkpoint": str(trained / "checkpoints/best.ckpt"), "input": str(films)}
+
+
+def test_every_film_gets_a_picture_maps_and_a_row(settings, tmp_path):
+    assert explain(settings, tmp_path / "run") is False  # one can't be read
+    table = pd.read_csv(tmp_path / "run/predictions.csv")
+    assert table["error"].notna().tolist() == [False, False, False, True]
+    for name in table["filename"][:3]:
+        place = tmp_path / "run/maps" / name
+        gray = read_image(tmp_path / "films" / name)
+        maps = np.load(place.with_suffix(".npz"))
+        assert set(maps) == {"fused", "swin", "vit", "native_swin", "native_vit"}
+        assert maps["fused"].shape == maps["vit"].shape == gray.shape
+        assert Image.open(place.with_suffix(".png")).width > 500
+    assert len(list((tmp_path / "run/maps").rglob("*.*"))) == 6
+
+
+def test_films_whose_names_differ_in_the_ending_alone_do_not_overwrite_each_other(settings, tmp_path):
+    folder = tmp_path / "two"
+    folder.mkdir()
+    source = next((tmp_path / "films").glob("S*.png"))
+    shutil.copy(source, folder / "a.png")
+    Image.open(source).save(folder / "a.bmp")
+    explain(settings | {"input": str(folder)}, tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run/maps").glob("*.npz")) == ["a.bmp.npz", "a.png.npz"]
+
+
+def test_one_film_is_written_below_maps_wherever_it_lies(settings, tmp_path):
+    film = next((tmp_path / "films").glob("S*.png"))
+    assert explain(settings | {"input": str(film), "method": "occlusion", "target": 4}, tmp_path / "run") is True
+    assert [path.name for path in (tmp_path / "run/maps").rglob("*.npz")] == [f"{film.stem}.npz"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"method": "lime"}, "method=lime is unknown; choose one of gradcam"),
+        ({"target": "worst"}, "target='worst'"),
+        ({"target": 7}, "target=7"),
+        ({"input": "nowhere"}, "does not exist"),
+    ],
+)
+def test_mistakes_are_told_in_words(settings, tmp_path, changes, words):
+    with pytest.raises(UserError, match=words):
+        explain(settings | changes, tmp_path / "run")
