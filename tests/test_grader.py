@@ -14,8 +14,9 @@ from hostile import dicom, dicom_bytes
 from legradnet import Grader
 from legradnet.checkpoint import read_checkpoint
 from legradnet.data.images import ImageError, read_image
+from legradnet.data.sides import side_from_name
 from legradnet.errors import UserError
-from legradnet.grader import UNKNOWN_SIDE, Request, _joined, side_from_name
+from legradnet.grader import UNKNOWN_SIDE, Request, _joined
 from legradnet.training import train
 
 

@@ -1,7 +1,6 @@
 """Grade films with a trained model from Python: no Hydra, no Trainer, no network connection."""
 
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from PIL import Image
 
 from legradnet.calibration import Floats, Ints, grades_of
 from legradnet.data.images import Film, Gray, ImageError, fit_image, read_film
+from legradnet.data.sides import find_side
 from legradnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ Source = str | Path | Image.Image | npt.NDArray[Any]
 Side = Literal["L", "R", ""]
 
 UNKNOWN_SIDE = "side unknown: graded both ways and averaged"
-_SIDE_IN_NAME = re.compile(r"(?<![A-Za-z])(left|right|[LR])(?![A-Za-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -292,19 +291,6 @@ class Grader:
                 return None
             total[:, [self.backbones.index(key) for key in network.backbones]] += answer.gate_weights / len(answers)
         return [[float(weight) for weight in row] for row in total]
-
-
-def find_side(given: str, film: Film, name: str) -> tuple[str, list[str]]:
-    """The side of a film (L, R, or "") from what was given, its DICOM tag, or its file name; and what to remark."""
-    if given and film.side and given != film.side:
-        return given, [f"taken as {given}, though its DICOM tag says {film.side}"]
-    return given or film.side or side_from_name(name), []
-
-
-def side_from_name(name: str) -> str:
-    """L or R if exactly one stands in a file name on its own (`9001695L.png`, `knee_left.dcm`), else ""."""
-    found = {match[1][0].upper() for match in _SIDE_IN_NAME.finditer(name)}
-    return found.pop() if len(found) == 1 else ""
 
 
 def _answers(network: "CheckpointNetwork", views: list[list[Gray]]) -> "Answers":
