@@ -29,8 +29,8 @@ def find_runs(places: Sequence[str | Path]) -> dict[str, Path]:
         found = [place] if place.is_dir() else _matching(place)
         if not found or not all(RunFolder(path).metrics.is_file() for path in found):
             raise UserError(
-                f"There is no {place / 'metrics.csv'}: legradnet-train experiment=quickstart hydra.run.dir={place} "
-                "makes it; the jobs of a multirun are the folders below its own (RUN/*)."
+                f"There is no {place / 'metrics.csv'}: legradnet-train experiment=quickstart "
+                "hydra.run.dir=outputs/quickstart makes a run; the jobs of a multirun are the folders below its own."
             )
         folders += [path.resolve() for path in found]
     if not folders:
@@ -91,4 +91,5 @@ def curves_figure(curves: pd.DataFrame) -> Figure:
 def _matching(pattern: Path) -> list[Path]:
     """Run folders that match, job 2 before job 10."""
     found = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor) / "metrics.csv"))
-    return sorted((path.parent for path in found), key=lambda path: (path.parent, len(path.name), path.name))
+    folders = (path.parent for path in found)
+    return sorted(folders, key=lambda path: (path.parent, path.name.zfill(9) if path.name.isdigit() else path.name))
