@@ -68,3 +68,10 @@ def test_too_few_films_fit_no_check(films):
 def test_the_check_survives_the_checkpoint(tmp_path, check):
     torch.save(check.to_plain(), tmp_path / "plain")
     assert FilmCheck.from_plain(torch.load(tmp_path / "plain", weights_only=True)) == check
+
+
+@pytest.mark.parametrize("share", [0.03, 0.1])
+def test_inverted_films_among_the_training_films_do_not_switch_the_check_off(films, share):
+    count = int(share * 120)
+    fitted = fit_film_check([Film(255 - film.gray) for film in films[:count]] + films[count:120])
+    assert all(fitted.reason(Film(255 - film.gray)) for film in films[120:])

@@ -101,6 +101,8 @@ def test_an_unknown_side_averages_both_ways_and_says_so(grader, films):
         ("leftover.png", ""),
         ("lateral.png", ""),
         ("12345.png", ""),
+        ("img_3r7.png", ""),
+        ("x9R2k.dcm", ""),
     ],
 )
 def test_the_side_is_read_from_a_file_name_only_where_it_is_plain(name, side):

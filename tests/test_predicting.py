@@ -206,3 +206,8 @@ def test_a_hostile_csv_gives_every_row_its_own_row(settings, tmp_path, knees):
     assert table["error"].notna().sum() == len(names)
     assert not table["filename"].str.startswith("=").any()
     assert table["grade"].notna().tolist() == [False] * len(names) + [True]
+
+
+def test_there_has_to_be_something_to_resume(settings, tmp_path):
+    with pytest.raises(UserError, match="there are no predictions"):
+        predict(settings | {"resume": True}, tmp_path / "run")

@@ -44,7 +44,9 @@ def calibrate(
     chosen = np.random.default_rng(data.seed).permutation(len(train))[:_FILMS_CHECKED]
     with ThreadPoolExecutor(4) as pool:
         film_check = fit_film_check(pool.map(train.film, chosen.tolist()))
-        referred = sum(map(bool, pool.map(film_check.reason, map(val.film, range(len(val)))))) if film_check else 0
+        referred = 0
+        if film_check:
+            referred = sum(pool.map(lambda index: bool(film_check.reason(val.film(index))), range(len(val))))
     _describe_film_check(film_check, referred, len(val))
 
     learned: dict[str, Any] = {

@@ -21,7 +21,7 @@ _MARGIN = 0.7  # added to each limit, in units of its distance from the median
 _REASONS = {
     "contrast": ("blank: it has almost no contrast", "its contrast is far above that of the training films"),
     "brightness": ("far darker than the training films", "far brighter than the training films"),
-    "likeness": ("does not look like the training films (inverted, turned, or no knee)", ""),
+    "likeness": ("does not look like the training films (inverted, on its side, or no knee)", ""),
     "histogram": ("", "its grays are distributed unlike those of the training films"),
     "colour": ("", "a colour picture, not a radiograph"),
 }
@@ -88,7 +88,7 @@ class FilmCheck:
 
 
 def fit_film_check(films: Iterable[Film]) -> FilmCheck | None:
-    """Fit the limits on training films, turned to one side if the network wants that; None for under `MIN_FILMS`.
+    """Fit the limits on training films as they are in their files; None for under `MIN_FILMS`.
 
     A limit is the measure's 2 % or 98 % quantile, moved away from the median by 0.7 of its own distance from it (but a
     lower limit at most to its half).
@@ -105,6 +105,8 @@ def fit_film_check(films: Iterable[Film]) -> FilmCheck | None:
         low, middle, high = np.quantile([measures[name] for measures in measured], [_TAIL, 0.5, 1 - _TAIL])
         lowest, highest = low - _MARGIN * (middle - low), high + _MARGIN * (high - middle)
         limits[name] = (float(max(lowest, low / 2) if low > 0 else lowest), float(highest))
+    likely = float(np.median([measures["likeness"] for measures in measured]))
+    limits["likeness"] = (max(limits["likeness"][0], likely / 2), limits["likeness"][1])  # however many are inverted
     limits["colour"] = (0.0, max(0.05, limits["colour"][1]))  # scanners and JPEG tint a gray film a little
     return FilmCheck(limits, unlimited.mean_look, unlimited.mean_histogram, len(looks))
 

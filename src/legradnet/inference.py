@@ -80,10 +80,15 @@ class CheckpointNetwork:
         self.rule: Rule = self.loss.rule
         learned: Mapping[str, Any] = checkpoint.get("legradnet") or {}
         self.learned = learned
-        self.calibration = (
-            Calibration.from_plain(learned["calibration"]) if learned.get("calibration") else Calibration(self.rule)
-        )
-        self.film_check = FilmCheck.from_plain(learned["film_check"]) if learned.get("film_check") else None
+        try:
+            self.calibration = (
+                Calibration.from_plain(learned["calibration"]) if learned.get("calibration") else Calibration(self.rule)
+            )
+            self.film_check = FilmCheck.from_plain(learned["film_check"]) if learned.get("film_check") else None
+            if self.calibration.rule != self.rule or len(self.calibration.thresholds) not in (0, self.classes):
+                raise ValueError("its calibration is of another network")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} holds a calibration of another version, or a damaged one ({error}).") from error
 
     @property
     def backbones(self) -> tuple[str, ...]:

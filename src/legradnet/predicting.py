@@ -57,6 +57,11 @@ def predict(config: Mapping[str, Any], run_folder: str | Path) -> bool:
     if done:
         log.info("Going on after %d of %d films", len(done), len(films))
 
+    for network in grader.networks:
+        if network.calibration.coverage is None:
+            log.warning("%s is not calibrated: no prediction sets, and no film is referred as unsure.", network.path)
+        if network.film_check is None:
+            log.warning("%s has no film check: no film is referred for its look.", network.path)
     counts = Counter(map(_outcome, done))
     rest = iter(films[len(done) :])
     requests = (Request(film.film, film.side or config["side"] or "") for film in films[len(done) :])
@@ -156,6 +161,9 @@ def inert(text: str) -> str:
 def _already_graded(config: Mapping[str, Any], folder: RunFolder, films: Sequence[InputFilm]) -> list[Record]:
     """Records of the films that an earlier run in this folder has done; the line that a kill cut off is dropped."""
     if not folder.predictions_json.is_file():
+        folder.check_other_runs(folder.predictions)
+        if config["resume"]:
+            raise UserError(f"resume=true: there are no predictions in {folder.path}. Repeat their own hydra.run.dir=.")
         return []
     if not config["resume"]:
         raise UserError(f"{folder.path} already holds predictions: add resume=true to go on with them, or choose "

@@ -384,7 +384,9 @@ def test_no_value_of_a_patient_reaches_an_error_a_log_or_a_stream(tmp_path, capl
 def test_a_reader_that_crashes_is_an_error_and_the_next_film_is_read(tmp_path, monkeypatch):
     path = written(tmp_path / "a", dicom(KNEE))
     read_film(path)
-    process = reader._CHILD.process
+    child = reader._IDLE.get_nowait()
+    reader._IDLE.put(child)
+    process = child.process
     assert process is not None
     process.kill()
     process.wait()
@@ -467,3 +469,17 @@ def test_a_training_table_takes_dicom_films_and_their_sides(tmp_path, verify):
     (tmp_path / "knees.csv").write_text("filename,label,side\na,0,L\nb,1,L\nc,2,R\n")
     with pytest.raises(ManifestError, match="row 3 'b': L, but the file says R"):
         load_manifest(tmp_path, tmp_path / "knees.csv", num_classes=5, verify=verify)
+
+
+def test_readers_that_come_and_go_share_the_same_processes(tmp_path):
+    path = written(tmp_path / "a", dicom(KNEE))
+    for _ in range(4):
+        thread = threading.Thread(target=read_film, args=(path,))
+        thread.start()
+        thread.join()
+    before = reader._IDLE.qsize()
+    for _ in range(4):
+        thread = threading.Thread(target=read_film, args=(path,))
+        thread.start()
+        thread.join()
+    assert reader._IDLE.qsize() == before

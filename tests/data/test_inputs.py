@@ -76,6 +76,7 @@ def test_a_link_out_of_the_folder_is_not_followed(folder, tmp_path_factory, knee
     films = {film.filename: film.film for film in list_films(folder)}
     assert isinstance(films["link.png"], ImageError)
     assert not any("linked_folder/" in name for name in films)
+    assert isinstance(films["linked_folder"], ImageError)
 
 
 def test_what_cannot_be_listed_is_told(tmp_path):
@@ -89,3 +90,9 @@ def test_what_cannot_be_listed_is_told(tmp_path):
     (tmp_path / "utf16.csv").write_bytes("filename\na.png\n".encode("utf-16"))
     with pytest.raises(UserError, match="UTF-8"):
         list_films(tmp_path / "utf16.csv")
+
+
+def test_a_csv_of_many_columns_is_read_whole(folder):
+    more = ",".join(f"column_number_{i:04d}" for i in range(400))
+    (folder / "wide.csv").write_text(f"filename,{more}\na.png{',x' * 400}\n")
+    assert list_films(folder / "wide.csv")[0].film == folder / "a.png"

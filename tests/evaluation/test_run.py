@@ -135,6 +135,7 @@ def test_two_checkpoints_are_put_side_by_side(best, tmp_path):
     assert difference["difference"] == difference["low"] == difference["high"] == 0
     assert (tmp_path / "report.html").is_file()
     assert (tmp_path / "2/report.html").is_file()
+    assert any("GENERATED" in warning for warning in found["warnings"])
 
 
 def test_a_list_in_the_list_is_graded_by_the_mean_of_its_checkpoints(best, tmp_path):
@@ -199,7 +200,8 @@ def test_crossfit_calibrates_each_patient_by_other_patients(monkeypatch):
         return Calibration(rule, temperature=1.0 + len(fitted))
 
     monkeypatch.setattr("legradnet.evaluation.run.fit_calibration", fit)
-    found = crossfit(graded, ["", "blank", *[""] * 198], Calibration("mode"), seed=0)
+    found, notes = crossfit(graded, ["", "blank", *[""] * 198], Calibration("mode"), seed=0)
+    assert notes == []
     for i, row in enumerate(raw):
         (by,) = (number for number, rows in enumerate(fitted) if tuple(row) not in rows)
         assert found.probabilities[i] == pytest.approx(tempered(raw[i : i + 1], 2.0 + by, "mode")[0])

@@ -14,21 +14,18 @@ import faulthandler
 import json
 import logging
 import os
+import queue
 import subprocess
 import sys
-import threading
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from legradnet.data.dicom_film import film_of_dicom, open_dicom, side_of
 from legradnet.data.images import Film, ImageError
-
-if TYPE_CHECKING:
-    pass
 
 SECONDS = 3.0  # for any film; decoding may take more, by its size
 PIXELS_PER_SECOND = 4_000_000
@@ -41,11 +38,18 @@ def read_dicom(path: Path, decode: bool = True) -> Film:
     Raises:
         ImageError: Whatever is wrong with the file, without its path and without any value of its elements but sizes.
     """
-    return _CHILD.read(path, decode)
+    try:
+        child = _IDLE.get_nowait()
+    except queue.Empty:
+        child = _Child()
+    try:
+        return child.read(path, decode)
+    finally:
+        _IDLE.put(child)
 
 
-class _Child(threading.local):
-    """The process that reads this thread's films; started by the first of them."""
+class _Child:
+    """A process that reads one film after the other; started by the first of them."""
 
     process: "subprocess.Popen[bytes] | None" = None
     owner = 0
@@ -96,7 +100,7 @@ class _Child(threading.local):
         return process.returncode
 
 
-_CHILD = _Child()
+_IDLE: queue.SimpleQueue[_Child] = queue.SimpleQueue()  # as many as threads have ever read at once
 
 
 def serve() -> None:

@@ -1,6 +1,6 @@
 """What there is to grade: one film, a folder of films, or a CSV that lists them. A bad one is a row, not the end."""
 # Many films: os.path is many times faster than Path.
-# ruff: noqa: PTH118, PTH119, PTH206
+# ruff: noqa: PTH114, PTH118, PTH119, PTH206
 
 import csv
 import os
@@ -65,6 +65,7 @@ def _in_folder(folder: Path) -> Iterator[InputFilm]:
     known: dict[str, str] = {}
     names = []
     for place, folders, files in os.walk(root):
+        files += [name for name in folders if os.path.islink(os.path.join(place, name))]  # not followed: a row each
         folders[:] = [name for name in folders if not name.startswith(".")]
         names += [os.path.relpath(os.path.join(place, name), root) for name in files]
     for name in sorted(names, key=lambda name: name.split(os.sep)):
@@ -113,8 +114,11 @@ def _csv_header(path: Path) -> list[str] | None:
         head = file.read(_HEAD)
     if _starts_as_film(head):
         return None
-    first = head.decode("utf-8-sig", errors="replace").splitlines()[:1]
-    header = [name.strip() for name in next(csv.reader(first), [])]
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
+            header = [name.strip() for name in next(csv.reader(text), [])]
+    except csv.Error:
+        header = []
     if "filename" in header:
         return header
     if path.suffix.lower() == ".csv":

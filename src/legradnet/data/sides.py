@@ -4,7 +4,7 @@ import re
 
 from legradnet.data.images import Film
 
-_SIDE_IN_NAME = re.compile(r"(?<![A-Za-z])(left|right|[LR])(?![A-Za-z])", re.IGNORECASE)
+_SIDE_IN_NAME = re.compile(r"(?<![A-Za-z])(left|right|[LR])(?![A-Za-z0-9])", re.IGNORECASE)
 
 
 def find_side(given: str, film: Film, name: str) -> tuple[str, list[str]]:

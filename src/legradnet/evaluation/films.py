@@ -26,6 +26,7 @@ class LabelledFilms:
         requests: Each film, for a `Grader`.
         split: train, val, test or all.
         source: csv, folder or synthetic.
+        own: Whether they are the films of the checkpoint's training run, with its splits.
         warnings: What a reader of the numbers must know.
     """
 
@@ -33,6 +34,7 @@ class LabelledFilms:
     requests: list[Request]
     split: str
     source: str
+    own: bool
     warnings: list[str] = field(default_factory=list)
 
 
@@ -76,7 +78,7 @@ def load_films(
         raise UserError(f"split={chosen}: there is no such film; the data have {there}. split=all takes every film.")
     requests = [Request(module.film(row), str(table["side"].iat[row])) for row in rows.tolist()]
     films = table.iloc[rows].reset_index(drop=True)
-    return LabelledFilms(films, requests, chosen, module.source, list(_warnings(films, module, chosen)))
+    return LabelledFilms(films, requests, chosen, module.source, own, list(_warnings(films, module, chosen, own)))
 
 
 def _own_settings(run: RunFolder, data: Mapping[str, Any], checkpoint: str | Path) -> dict[str, Any]:
@@ -89,10 +91,14 @@ def _own_settings(run: RunFolder, data: Mapping[str, Any], checkpoint: str | Pat
     return settings | moved
 
 
-def _warnings(films: pd.DataFrame, module: KneeDataModule, split: str) -> Sequence[str]:
+def _warnings(films: pd.DataFrame, module: KneeDataModule, split: str, own: bool) -> Sequence[str]:
     found = []
     if module.source == "synthetic":
         found.append("Measured on GENERATED knees, not on radiographs of patients.")
+        if not own:
+            found.append(
+                "Generated with the seed and size of training, these are its own knees: choose another data.seed."
+            )
     if split in ("train", "all") and films["split"].eq("train").any():
         found.append("Training films are among these: the numbers are too good.")
     if split == "val":
@@ -108,10 +114,10 @@ def _warnings(films: pd.DataFrame, module: KneeDataModule, split: str) -> Sequen
 
 
 def seen_in_training(films: pd.DataFrame, run: RunFolder) -> int:
-    """How many films, or whose patients, are in the training split of the run that a checkpoint lies in."""
+    """How many films, or their patients, were for training or validation in the run that a checkpoint lies in."""
     if not run.split.is_file():
         return 0
     trained = pd.read_csv(run.split, dtype=str, keep_default_na=False)
-    trained = trained[trained["split"].eq("train")]
+    trained = trained[trained["split"].isin(["train", "val"])]
     patients = set(trained["patient"]) - {""}
     return int((films["filename"].isin(set(trained["filename"])) | films["patient"].isin(patients)).sum())

@@ -74,7 +74,7 @@ class Mistake:
     """A film whose grade is far off.
 
     Attributes:
-        picture: The film as the network saw it, uint8 gray [H, W].
+        picture: The film as it is in its file, uint8 gray [H, W].
         filename: Its name in the CSV.
         label: Its true grade.
         grade: The grade given.

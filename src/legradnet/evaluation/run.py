@@ -44,7 +44,7 @@ def evaluate(config: Mapping[str, Any], run_folder: str | Path) -> None:
     entries = config["checkpoint"] if isinstance(config["checkpoint"], list) else [config["checkpoint"]]
     groups = [entry if isinstance(entry, list) else [entry] for entry in entries]
     folder = RunFolder(Path(run_folder))
-    folder.check_other_runs(folder.last, folder.best, folder.predictions_json)
+    folder.check_other_runs(folder.last, folder.best, folder.predictions_json, folder.report)
     folder.write_config(config)
     films: LabelledFilms | None = None
     reports: list[Report] = []
@@ -77,11 +77,12 @@ def _measured(config: Mapping[str, Any], grader: Grader, films: LabelledFilms, t
     warnings += _training_warnings(config, grader, films)
     if config["crossfit"]:
         looks = [grading.look for grading in gradings]
-        graded = crossfit(graded, looks, grader.networks[0].calibration, config["seed"])
+        graded, notes = crossfit(graded, looks, grader.networks[0].calibration, config["seed"])
         warnings.append(
             "Calibration was fitted on one half of these films' patients and measured on the other, both in turn: "
-            "the checkpoint's own calibration was not used."
+            "the checkpoint's own calibration was not used, except with the joint blanked out."
         )
+        warnings += [f"Crossfit: {note}." for note in notes]
     elif films.split == "val" and grader.networks[0].calibration.films:
         warnings.append("Calibration was fitted on validation films: its numbers flatter (crossfit=true mends that).")
     elif any(network.calibration.coverage is None for network in grader.networks):
@@ -137,8 +138,11 @@ def _grade(
     ), gradings
 
 
-def crossfit(graded: Graded, looks: Sequence[str], like: Calibration, seed: int) -> Graded:
-    """Calibrate each half of the patients by the other half, with the aims of `like`; `looks` [N] still refer films."""
+def crossfit(graded: Graded, looks: Sequence[str], like: Calibration, seed: int) -> tuple[Graded, list[str]]:
+    """Calibrate each half of the patients by the other half, with the aims of `like`; `looks` [N] still refer films.
+
+    Also gives what could not be fitted, and why.
+    """
     aims = {name: value for name in ("coverage", "target_error") if (value := getattr(like, name)) is not None}
     patients = graded.patients
     drawn = np.random.default_rng(seed).permutation(patients.max() + 1)
@@ -147,8 +151,10 @@ def crossfit(graded: Graded, looks: Sequence[str], like: Calibration, seed: int)
     sets = np.zeros((len(graded), 2), np.int64)
     unsure = np.zeros(len(graded), bool)
     have_sets = True
+    notes: list[str] = []
     for fitted, measured in ((first, ~first), (~first, first)):
         calibration = fit_calibration(graded.raw[fitted], graded.labels[fitted], like.rule, **aims)
+        notes += calibration.notes
         probabilities[measured] = calibration.probabilities(graded.raw[measured])
         grades = graded.grades[measured]
         found = calibration.sets(probabilities[measured], grades)
@@ -156,7 +162,7 @@ def crossfit(graded: Graded, looks: Sequence[str], like: Calibration, seed: int)
         if found is not None:
             sets[measured] = found
         unsure[measured] = probabilities[measured][np.arange(len(grades)), grades] < calibration.min_confidence
-    return replace(
+    crossed = replace(
         graded,
         probabilities=probabilities,
         sets=sets if have_sets else None,
@@ -165,14 +171,20 @@ def crossfit(graded: Graded, looks: Sequence[str], like: Calibration, seed: int)
             "; ".join(filter(None, [look, "unsure" if one else ""])) for look, one in zip(looks, unsure, strict=True)
         ],
     )
+    return crossed, list(dict.fromkeys(notes))
 
 
 def _training_warnings(config: Mapping[str, Any], grader: Grader, films: LabelledFilms) -> Iterator[str]:
     for network in grader.networks:
-        if films.source != "synthetic" and (seen := seen_in_training(films.table, run_of(network.path))):
+        run = run_of(network.path)
+        if films.own and network is grader.networks[0]:
+            continue
+        if not run.split.is_file():
+            yield f"Whether these films trained {network.path} could not be checked: there is no split.csv of its run."
+        elif seen := seen_in_training(films.table, run):
             yield (
-                f"{seen} of these films share a file name or a patient with the training films of {network.path}: "
-                "the numbers are too good."
+                f"{seen} of these films share a file name or a patient with training or validation films of "
+                f"{network.path}: if they are the same, the numbers are too good."
             )
 
 
@@ -232,8 +244,12 @@ def predictions_text(graded: Graded) -> str:
             raw=graded.raw[i],
         )
         one = record(InputFilm(film["filename"], Path(), int(film["label"])), grading)
-        rows.append({**one, "patient": film["patient"], "side": film["side"]})
+        rows.append({**one, "patient": _inert_id(str(film["patient"])), "side": film["side"]})
     return table.header() + table.rows(rows)
+
+
+def _inert_id(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _write_comparison(config: Mapping[str, Any], folder: RunFolder, names: list[str], reports: list[Report]) -> None:
@@ -244,15 +260,22 @@ def _write_comparison(config: Mapping[str, Any], folder: RunFolder, names: list[
         for name, other in zip(names[1:], reports[1:], strict=True)
     ]
     runs = {name: report.numbers["metrics"] for name, report in zip(names, reports, strict=True)}
-    text = json.dumps({"runs": runs, "comparisons": comparisons}, indent=2, allow_nan=False)
+    warnings = list(dict.fromkeys(warning for report in reports for warning in report.warnings))
+    found = {"runs": runs, "comparisons": comparisons, "warnings": warnings}
+    text = json.dumps(found, indent=2, allow_nan=False)
     write_text(folder.path / "metrics.json", text + "\n")
     write_report(
-        replace(first, title=" against ".join([first.title, *names[1:]]), comparisons=comparisons),
+        replace(first, title=" against ".join([first.title, *names[1:]]), comparisons=comparisons, warnings=warnings),
         folder.report,
     )
 
 
 def _names(groups: Sequence[Sequence[str]]) -> list[str]:
     """What to call each run: its folder's name, numbered where two have the same."""
-    names = [run_of(paths[0]).path.name + (f" and {len(paths) - 1} more" if len(paths) > 1 else "") for paths in groups]
+    names = [_name(paths[0]) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "") for paths in groups]
     return [f"{name} ({i + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]
+
+
+def _name(checkpoint: str) -> str:
+    run = run_of(checkpoint)
+    return run.path.name if run.config.is_file() else Path(checkpoint).stem
