@@ -83,7 +83,7 @@ def test_notebooks_are_committed_without_outputs_and_paths_of_a_machine(path):
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec == {"display_name": "Python 3", "language": "python", "name": "python3"}
     for cell in notebook.cells:
-        assert not ABSOLUTE_PATH.search(cell.source), cell.id
+        assert not ABSOLUTE_PATH.search("".join(cell.source)), cell.id
         if cell.cell_type == "code":
             assert cell.outputs == []
             assert cell.execution_count is None
