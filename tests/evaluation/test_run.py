@@ -218,3 +218,12 @@ def test_films_that_have_changed_since_training_are_refused(trained, tmp_path):
     split.write_text(split.read_text().replace(",test\n", ",val\n", 1))
     with pytest.raises(UserError, match="have changed since this run began"):
         evaluate(config_of(str(tmp_path / "run/checkpoints/best.ckpt")), tmp_path / "out")
+
+
+def test_a_compared_run_that_was_trained_on_these_films_is_told_on_top(best, trained, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    split = other / "split.csv"
+    split.write_text(split.read_text().replace(",test\n", ",train\n"))
+    evaluate(config_of([best, str(other / "checkpoints/best.ckpt")], joint_masked=False), tmp_path / "out")
+    assert any("40 of these films share" in warning for warning in metrics(tmp_path / "out")["warnings"])

@@ -26,7 +26,7 @@ class LabelledFilms:
         requests: Each film, for a `Grader`.
         split: train, val, test or all.
         source: csv, folder or synthetic.
-        own: Whether they are the films of the checkpoint's training run, with its splits.
+        own: Folder of the training run whose films and splits these are; None for other films.
         warnings: What a reader of the numbers must know.
     """
 
@@ -34,7 +34,7 @@ class LabelledFilms:
     requests: list[Request]
     split: str
     source: str
-    own: bool
+    own: Path | None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -78,7 +78,9 @@ def load_films(
         raise UserError(f"split={chosen}: there is no such film; the data have {there}. split=all takes every film.")
     requests = [Request(module.film(row), str(table["side"].iat[row])) for row in rows.tolist()]
     films = table.iloc[rows].reset_index(drop=True)
-    return LabelledFilms(films, requests, chosen, module.source, own, list(_warnings(films, module, chosen, own)))
+    return LabelledFilms(
+        films, requests, chosen, module.source, run.path if own else None, list(_warnings(films, module, chosen, own))
+    )
 
 
 def _own_settings(run: RunFolder, data: Mapping[str, Any], checkpoint: str | Path) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def crossfit(graded: Graded, looks: Sequence[str], like: Calibration, seed: int)
 def _training_warnings(config: Mapping[str, Any], grader: Grader, films: LabelledFilms) -> Iterator[str]:
     for network in grader.networks:
         run = run_of(network.path)
-        if films.own and network is grader.networks[0]:
+        if run.path == films.own:  # its splits are known
             continue
         if not run.split.is_file():
             yield f"Whether these films trained {network.path} could not be checked: there is no split.csv of its run."
