@@ -83,8 +83,9 @@ def test_a_token_is_replaced_by_its_mean_over_the_films_and_the_change_of_qwk_is
 
 def test_a_backbone_that_says_the_same_of_every_film_has_weight_but_no_worth(trained, films):
     grader = Grader.from_checkpoint(trained / "checkpoints/best.ckpt")
-    for weight in grader.networks[0].ensemble.backbones["vit"].projection.parameters():
-        weight.zero_()
+    norm = grader.networks[0].ensemble.backbones["vit"].projection[-1]
+    norm.weight.zero_()
+    norm.bias.copy_(30 * torch.randn(norm.bias.shape, generator=torch.Generator().manual_seed(0)))
     gated, _ = gated_by(grader, films)
     worth = ablation_table(gated, resamples=50, seed=0).set_index("backbone")
     assert gate_table(gated)["vit"].min() > 0
