@@ -18,7 +18,7 @@ from legradnet.evaluation.graded import Floats, Ints, patient_numbers
 from legradnet.evaluation.shortcut import JOINT_BAND
 from legradnet.explain.features import undisturbed
 from legradnet.explain.film import fused_map, over_film, spread
-from legradnet.explain.methods import METHODS, Explanation, Target, answer, explain
+from legradnet.explain.methods import METHODS, Explanation, Target, answer, asked_grades, explain
 from legradnet.explain.perturbation import BASELINES, FUSED, TILES, baseline_order, curves, tile_order
 from legradnet.explain.randomise import LEVELS, randomise
 from legradnet.grader import Prepared
@@ -84,12 +84,14 @@ def measure_faithfulness(
     """
     if unknown := [method for method in methods if method not in METHODS]:
         raise UserError(f"methods: {', '.join(unknown)} unknown; choose from {', '.join(METHODS)}.")
+    asked_grades(target, torch.empty(0), network.classes)  # a wrong one is told before the work
     squares = torch.from_numpy(np.stack([film.views[0][0] for film in films])[:, None])
     with undisturbed(network.ensemble), torch.no_grad(), network.autocast():
         batches = torch.split(squares, network.batch_size)
         tokens = torch.cat([network.ensemble.tokens(some.to(network.device)) for some in batches])
         probabilities = answer(network.ensemble, network.loss, tokens)[0]
-    asked = _asked(network, target, probabilities)
+    grades = asked_grades(target, network.loss.grades(probabilities), network.classes)
+    asked = None if grades is None else [int(grade) for grade in grades]
     keys = [*network.backbones, *([FUSED] if len(network.backbones) > 1 else [])]
     numbers = patient_numbers(patients)
     random = np.random.default_rng(seed)
@@ -128,17 +130,6 @@ def measure_faithfulness(
     if len(rows) == len(base):
         raise UserError("\n".join(["No method has a map of this network:", *notes]))
     return Faithfulness(pd.DataFrame(rows), notes)
-
-
-def _asked(network: CheckpointNetwork, target: Target, probabilities: Tensor) -> list[int] | None:
-    """The grade to explain for each film; None for the expected grade."""
-    if target == "expected":
-        return None
-    if target == "predicted":
-        return [int(grade) for grade in network.loss.grades(probabilities)]
-    if isinstance(target, int) and 0 <= target < network.classes:
-        return [target] * len(probabilities)
-    raise UserError(f"target={target!r}: choose predicted, expected, or a grade from 0 to {network.classes - 1}.")
 
 
 def _areas(values: Floats) -> dict[str, Floats]:

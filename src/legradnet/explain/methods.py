@@ -84,7 +84,7 @@ def explain(
                 tokens = torch.stack([token(backbone, films) for backbone in backbones.values()], dim=1)
         probabilities, gate_weights = answer(ensemble, loss, tokens)
         grades = loss.grades(probabilities.detach())
-        asked = _asked(target, grades, probabilities.shape[1])
+        asked = asked_grades(target, grades, probabilities.shape[1])
         score = _score(probabilities, asked)
 
         if method in CAMS:
@@ -124,8 +124,12 @@ def answer(ensemble: KneeEnsemble, loss: GradingLoss, tokens: Tensor) -> tuple[T
     return loss.probabilities(ensemble.head(fused).cpu().double()), gate_weights
 
 
-def _asked(target: Target, grades: Tensor, num_classes: int) -> Tensor | None:
-    """The grade [B] to explain for each film; None for the expected grade."""
+def asked_grades(target: Target, grades: Tensor, num_classes: int) -> Tensor | None:
+    """The grade [B] to explain for each film of `grades` [B]; None for the expected grade.
+
+    Raises:
+        UserError: Another target.
+    """
     if target == "predicted":
         return grades
     if target == "expected":

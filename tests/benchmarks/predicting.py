@@ -1,0 +1,113 @@
+"""Time grading of film files against the network alone: reading must be hidden behind it, in flat memory.
+
+    python tests/benchmarks/predicting.py [--backbone lite0 | five | tiny] [--films N] [--json PATH] [--rounds N]
+
+Both run in turn in one process, so that other jobs on the machine hit both; the figures are medians. Weights are
+random; films are generated and listed again and again up to N.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+
+from legradnet.checkpoint import written_whole
+from legradnet.data.synthetic import write_knees
+from legradnet.grader import Grader, Request
+from legradnet.module import GradingModule
+
+CONF = Path(__file__).parents[2] / "conf" / "backbone"
+FIVE = ("densenet", "swin", "convnext", "vit", "xception")
+BATCH, SIDE, FILES = 16, 224, 200
+LIMITS = {"lite0": 1.25, "five": 1.10, "tiny": 1.25}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def untrained_checkpoint(backbone: str, folder: Path) -> Path:
+    """A checkpoint as training leaves it, at random weights."""
+    keys = [backbone] if backbone == "lite0" else FIVE
+    chosen = {key: dict(OmegaConf.load(CONF / f"{key}.yaml")[key]) for key in keys}
+    if backbone == "tiny":
+        chosen = {key: {"timm_name": f"tiny_{key}"} for key in FIVE}
+    module = GradingModule(
+        backbone=chosen,
+        gating={"name": "mha"},
+        model={"feature_dim": 256, "num_classes": 5},
+        loss={"name": "cross_entropy"},
+        optimizer={},
+        scheduler={},
+        films={"image_size": SIDE, "fit": "pad", "mirror_left": False},
+        run={"batch_size": BATCH},
+    )
+    path = folder / "best.ckpt"
+    with written_whole(path) as file:
+        torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, file)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", choices=LIMITS, default="lite0")
+    parser.add_argument("--films", type=int, default=400, help="films a measurement")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        grader = Grader.from_checkpoint(untrained_checkpoint(arguments.backbone, folder))
+        write_knees(folder / "films", min(FILES, arguments.films), size=512)
+        files = sorted((folder / "films").glob("*.png"))
+        requests = [Request(film) for film in islice(cycle(files), arguments.films)]
+        batch = np.random.default_rng(0).integers(0, 256, (BATCH, 1, SIDE, SIDE), np.uint8)
+
+        def network_alone() -> None:
+            for _ in range(-(-arguments.films // BATCH)):
+                grader.networks[0](batch)
+
+        def from_files() -> None:
+            for _ in grader.stream(iter(requests)):
+                pass
+
+        work = {"network alone": network_alone, "from files": from_files}
+        times: dict[str, list[float]] = {name: [] for name in work}
+        peaks: list[int] = []
+        for turn in range(arguments.rounds + 1):
+            for name, run in work.items():
+                spent = seconds(run)
+                if turn:  # the first warms up
+                    times[name].append(spent)
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    ratio, limit = medians["from files"] / medians["network alone"], LIMITS[arguments.backbone]
+    grown = (peaks[-1] - peaks[0]) / 1024
+    load = os.getloadavg()[0]
+
+    print(f"{arguments.backbone}, {arguments.films} films of 512 px, batch {BATCH}, {torch.get_num_threads()} threads, "
+          f"torch {torch.__version__}, load {load:.1f}")  # fmt: skip
+    for name, value in medians.items():
+        print(f"{name:16}{arguments.films / value:>8.1f} films/s")
+    print(f"ratio {ratio:.2f}, promised at most {limit}: {'kept' if ratio <= limit else 'BROKEN'}")
+    print(f"peak memory {peaks[-1] / 1024:.0f} MB, {grown:.0f} MB of it after the first {arguments.films} films")
+    if arguments.json:
+        figures = {"backbone": arguments.backbone, "films": arguments.films, "load": load, "grown_mb": grown}
+        arguments.json.write_text(json.dumps(figures | {"seconds": medians, "ratio": ratio}, indent=2) + "\n")
+    raise SystemExit(ratio > limit)
+
+
+if __name__ == "__main__":
+    main()
