@@ -4,7 +4,7 @@ import hashlib
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ MIN_SIDE = 16
 MAX_PIXELS = 80_000_000  # a film is 10 to 30 million; Pillow itself starts to warn at 89 million
 MAX_BYTES = 2 * 1024**3
 DEEP_PERCENTILES = (0.5, 99.5)
+THUMBNAIL = 32  # pixels a side
 
 _PHOTOMETRIC = 262  # TIFF 6.0, section 8: 0 = WhiteIsZero
 _VRS = {b"AE", b"CS", b"DA", b"DT", b"IS", b"LO", b"LT", b"PN", b"SH", b"SQ", b"ST", b"TM", b"UI", b"UL", b"UN", b"US"}
@@ -97,6 +98,13 @@ def fingerprint(gray: Gray) -> bytes:
     picture = hashlib.blake2b(repr(gray.shape).encode(), digest_size=16)
     picture.update(gray.data)
     return picture.digest()
+
+
+def thumbnail(film: Film) -> Film:
+    """Shrink a film to [THUMBNAIL, THUMBNAIL] whatever its aspect, for a look at it; a thumbnail stays as it is."""
+    side = (THUMBNAIL, THUMBNAIL)
+    small = Image.fromarray(film.gray).resize(side, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return replace(film, gray=np.array(small))
 
 
 def fit_image(image: Gray, size: int, fit: Fit) -> Gray:
