@@ -3,9 +3,13 @@
     python tests/benchmarks/rows.py [--json PATH] [--rows N] [--folder FOLDER]
 
 The rows name links to a few small films in 1,000 folders, made in a temporary folder inside --folder, on a local disk.
-Each measurement is a process of its own: of reading the CSV, checking its cells and finding every file inside the folder
-(the films are not opened), then splitting by patient; and of listing the films for `legradnet-predict`. A run with a
-tenth of the rows shows that the cost of a row does not grow with their number.
+Each measurement is a process of its own:
+
+- check: read the CSV, check its cells, find every file inside the folder, split by patient; no film is opened;
+- header: the same, as `data.verify=header` does it, which opens every film as well;
+- list: list the films for `legradnet-predict`.
+
+A run with a tenth of the rows shows whether the cost of a row grows with their number.
 """
 
 import argparse

@@ -179,7 +179,7 @@ def test_skipped_films_shift_no_other(films):
         assert_right(load_manifest(films.resolve(), films / "knees.csv", **options), cached=59)
 
 
-# ------------------------------------------------------------------------------------------------ changed films, settings
+# -------------------------------------------------------------------------------------------- changed films, settings
 @pytest.mark.parametrize("key", ["stat", "hash"])
 def test_a_changed_film_is_decoded_again_and_no_other(films, monkeypatch, key):
     look(films, key=key)
@@ -265,10 +265,12 @@ def test_another_version_of_what_reads_films_is_another_cache(films, monkeypatch
     assert len(names) == 60
 
 
-# ---------------------------------------------------------------------------------------------- kills, damage, full disks
+# ------------------------------------------------------------------------------------------ kills, damage, full disks
 def _build(films, options, begin):
     caching.SETTLED = 0.0
     caching._PENDING = 1  # each film is appended at once
+    write = os.pwrite
+    os.pwrite = lambda *where: (time.sleep(0.002), write(*where))[1]  # without a lock the others come in between
     begin.wait()
     look(films, **options)
 
@@ -396,12 +398,22 @@ def test_a_disk_that_fills_up_later_costs_no_film_of_an_older_cache(films, monke
     size = array_of(films).stat().st_size
     repaint(films / "S00001L.png")
 
-    def full(file, content, position):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    write, room = os.pwrite, [100]
 
-    monkeypatch.setattr(os, "pwrite", full)
+    def pwrite(file, content, position):
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, content[: room.pop()], position)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
     assert_right(look(films), cached=59)
     assert array_of(films).stat().st_size == size
+
+
+def test_what_the_system_writes_in_parts_is_whole_in_the_end(films, monkeypatch):
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, content, position: write(file, content[:1000], position))
+    assert_right(look(films))
 
 
 def test_a_cache_takes_at_most_half_of_the_free_space(films, monkeypatch, caplog):
@@ -416,7 +428,7 @@ def test_a_cache_takes_at_most_half_of_the_free_space(films, monkeypatch, caplog
     assert "more than half of the free space" in caplog.text
 
 
-# --------------------------------------------------------------------------------------------------------------- privacy
+# ----------------------------------------------------------------------------------------------------------- privacy
 def test_nobody_but_the_owner_can_read_the_cache(films, tmp_path):
     old = os.umask(0)
     try:

@@ -11,7 +11,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from legradnet.data.cache import CachedFilms, CacheKey, CacheSettings
+from legradnet.data.cache import CacheKey, CacheSettings
+from legradnet.data.cached import CachedFilms
 from legradnet.data.dataset import Batch, KneeDataset, collate
 from legradnet.data.images import Fit
 from legradnet.data.manifest import Manifest, load_manifest
