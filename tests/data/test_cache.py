@@ -311,7 +311,7 @@ def test_a_build_killed_at_any_moment_leaves_only_right_films(films, monkeypatch
     assert process.exitcode == -signal.SIGKILL
     names = decoded(monkeypatch)
     assert_right(look(films))
-    assert len(names) == 60 - after // 2  # what it had done is kept
+    assert len(names) == 60 - after // 3  # what it had done is kept
 
 
 def test_a_build_killed_from_outside_blocks_nobody(films):

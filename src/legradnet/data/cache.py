@@ -31,7 +31,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from legradnet.data.cached import RECORD, CachedFilms, megabytes, side_of, slot_size
-from legradnet.data.images import Fit, fingerprint, fit_image, read_film, thumbnail
+from legradnet.data.images import Fit, Gray, fingerprint, fit_image, read_film, thumbnail
 from legradnet.errors import UserError
 
 try:
@@ -76,7 +76,8 @@ class _Entry(NamedTuple):
 
     look: Look
     colour: float
-    slot: bytes
+    square: Gray
+    small: Gray
 
 
 class FilmCache:
@@ -154,7 +155,7 @@ class FilmCache:
             return look
         look = look._replace(key=key)
         with self._lock:
-            self._pending.append(_Entry(look, film.colour, square.tobytes() + small.tobytes()))
+            self._pending.append(_Entry(look, film.colour, square, small))
             is_much = len(self._pending) * self._size >= _PENDING
         if is_much:
             self._append()
@@ -228,13 +229,14 @@ class FilmCache:
 
     def _write(self, fresh: dict[bytes, _Entry]) -> None:
         first = len(self._records)
-        records = [
-            RECORD.pack(key, look.pixels or b"", colour, look.side.encode() or b"\0", zlib.crc32(slot))
-            for key, (look, colour, slot) in fresh.items()
-        ]
-        _write(self._array, b"".join(entry.slot for entry in fresh.values()), first * self._size)
-        summed = [record + _sum(record, place) for place, record in enumerate(records, first)]
-        _write(self._index, b"".join(summed), first * _STEP)
+        records = b""
+        for place, (key, (look, colour, square, small)) in enumerate(fresh.items(), first):
+            _write(self._array, square.data.cast("B"), place * self._size)
+            _write(self._array, small.data.cast("B"), place * self._size + square.size)
+            total = zlib.crc32(small.data, zlib.crc32(square.data))
+            record = RECORD.pack(key, look.pixels or b"", colour, look.side.encode() or b"\0", total)
+            records += record + _sum(record, place)
+        _write(self._index, memoryview(records), first * _STEP)
 
     def _give_back(self) -> None:
         """After a full disk: take back what has no record, and a cache that this build began."""
@@ -334,12 +336,11 @@ def _sum(record: bytes, place: int) -> bytes:
     return _SUM.pack(zlib.crc32(record, place))
 
 
-def _write(file: int, content: bytes, position: int) -> None:
+def _write(file: int, content: memoryview, position: int) -> None:
     """Write all of `content`: a nearly full disk takes a part of it before it says that it is full."""
-    view = memoryview(content)
-    while view:
-        written = os.pwrite(file, view, position)
-        view, position = view[written:], position + written
+    while content:
+        written = os.pwrite(file, content, position)
+        content, position = content[written:], position + written
 
 
 def _tell(why: str) -> None:
