@@ -43,10 +43,10 @@ def calibrate(
     train, val = data.dataset("train"), data.dataset("val")
     chosen = np.random.default_rng(data.seed).permutation(len(train))[:_FILMS_CHECKED]
     with ThreadPoolExecutor(4) as pool:
-        film_check = fit_film_check(pool.map(train.film, chosen.tolist()))
+        film_check = fit_film_check(pool.map(train.thumbnail, chosen.tolist()))
         referred = 0
         if film_check:
-            referred = sum(pool.map(lambda index: bool(film_check.reason(val.film(index))), range(len(val))))
+            referred = sum(pool.map(lambda index: bool(film_check.reason(val.thumbnail(index))), range(len(val))))
     _describe_film_check(film_check, referred, len(val))
 
     learned: dict[str, Any] = {

@@ -72,6 +72,8 @@ RULES: dict[str, Number | Choice] = {
     "data.balance": _FLAG,
     "data.on_bad_image": Choice(("error", "skip")),
     "data.verify": Choice(("decode", "header")),
+    "data.cache": Choice(("auto", "off")),
+    "data.cache_key": Choice(("stat", "hash")),
     "data.seed": Number(int, 0, 2**32 - 1),
     "loss.class_weights": Choice(("none", "balanced")),
     "loss.label_smoothing": Number(float, 0, 0.99),
@@ -112,6 +114,8 @@ EVALUATE_RULES: dict[str, Number | Choice] = {
     "data.num_workers": Number(int, 0, 256, optional=True),
     "data.on_bad_image": Choice(("error", "skip")),
     "data.verify": Choice(("decode", "header")),
+    "data.cache": Choice(("auto", "off")),
+    "data.cache_key": Choice(("stat", "hash")),
 }
 PREDICT_RULES: dict[str, Number | Choice] = {
     "precision": _PRECISION,

@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from legradnet.data.images import Film
+from legradnet.data.images import THUMBNAIL, Film, thumbnail
 
-SIDE = 32  # pixels of the thumbnail that is measured
 MIN_FILMS = 30
 _BINS = 16
 _TAIL = 0.02  # share of the training films that count for no limit: public sets hold inverted films too
@@ -33,7 +31,7 @@ class FilmCheck:
 
     Attributes:
         limits: {measure: (lowest, highest)} that is not referred.
-        mean_look: Mean of the training films' standardised thumbnails, [SIDE * SIDE] row by row.
+        mean_look: Mean of the training films' standardised thumbnails, [THUMBNAIL * THUMBNAIL] row by row.
         mean_histogram: Their mean cumulative histogram, [16].
         films: Training films it was fitted on.
     """
@@ -44,7 +42,7 @@ class FilmCheck:
     films: int
 
     def reason(self, film: Film) -> str:
-        """Why `film` should be looked at by a reader; "" if nothing is wrong with its look."""
+        """Why `film`, or its thumbnail, should be looked at by a reader; "" if nothing is wrong with its look."""
         found = self._measures(*_look(film))
         for name, value in found.items():
             low, high = self.limits[name]
@@ -56,8 +54,8 @@ class FilmCheck:
         return ""
 
     def _measures(self, thumbnail: npt.NDArray[np.float64], colour: float) -> dict[str, float]:
-        """Measures of a thumbnail [SIDE, SIDE] in 0-1, the most telling first."""
-        mean = np.reshape(self.mean_look, (SIDE, SIDE))
+        """Measures of a thumbnail [THUMBNAIL, THUMBNAIL] in 0-1, the most telling first."""
+        mean = np.reshape(self.mean_look, (THUMBNAIL, THUMBNAIL))
         look = _standardised(thumbnail)
         return {
             "colour": colour,
@@ -88,7 +86,7 @@ class FilmCheck:
 
 
 def fit_film_check(films: Iterable[Film]) -> FilmCheck | None:
-    """Fit the limits on training films as they are in their files; None for under `MIN_FILMS`.
+    """Fit the limits on training films as they are in their files, or on their thumbnails; None for under `MIN_FILMS`.
 
     A limit is the measure's 2 % or 98 % quantile, moved away from the median by 0.7 of its own distance from it (but a
     lower limit at most to its half).
@@ -112,8 +110,7 @@ def fit_film_check(films: Iterable[Film]) -> FilmCheck | None:
 
 
 def _look(film: Film) -> tuple[npt.NDArray[np.float64], float]:
-    small = Image.fromarray(film.gray).resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return np.asarray(small, np.float64) / 255, film.colour
+    return thumbnail(film).gray.astype(np.float64) / 255, film.colour
 
 
 def _standardised(thumbnail: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

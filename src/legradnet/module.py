@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from legradnet.data.augment import Augmentation
-from legradnet.data.datamodule import Batch
+from legradnet.data.dataset import Batch
 from legradnet.ensemble import EnsembleOutput, KneeEnsemble
 from legradnet.errors import UserError
 from legradnet.losses import build_loss

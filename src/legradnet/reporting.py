@@ -23,6 +23,8 @@ def describe_films(data: KneeDataModule) -> None:
         if len(films := data.films(split)):
             patients = films.loc[films["patient"] != "", "patient"].nunique()
             log.info("%-5s %6d knees, %d patients, by grade %s", split, len(films), patients, data.class_counts(split))
+    if data.cached:
+        log.info("Cache: %s; it may be deleted at any time", data.cached.describe())
     if len(data.skipped):
         log.warning("%d bad films were left out: they are listed in skipped.csv", len(data.skipped))
 

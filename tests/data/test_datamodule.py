@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from legradnet.data.datamodule import EpochSampler, KneeDataModule
+from legradnet.data.datamodule import KneeDataModule
+from legradnet.data.sampler import EpochSampler
 from legradnet.errors import UserError
 
 

@@ -4,18 +4,19 @@
 
 import logging
 import os
+import random
 import re
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import pandas as pd
 from tqdm import tqdm
 
+from legradnet.data.cache import FilmCache, Look
 from legradnet.data.images import ImageError, check_header, fingerprint, read_film
 
 COLUMNS = ["filename", "label", "patient", "side", "split"]
@@ -27,13 +28,6 @@ Verify = Literal["decode", "header"]
 _log = logging.getLogger(__name__)
 _LONGEST_FILENAME = 4096
 SIDES = {"": "", "l": "L", "left": "L", "r": "R", "right": "R"}
-
-
-class Look(NamedTuple):
-    """What a look at a film's file tells: its pixels' fingerprint, if they were decoded, and its side, if it knows."""
-
-    pixels: bytes | None
-    side: str
 
 
 class Draft:
@@ -51,6 +45,7 @@ class Draft:
         self.problems: list[str] = []
         self.paths: list[str] = []  # resolved; "" for a film that is not to be opened
         self.bad: dict[int, str] = {}  # position -> why its film cannot be read
+        self.keys: dict[int, bytes] = {}  # position -> what the cache knows its film by
 
     def place(self, position: int) -> str:
         """How a message names a film: by row, if there are rows, and file name."""
@@ -113,17 +108,30 @@ class Draft:
         self.add_rows("filename leaves data.dataset_path", outside, lambda i: f"is not in {self.root}")
         self.add_rows("film is named twice", list(again), lambda i: f"the same file as {self.place(again[i])}")
 
-    def check_images(self, verify: Verify, workers: int | None, progress: bool) -> None:
-        """Open or decode the films that were found; decoded ones must not contradict each other."""
+    def check_images(self, verify: Verify, workers: int | None, progress: bool, cache: FilmCache | None) -> None:
+        """Open or decode the films that were found, into the cache; decoded ones must not contradict each other."""
         positions = [position for position, path in enumerate(self.paths) if path]
+        order = positions
+        if cache is not None:
+            cache.expect(len(positions))
+            order = _shuffled(positions)  # so that processes that begin together decode different films
+
+        def look(position: int) -> Look | ImageError:
+            return _looked(self.paths[position], verify, cache)
+
         # Threads: Pillow and hashlib let go of the interpreter's lock, so processes would be no faster.
-        look: Callable[[Path], Look] = _decode if verify == "decode" else _open
         with ThreadPool(None if workers is None else max(1, workers)) as pool:
-            films = pool.imap(partial(_looked, look), (self.paths[position] for position in positions), chunksize=32)
-            bar = tqdm(films, "Checking films", len(positions), unit="film", disable=not progress)
-            found = dict(zip(positions, bar, strict=True))
-        self.bad |= {position: str(result) for position, result in found.items() if isinstance(result, ImageError)}
-        looks = {position: result for position, result in found.items() if not isinstance(result, ImageError)}
+            films = pool.imap(look, order, chunksize=32)
+            bar = tqdm(films, "Checking films", len(order), unit="film", disable=not progress)
+            found = dict(zip(order, bar, strict=True))
+        looks: dict[int, Look] = {}
+        for position in positions:
+            result = found.pop(position)
+            if isinstance(result, ImageError):
+                self.bad[position] = str(result)
+            else:
+                looks[position] = result
+        self.keys = {position: look.key for position, look in looks.items() if look.key}
         self._take_sides({position: look.side for position, look in looks.items() if look.side})
         self._compare({position: look.pixels for position, look in looks.items() if look.pixels})
 
@@ -211,19 +219,22 @@ def _within(root: str, path: str) -> bool:
     return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
 
 
-def _decode(path: Path) -> Look:
-    film = read_film(path)
-    return Look(fingerprint(film.gray), film.side)
+def _shuffled(positions: list[int], block: int = 256) -> list[int]:
+    blocks = [positions[start : start + block] for start in range(0, len(positions), block)]
+    random.SystemRandom().shuffle(blocks)
+    return list(chain.from_iterable(blocks))
 
 
-def _open(path: Path) -> Look:
-    return Look(None, check_header(path))
-
-
-def _looked(look: Callable[[Path], Look], path: str) -> Look | ImageError:
+def _looked(path: str, verify: Verify, cache: FilmCache | None) -> Look | ImageError:
     """Look at a film; what is wrong with it comes back without its path."""
     try:
-        return look(Path(path))
+        if verify == "header":
+            known = cache.find(path) if cache else None
+            return known._replace(pixels=None) if known else Look(None, check_header(path))
+        if cache:
+            return cache.look(path)
+        film = read_film(Path(path))
+        return Look(fingerprint(film.gray), film.side)
     except ImageError as error:
         return ImageError(str(error).removeprefix(f"{path}: "))
 

@@ -2,19 +2,21 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
-from legradnet.data.images import Film, Fit, fit_image, read_film
+from legradnet.data.cache import CacheKey, CacheSettings
+from legradnet.data.cached import CachedFilms
+from legradnet.data.dataset import Batch, KneeDataset, collate
+from legradnet.data.images import Fit
 from legradnet.data.manifest import Manifest, load_manifest
+from legradnet.data.sampler import EpochSampler
 from legradnet.data.splits import assign_splits, check_splits
 from legradnet.data.synthetic import synthesize
 from legradnet.errors import UserError
@@ -22,112 +24,6 @@ from legradnet.errors import UserError
 log = logging.getLogger(__name__)
 
 Split = Literal["train", "val", "test"]
-
-
-class Batch(NamedTuple):
-    """`films` uint8 [B, 1, S, S], `labels` int64 [B], `rows` int64 [B]: each film's row in the data module's table."""
-
-    films: Tensor
-    labels: Tensor
-    rows: Tensor
-
-
-class KneeDataset(Dataset[Batch]):
-    """Films of one split, read when asked for.
-
-    Args:
-        table: Rows of the manifest; the index is the row number in the whole table.
-        root: Folder that filenames are relative to.
-        image_size: Side S in pixels.
-        fit: How a film that isn't square is made so.
-        mirror_left: Turn left knees to look like right ones.
-        pixels: Films already in memory, uint8 [len(whole table), H, W], instead of files.
-    """
-
-    def __init__(
-        self,
-        table: pd.DataFrame,
-        root: Path,
-        *,
-        image_size: int,
-        fit: Fit = "pad",
-        mirror_left: bool = False,
-        pixels: np.ndarray | None = None,
-    ) -> None:
-        self.root = root
-        self.rows = table.index.to_numpy()
-        self.filenames = table["filename"].to_numpy()
-        self.labels = table["label"].to_numpy()
-        self.mirrored = (table["side"] == "L").to_numpy() & mirror_left
-        self.image_size = image_size
-        self.fit = fit
-        self.pixels = pixels
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def film(self, index: int) -> Film:
-        """A film as it is in its file."""
-        if self.pixels is not None:
-            return Film(self.pixels[int(self.rows[index])])
-        return read_film(self.root / self.filenames[index])
-
-    def __getitem__(self, index: int) -> Batch:
-        row = int(self.rows[index])
-        square = fit_image(self.film(index).gray, self.image_size, self.fit)
-        if self.mirrored[index]:
-            square = square[:, ::-1]
-        return Batch(
-            torch.from_numpy(np.ascontiguousarray(square))[None],
-            torch.tensor(int(self.labels[index])),
-            torch.tensor(row),
-        )
-
-
-class EpochSampler(Sampler[int]):
-    """Order of the films in an epoch, drawn from (seed, epoch) alone: a resumed run sees what it would have seen.
-
-    Each of `world` processes gets every `world`-th film; the last ones are repeated so that all get equally many.
-
-    Args:
-        labels: Grades of the films [N].
-        shuffle: New order each epoch; False: row order.
-        balance: Draw with replacement so that all grades that occur are equally likely; N draws an epoch.
-        seed: Seed of the order.
-        rank: Number of this process.
-        world: Number of processes.
-    """
-
-    def __init__(
-        self, labels: np.ndarray, *, shuffle: bool, balance: bool = False, seed: int = 0, rank: int = 0, world: int = 1
-    ) -> None:
-        self.labels = labels
-        self.shuffle = shuffle
-        self.balance = balance
-        self.seed = seed
-        self.rank = rank
-        self.world = world
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return -(-len(self.labels) // self.world)
-
-    def __iter__(self) -> Iterator[int]:
-        count = len(self.labels)
-        order = np.arange(count)
-        if self.shuffle:
-            rng = np.random.default_rng([self.seed, self.epoch])
-            if self.balance:
-                share = 1.0 / np.bincount(self.labels)[self.labels]
-                order = rng.choice(count, size=count, p=share / share.sum())
-            else:
-                order = rng.permutation(count)
-        padded = np.resize(order, len(self) * self.world)
-        return iter(padded[self.rank :: self.world].tolist())
 
 
 class KneeDataModule(LightningDataModule):
@@ -142,7 +38,7 @@ class KneeDataModule(LightningDataModule):
         image_size: Side of a film in pixels as it reaches the network.
         fit: pad (keeps the aspect), crop, or stretch.
         batch_size: Films a batch.
-        num_workers: Reading processes; None: none for generated knees, else half the cores, at most 4.
+        num_workers: Reading processes; None: none for generated or cached films, else half the cores, at most 4.
         val_fraction: Share of the films for validation, where there is no `split` column.
         test_fraction: Share for the test.
         fold: Use fold `fold` of `num_folds` for validation instead.
@@ -153,6 +49,9 @@ class KneeDataModule(LightningDataModule):
         on_bad_image: error, or skip.
         verify: decode every film beforehand, or only its header.
         seed: Seed of split, order and generated knees.
+        cache: auto: what the check decodes is kept for later epochs, runs and processes; or off.
+        cache_dir: Folder for that, None: a hidden one in `dataset_path`.
+        cache_key: A film is known by stat (path, size, times), or by the hash of its content.
         progress: Show a progress bar while checking films.
 
     Raises:
@@ -184,6 +83,9 @@ class KneeDataModule(LightningDataModule):
         on_bad_image: Literal["error", "skip"] = "error",
         verify: Literal["decode", "header"] = "decode",
         seed: int = 0,
+        cache: Literal["auto", "off"] = "auto",
+        cache_dir: str | None = None,
+        cache_key: CacheKey = "stat",
         progress: bool = False,
     ) -> None:
         super().__init__()
@@ -210,6 +112,9 @@ class KneeDataModule(LightningDataModule):
         self.verify: Literal["decode", "header"] = verify
         self.seed = seed
         self.progress = progress
+        self.cache = CacheSettings(image_size, fit, Path(cache_dir) if cache_dir else None, cache_key)
+        self.cached: CachedFilms | None = None
+        self._caches = cache != "off"
         self._pixels: np.ndarray | None = None
         self._root = Path()
 
@@ -217,6 +122,7 @@ class KneeDataModule(LightningDataModule):
         """Read and check the manifest without splitting it; `split` is what the data say, else ""."""
         manifest = self._generate() if self.source == "synthetic" else self._read()
         self._root = manifest.root
+        self.cached = manifest.cached
         self.skipped = manifest.skipped
         self.table = manifest.table
 
@@ -253,6 +159,7 @@ class KneeDataModule(LightningDataModule):
             verify=self.verify,
             on_bad_image=self.on_bad_image,
             progress=self.progress,
+            cache=self.cache if self._caches else None,
         )
 
     def films(self, split: Split) -> pd.DataFrame:
@@ -276,6 +183,7 @@ class KneeDataModule(LightningDataModule):
             fit=self.fit,
             mirror_left=self.mirror_left,
             pixels=self._pixels,
+            cached=self.cached,
         )
 
     def loader(self, split: Split, shuffle: bool = False, *, whole: bool = False) -> DataLoader[Batch]:
@@ -302,7 +210,7 @@ class KneeDataModule(LightningDataModule):
     def _workers(self, world: int) -> int:
         if self.num_workers is not None:
             return self.num_workers
-        if self._pixels is not None:
+        if self._pixels is not None or (self.cached is not None and self.cached.count == len(self.table)):
             return 0
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return min(4, max(1, cores // (2 * world)))
@@ -318,8 +226,3 @@ class KneeDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """Test films in row order."""
         return self.loader("test")
-
-
-def collate(films: Sequence[Batch]) -> Batch:
-    """Stack single films to a batch."""
-    return Batch(*(torch.stack(column) for column in zip(*films, strict=True)))

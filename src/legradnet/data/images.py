@@ -1,12 +1,13 @@
 """One radiograph -- a file, a PIL image or an array -- to one 8-bit gray picture."""
 
 import hashlib
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ MIN_SIDE = 16
 MAX_PIXELS = 80_000_000  # a film is 10 to 30 million; Pillow itself starts to warn at 89 million
 MAX_BYTES = 2 * 1024**3
 DEEP_PERCENTILES = (0.5, 99.5)
+THUMBNAIL = 32  # pixels a side
 
 _PHOTOMETRIC = 262  # TIFF 6.0, section 8: 0 = WhiteIsZero
 _VRS = {b"AE", b"CS", b"DA", b"DT", b"IS", b"LO", b"LT", b"PN", b"SH", b"SQ", b"ST", b"TM", b"UI", b"UL", b"UN", b"US"}
@@ -66,7 +68,7 @@ def read_film(source: Path | Image.Image | npt.NDArray[Any]) -> Film:
             `MIN_SIDE` on a side, larger than `MAX_PIXELS` (told before decoding), or holding NaN or infinite values.
     """
     if isinstance(source, Path):
-        with _opened(source) as image:
+        with _opened(str(source)) as image:
             return _read_dicom(source) if image is None else _film_of_image(image)
     with _told_about(f"the given {type(source).__name__}"):
         if isinstance(source, Image.Image):
@@ -82,33 +84,42 @@ def read_image(path: Path) -> Gray:
     return read_film(path).gray
 
 
-def check_header(path: Path) -> str:
+def check_header(path: str) -> str:
     """Check what can be known without decoding: that the file opens, its format and its size; gives the film's side.
 
     Raises:
         ImageError: As `read_film`.
     """
     with _opened(path) as image:
-        return _read_dicom(path, decode=False).side if image is None else ""
+        return _read_dicom(Path(path), decode=False).side if image is None else ""
 
 
 def fingerprint(gray: Gray) -> bytes:
     """Hash the picture of a film, not its file: equal pixels in an equal shape give equal 16 bytes."""
-    picture = hashlib.blake2b(repr(gray.shape).encode(), digest_size=16)
+    picture = hashlib.sha256(repr(gray.shape).encode())  # most processors have instructions for it
     picture.update(gray.data)
-    return picture.digest()
+    return picture.digest()[:16]
+
+
+def thumbnail(film: Film) -> Film:
+    """Shrink a film to [THUMBNAIL, THUMBNAIL] whatever its aspect, for a look at it; a thumbnail stays as it is."""
+    side = (THUMBNAIL, THUMBNAIL)
+    small = Image.fromarray(film.gray).resize(side, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return Film(np.array(small), film.side, film.colour, film.remarks)
 
 
 def fit_image(image: Gray, size: int, fit: Fit) -> Gray:
     """Bring `image` [H, W] to [size, size] with an antialiased bilinear resize.
 
     Args:
-        image: 8-bit gray; one that is [size, size] keeps its pixels.
+        image: 8-bit gray; one that is [size, size] is given back as it is.
         size: Side of the result in pixels.
         fit: "pad" scales the long side to `size` and centres on black, "crop" scales the short side and cuts the
             centre out, "stretch" ignores the aspect.
     """
     height, width = image.shape
+    if fit in get_args(Fit) and height == width == size:
+        return image
     film = Image.fromarray(image)
     match fit:
         case "stretch":
@@ -206,10 +217,10 @@ def _is_dicom(head: bytes) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image | None]:
+def _opened(path: str) -> Iterator[Image.Image | None]:
     """Open a film with its size checked, or give None for DICOM; whatever goes wrong becomes an `ImageError`."""
-    with _told_about(str(path)):
-        status = path.stat()
+    with _told_about(path):  # a million headers: a Path would double the time
+        status = os.stat(path)  # noqa: PTH116
         if stat.S_ISDIR(status.st_mode):
             raise ImageError("is a folder")
         if not stat.S_ISREG(status.st_mode):
@@ -218,7 +229,7 @@ def _opened(path: Path) -> Iterator[Image.Image | None]:
             raise ImageError("the file is empty")
         if status.st_size > MAX_BYTES:
             raise ImageError(f"the file is larger than {MAX_BYTES:,} bytes")
-        with path.open("rb") as file:
+        with open(path, "rb") as file:  # noqa: PTH123
             if _is_dicom(file.read(132)):
                 yield None
                 return

@@ -12,6 +12,8 @@ from typing import Literal, get_args
 
 import pandas as pd
 
+from legradnet.data.cache import CacheSettings, FilmCache, opened_cache
+from legradnet.data.cached import CachedFilms
 from legradnet.data.checks import Draft, Verify
 from legradnet.data.sources import ManifestError, read_csv, read_folders, with_patients
 from legradnet.errors import UserError
@@ -30,11 +32,13 @@ class Manifest:
             strings with "" for unknown, then the other named columns of the CSV file as strings.
         root: The resolved `dataset_path`.
         skipped: `filename` and `error` of the films left out by `on_bad_image="skip"`.
+        cached: The films that are in the cache, by row; None if none is.
     """
 
     table: pd.DataFrame
     root: Path
     skipped: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"filename": [], "error": []}, dtype=str))
+    cached: CachedFilms | None = None
 
 
 def load_manifest(
@@ -47,6 +51,7 @@ def load_manifest(
     on_bad_image: OnBadImage = "error",
     workers: int | None = None,
     progress: bool = False,
+    cache: CacheSettings | None = None,
 ) -> Manifest:
     """Read and check a data set: from `csv_path`, or without one from the folders in `dataset_path`.
 
@@ -60,6 +65,7 @@ def load_manifest(
         on_bad_image: "skip" leaves missing and unreadable films out; all other problems are still errors.
         workers: Threads that open films, default one a core.
         progress: Show a progress bar.
+        cache: Where decoded films are kept; with `verify="header"` they are only looked up. None: nowhere.
 
     Raises:
         ManifestError: With every problem that was found.
@@ -74,8 +80,9 @@ def load_manifest(
         draft.table = with_patients(draft.table, patient_regex)
     draft.check_cells(num_classes)
     draft.check_files()
-    draft.check_images(verify, workers, progress)
-    return _finish(draft, on_bad_image)
+    with opened_cache(root, cache) as store:
+        draft.check_images(verify, workers, progress, store)
+        return _finish(draft, on_bad_image, store)
 
 
 def _check_options(verify: str, on_bad_image: str) -> None:
@@ -84,18 +91,20 @@ def _check_options(verify: str, on_bad_image: str) -> None:
             raise UserError(f"data.{key}={value!r} is not one of {', '.join(get_args(choices))}")
 
 
-def _finish(draft: Draft, on_bad_image: OnBadImage) -> Manifest:
+def _finish(draft: Draft, on_bad_image: OnBadImage, store: FilmCache | None) -> Manifest:
     """Tell all problems, or make a manifest of what is left."""
     bad = sorted(draft.bad)
     if on_bad_image == "error" or len(bad) == len(draft.table):
         draft.add_rows("film is missing or unreadable", bad, draft.bad.__getitem__)
     if draft.problems:
         raise ManifestError("\n".join([f"{draft.source} cannot be used:", *draft.problems]))
+    keys = [draft.keys.get(position, b"") for position in range(len(draft.table)) if position not in draft.bad]
+    cached = store.films(keys) if store else None
     if not bad:
-        return Manifest(draft.table, draft.root)
+        return Manifest(draft.table, draft.root, cached=cached)
     _log.warning(
         "%d of %d films are left out, e.g. %s: %s", len(bad), len(draft.table), draft.place(bad[0]), draft.bad[bad[0]]
     )
     names = draft.table["filename"].iloc[bad].tolist()
     skipped = pd.DataFrame({"filename": names, "error": [draft.bad[position] for position in bad]})
-    return Manifest(draft.table.drop(draft.table.index[bad]).reset_index(drop=True), draft.root, skipped)
+    return Manifest(draft.table.drop(draft.table.index[bad]).reset_index(drop=True), draft.root, skipped, cached)

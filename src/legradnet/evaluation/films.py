@@ -62,9 +62,12 @@ def load_films(
         raise UserError(f"data.{given[0]}={data[given[0]]}: how films are read is known from the checkpoint.")
     own = data["source"] == "own"
     run = run_of(checkpoint)
-    settings = _own_settings(run, data, checkpoint) if own else {**data, "image_size": image_size}
-    drawn = {name: settings[name] for name in settings if name not in ("fit", "mirror_left", "batch_size")}
-    module = KneeDataModule(**drawn, num_classes=num_classes, progress=sys.stderr.isatty())
+    # the cache of training spares decoding its films for the check; others are not kept
+    settings = _own_settings(run, data, checkpoint) if own else {**data, "image_size": image_size, "cache": "off"}
+    drawn = {name for name in settings if name not in ("mirror_left", "batch_size") and settings[name] is not None}
+    module = KneeDataModule(
+        **{name: settings[name] for name in drawn}, num_classes=num_classes, progress=sys.stderr.isatty()
+    )
     if own:
         module.setup()
         run.check_split(module.table)
@@ -89,8 +92,9 @@ def _own_settings(run: RunFolder, data: Mapping[str, Any], checkpoint: str | Pat
             f"{checkpoint} lies in no run folder that tells its films: choose data=csv, data=folder or data=synthetic."
         )
     settings: dict[str, Any] = run.read_config()["data"]
-    moved = {name: data[name] for name in ("dataset_path", "csv_path", "num_workers") if data[name] is not None}
-    return settings | moved
+    keys = ("dataset_path", "csv_path", "num_workers", "cache_dir")
+    moved = {name: data[name] for name in keys if data[name] is not None}
+    return settings | moved | ({"cache": "off"} if data["cache"] == "off" else {})
 
 
 def _warnings(films: pd.DataFrame, module: KneeDataModule, split: str, own: bool) -> Sequence[str]:
