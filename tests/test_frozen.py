@@ -15,6 +15,8 @@ from legradnet.backbones import Backbone
 from legradnet.checkpoint import read_checkpoint
 from legradnet.data.features import FeatureDataset
 from legradnet.data.sampler import EpochSampler
+from legradnet.ensemble import KneeEnsemble
+from legradnet.frozen import digest_of_network
 from legradnet.training import train
 
 FROZEN = ["backbone.vit.frozen=true", "backbone.swin.frozen=true", "trainer.max_epochs=3"]
@@ -105,6 +107,17 @@ def test_augmented_films_are_pooled_once_a_view_and_an_epoch_sees_its_view(folde
     split = pd.read_csv(tmp_path / "views/split.csv")["split"].value_counts()
     assert passes >= 3 * split["val"] + 3 * (split["train"] // 8 * 8)
     assert sum(pooled) == 2 * (2 * split["train"] + split["val"] + split.get("test", 0))
+
+
+def test_features_of_another_input_size_are_other_features_though_the_weights_are_the_same():
+    def network(size):
+        torch.manual_seed(0)
+        backbone = {"convnext": {"timm_name": "tiny_convnext", "image_size": size, "frozen": True}}
+        return KneeEnsemble(backbone, {"name": "mean"}, 5, feature_dim=8)
+
+    assert digest_of_network(network(64), "32-true") == digest_of_network(network(64), "32-true")
+    assert digest_of_network(network(64), "32-true") != digest_of_network(network(96), "32-true")
+    assert digest_of_network(network(64), "32-true") != digest_of_network(network(64), "bf16-mixed")
 
 
 def test_an_index_is_a_film_and_a_view():

@@ -67,7 +67,7 @@ def compute_features(
     """
     start = time.monotonic()
     folder = data.cached.path.parent if data.cached else None
-    network = _digest_of_network(module.ensemble, precision)
+    network = digest_of_network(module.ensemble, precision)
     ensemble = module.ensemble.to(device)
     features: Features = {}
     computed = 0
@@ -129,12 +129,13 @@ def _computed(
     return torch.cat(found)
 
 
-def _digest_of_network(ensemble: KneeEnsemble, precision: str) -> str:
+def digest_of_network(ensemble: KneeEnsemble, precision: str) -> str:
     """Of the trunks: what they are, their weights, how they are computed."""
     digest = hashlib.sha256(f"{torch.__version__} {precision}".encode())
-    for key, backbone in ensemble.backbones.items():
-        digest.update(repr((key, cast(Backbone, backbone).config)).encode())
-        for name, tensor in cast(Backbone, backbone).trunk.state_dict().items():
+    for key, module in ensemble.backbones.items():
+        backbone = cast(Backbone, module)
+        digest.update(repr((key, backbone.config.timm_name, backbone.image_size)).encode())
+        for name, tensor in backbone.trunk.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
