@@ -26,12 +26,12 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from struct import Struct
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-from legradnet.data.images import THUMBNAIL, Film, Fit, Gray, fingerprint, fit_image, read_film, thumbnail
+from legradnet.data.cached import RECORD, CachedFilms, megabytes, side_of, slot_size
+from legradnet.data.images import Fit, fingerprint, fit_image, read_film, thumbnail
 from legradnet.errors import UserError
 
 try:
@@ -45,9 +45,8 @@ FOLDER = ".legradnet-cache"
 SETTLED = 2.0  # seconds after a change in which another may leave no trace: the coarsest grain of time stamps
 
 _log = logging.getLogger(__name__)
-_RECORD = Struct("<16s16sdcI")  # key, fingerprint, colour, side, the slot's checksum
 _SUM = Struct("<I")  # of the record and its place
-_STEP = _RECORD.size + _SUM.size
+_STEP = RECORD.size + _SUM.size
 _PENDING = 8 * 1024**2  # bytes appended at once
 _SHARE = 0.5  # of the free space, at most: checkpoints need some as well
 _CODE = ("images.py", "dicom.py", "dicom_film.py", "dicom_gray.py")  # and packages that make a square what it is
@@ -80,76 +79,6 @@ class _Entry(NamedTuple):
     slot: bytes
 
 
-class CachedFilms:
-    """Films of a manifest that are in a cache. Processes share the pages of memory that hold them.
-
-    Args:
-        path: The array's file.
-        records: A record for each film, or None [N].
-        slots: The films' places in the array, -1 for none, int64 [N].
-        image_size: Side S of a square.
-        size: Bytes of the whole cache.
-    """
-
-    def __init__(
-        self, path: Path, records: Sequence[bytes | None], slots: npt.NDArray[np.int64], image_size: int, size: int
-    ) -> None:
-        self.path, self.slots, self.image_size, self.size = path, slots, image_size, size
-        read = [_RECORD.unpack(record) if record else (b"", b"", 0.0, b"\0", 0) for record in records]
-        self._colours = np.array([colour for _, _, colour, _, _ in read], np.float64)
-        self._sides = np.array([_side(side) for _, _, _, side, _ in read], "U1")
-        self._sums = np.array([total for *_, total in read], np.uint32)
-        self._is_told = False
-        self._file: int | None = None
-        with suppress(OSError):  # now, so that nobody who deletes it is in our way
-            self._file = os.open(self.path, os.O_RDONLY)
-
-    def __getstate__(self) -> dict[str, Any]:  # for a process that is started anew
-        return {**self.__dict__, "_file": None}
-
-    def __del__(self) -> None:
-        if getattr(self, "_file", None) is not None:
-            os.close(self._file)  # type: ignore[arg-type]
-
-    @property
-    def count(self) -> int:
-        """Films that are cached."""
-        return int((self.slots >= 0).sum())
-
-    def describe(self) -> str:
-        """Where the cache is and how big, in words."""
-        return f"{self.count} of {len(self.slots)} films in {self.path.parent}, {_megabytes(self.size)}"
-
-    def square(self, row: int) -> Gray | None:
-        """A film as `fit_image` gave it, [S, S]; None if its file must be read."""
-        slot = self._slot(row)
-        return None if slot is None else slot[: self.image_size**2].reshape(self.image_size, self.image_size)
-
-    def thumbnail(self, row: int) -> Film | None:
-        """A film as `images.thumbnail` gave it; None if its file must be read."""
-        slot = self._slot(row)
-        if slot is None:
-            return None
-        small = slot[self.image_size**2 :].reshape(THUMBNAIL, THUMBNAIL)
-        return Film(small, str(self._sides[row]), float(self._colours[row]))
-
-    def _slot(self, row: int) -> Gray | None:
-        if self.slots[row] < 0:
-            return None
-        slot = np.empty(_slot_size(self.image_size), np.uint8)
-        with suppress(OSError):
-            # Not a mapping: this is as fast, and where a file was cut off or a disk is lost it is no bus error.
-            if self._file is None:
-                self._file = os.open(self.path, os.O_RDONLY)
-            length = os.preadv(self._file, [slot.data], int(self.slots[row]) * len(slot))
-            if length == len(slot) and zlib.crc32(slot.data) == self._sums[row]:
-                return slot
-        if not self._is_told:
-            self._is_told = True
-            _log.warning("%s is damaged or gone: films are read from their own files. Delete it.", self.path)
-        return None
-
-
 class FilmCache:
     """The cache of a data set while its films are looked at. Threads may share it.
 
@@ -165,7 +94,7 @@ class FilmCache:
         self.root, self.settings = str(root), settings
         folder = _private_folder(root, settings.folder)
         self.path = folder / f"{settings.fit}-{settings.image_size}-{_reading()}.films"
-        self._size = _slot_size(settings.image_size)
+        self._size = slot_size(settings.image_size)
         self._lock = threading.Lock()
         self._pending: list[_Entry] = []
         self._records: list[bytes] = []  # b"" for one that is damaged
@@ -200,7 +129,7 @@ class FilmCache:
         space = os.statvfs(self.path.parent)
         if self._takes_more and needed > _SHARE * space.f_bavail * space.f_frsize:
             self._takes_more = False
-            _tell(f"{_megabytes(needed)} are more than half of the free space at {self.path.parent}")
+            _tell(f"{megabytes(needed)} are more than half of the free space at {self.path.parent}")
 
     def look(self, path: str) -> Look:
         """Look at a film: in the cache, else in its file, and then it is put into the cache.
@@ -249,8 +178,8 @@ class FilmCache:
         place = self._places.get(key)
         if place is None:
             return None
-        _, pixels, _, side, _ = _RECORD.unpack(self._records[place])
-        return Look(pixels, _side(side), key)
+        _, pixels, _, side, _ = RECORD.unpack(self._records[place])
+        return Look(pixels, side_of(side), key)
 
     def _key(self, path: str, stamp: "_Stamp | None") -> bytes:
         """What a film is known by; b"" if it can't be cached."""
@@ -270,8 +199,8 @@ class FilmCache:
         whole = os.fstat(self._array).st_size // self._size
         tail = os.pread(self._index, max(0, os.fstat(self._index).st_size - known * _STEP), known * _STEP)
         for place, start in enumerate(range(0, len(tail) - _STEP + 1, _STEP), known):
-            record = tail[start : start + _RECORD.size]
-            is_good = place < whole and tail[start + _RECORD.size : start + _STEP] == _sum(record, place)
+            record = tail[start : start + RECORD.size]
+            is_good = place < whole and tail[start + RECORD.size : start + _STEP] == _sum(record, place)
             self._records.append(record if is_good else b"")
             if is_good:
                 self._places[record[:16]] = place
@@ -300,7 +229,7 @@ class FilmCache:
     def _write(self, fresh: dict[bytes, _Entry]) -> None:
         first = len(self._records)
         records = [
-            _RECORD.pack(key, look.pixels or b"", colour, look.side.encode() or b"\0", zlib.crc32(slot))
+            RECORD.pack(key, look.pixels or b"", colour, look.side.encode() or b"\0", zlib.crc32(slot))
             for key, (look, colour, slot) in fresh.items()
         ]
         _write(self._array, b"".join(entry.slot for entry in fresh.values()), first * self._size)
@@ -405,24 +334,12 @@ def _sum(record: bytes, place: int) -> bytes:
     return _SUM.pack(zlib.crc32(record, place))
 
 
-def _side(side: bytes) -> str:
-    return side.strip(b"\0").decode()
-
-
-def _slot_size(image_size: int) -> int:
-    return image_size**2 + THUMBNAIL**2
-
-
 def _write(file: int, content: bytes, position: int) -> None:
     """Write all of `content`: a nearly full disk takes a part of it before it says that it is full."""
     view = memoryview(content)
     while view:
         written = os.pwrite(file, view, position)
         view, position = view[written:], position + written
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
 
 
 def _tell(why: str) -> None:

@@ -230,7 +230,7 @@ def _looked(path: str, verify: Verify, cache: FilmCache | None) -> Look | ImageE
     try:
         if verify == "header":
             known = cache.find(path) if cache else None
-            return known._replace(pixels=None) if known else Look(None, check_header(Path(path)))
+            return known._replace(pixels=None) if known else Look(None, check_header(path))
         if cache:
             return cache.look(path)
         film = read_film(Path(path))

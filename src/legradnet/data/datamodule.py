@@ -12,7 +12,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from legradnet.data.cache import CachedFilms, CacheKey, CacheSettings
+from legradnet.data.cache import CacheKey, CacheSettings
+from legradnet.data.cached import CachedFilms
 from legradnet.data.dataset import Batch, KneeDataset, collate
 from legradnet.data.features import FeatureDataset, Features, as_it_is
 from legradnet.data.images import Fit

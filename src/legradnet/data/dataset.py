@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from legradnet.data.cache import CachedFilms
+from legradnet.data.cached import CachedFilms
 from legradnet.data.images import Film, Fit, fit_image, read_film, thumbnail
 
 

@@ -12,7 +12,8 @@ from typing import Literal, get_args
 
 import pandas as pd
 
-from legradnet.data.cache import CachedFilms, CacheSettings, FilmCache, opened_cache
+from legradnet.data.cache import CacheSettings, FilmCache, opened_cache
+from legradnet.data.cached import CachedFilms
 from legradnet.data.checks import Draft, Verify
 from legradnet.data.sources import ManifestError, read_csv, read_folders, with_patients
 from legradnet.errors import UserError

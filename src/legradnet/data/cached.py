@@ -1,0 +1,104 @@
+"""Reading films out of a cache: what a slot and its record hold."""
+
+import logging
+import os
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from struct import Struct
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from legradnet.data.images import THUMBNAIL, Film, Gray
+
+RECORD = Struct("<16s16sdcI")  # key, fingerprint, colour, side, the slot's checksum
+
+_log = logging.getLogger(__name__)
+
+
+class CachedFilms:
+    """Films of a manifest that are in a cache. Processes share the pages of memory that hold them.
+
+    Args:
+        path: The array's file.
+        records: A record for each film, or None [N].
+        slots: The films' places in the array, -1 for none, int64 [N].
+        image_size: Side S of a square.
+        size: Bytes of the whole cache.
+    """
+
+    def __init__(
+        self, path: Path, records: Sequence[bytes | None], slots: npt.NDArray[np.int64], image_size: int, size: int
+    ) -> None:
+        self.path, self.slots, self.image_size, self.size = path, slots, image_size, size
+        read = [RECORD.unpack(record) if record else (b"", b"", 0.0, b"\0", 0) for record in records]
+        self._colours = np.array([colour for _, _, colour, _, _ in read], np.float64)
+        self._sides = np.array([side_of(side) for _, _, _, side, _ in read], "U1")
+        self._sums = np.array([total for *_, total in read], np.uint32)
+        self._is_told = False
+        self._file: int | None = None
+        with suppress(OSError):  # now, so that nobody who deletes it is in our way
+            self._file = os.open(self.path, os.O_RDONLY)
+
+    def __getstate__(self) -> dict[str, Any]:  # for a process that is started anew
+        return {**self.__dict__, "_file": None}
+
+    def __del__(self) -> None:
+        if getattr(self, "_file", None) is not None:
+            os.close(self._file)  # type: ignore[arg-type]
+
+    @property
+    def count(self) -> int:
+        """Films that are cached."""
+        return int((self.slots >= 0).sum())
+
+    def describe(self) -> str:
+        """Where the cache is and how big, in words."""
+        return f"{self.count} of {len(self.slots)} films in {self.path.parent}, {megabytes(self.size)}"
+
+    def square(self, row: int) -> Gray | None:
+        """A film as `fit_image` gave it, [S, S]; None if its file must be read."""
+        slot = self._slot(row)
+        return None if slot is None else slot[: self.image_size**2].reshape(self.image_size, self.image_size)
+
+    def thumbnail(self, row: int) -> Film | None:
+        """A film as `images.thumbnail` gave it; None if its file must be read."""
+        slot = self._slot(row)
+        if slot is None:
+            return None
+        small = slot[self.image_size**2 :].reshape(THUMBNAIL, THUMBNAIL)
+        return Film(small, str(self._sides[row]), float(self._colours[row]))
+
+    def _slot(self, row: int) -> Gray | None:
+        if self.slots[row] < 0:
+            return None
+        slot = np.empty(slot_size(self.image_size), np.uint8)
+        with suppress(OSError):
+            # Not a mapping: this is as fast, and where a file was cut off or a disk is lost it is no bus error.
+            if self._file is None:
+                self._file = os.open(self.path, os.O_RDONLY)
+            length = os.preadv(self._file, [slot.data], int(self.slots[row]) * len(slot))
+            if length == len(slot) and zlib.crc32(slot.data) == self._sums[row]:
+                return slot
+        if not self._is_told:
+            self._is_told = True
+            _log.warning("%s is damaged or gone: films are read from their own files. Delete it.", self.path)
+        return None
+
+
+def slot_size(image_size: int) -> int:
+    """Bytes of a film: its square and its thumbnail."""
+    return image_size**2 + THUMBNAIL**2
+
+
+def side_of(side: bytes) -> str:
+    """L, R or "" from a record."""
+    return side.strip(b"\0").decode()
+
+
+def megabytes(size: int) -> str:
+    """A size for people."""
+    return f"{size / 1e6:,.1f} MB"
