@@ -17,7 +17,8 @@ from conftest import command, compose
 from legradnet.training import train
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-CURVES, EVALUATION, GATING = NOTEBOOKS[:3]
+CURVES, EVALUATION, GATING, EXPLANATIONS = NOTEBOOKS[:4]
+INPUTS = ("RUN", "EVALUATION", "EXPLAINED", "GATE", "FAITHFULNESS")
 ABSOLUTE_PATH = re.compile(r"(?<![\w.*}>~:/-])/\w|\b[A-Za-z]:\\")
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -37,8 +38,8 @@ def execute(kernels, monkeypatch):
     def run(path, cwd, **environment):
         monkeypatch.setenv("JUPYTER_PATH", str(kernels))
         monkeypatch.setenv("IPYTHONDIR", str(kernels / "ipython"))
-        for name in ("LEGRADNET_RUN", "LEGRADNET_EVALUATION"):
-            monkeypatch.delenv(name, raising=False)
+        for name in INPUTS:
+            monkeypatch.delenv(f"LEGRADNET_{name}", raising=False)
         for name, value in environment.items():
             monkeypatch.setenv(name, str(value))
         notebook = nbformat.read(path, as_version=4)
@@ -52,12 +53,18 @@ def execute(kernels, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def checkout(trained, tmp_path_factory):
-    """A folder like the repository after the two commands that the notebooks name."""
+def checkout(trained, knees, tmp_path_factory):
+    """A folder like the repository after the commands that the notebooks name."""
     top = tmp_path_factory.mktemp("checkout")
     (top / "notebooks").mkdir()
     shutil.copytree(trained, top / "outputs/quickstart")
     evaluate(top / "outputs/quickstart", top / "outputs/evaluation")
+    shutil.copytree(knees, top / "outputs/knees")
+    for line in nbformat.read(EXPLANATIONS, as_version=4).cells[0].source.splitlines():
+        if line.startswith("    legradnet-explain"):
+            few = ["sample=3", "steps=2", "resamples=10", "methods=[gradcam,hirescam]"]
+            done = command(*line.split(), *few, cwd=top)
+            assert done.returncode == 0, done.stderr
     return top
 
 
@@ -71,8 +78,9 @@ def files(folder):
     return {path.relative_to(folder) for path in folder.rglob("*")}
 
 
-def test_there_is_a_notebook_for_curves_evaluation_and_gating():
-    assert [path.stem for path in NOTEBOOKS[:3]] == ["01_training_curves", "02_evaluation", "03_gating"]
+def test_there_is_a_notebook_for_curves_evaluation_gating_and_explanations():
+    names = ["01_training_curves", "02_evaluation", "03_gating", "04_explanations"]
+    assert [path.stem for path in NOTEBOOKS[:4]] == names
 
 
 @each_notebook
@@ -94,7 +102,10 @@ def test_notebooks_begin_with_the_commands_that_make_their_input(path):
     source = nbformat.read(path, as_version=4).cells[0].source
     assert "legradnet-train experiment=quickstart hydra.run.dir=outputs/quickstart" in source
     best = "outputs/quickstart/checkpoints/best.ckpt"
-    assert path == CURVES or f"legradnet-evaluate checkpoint={best} hydra.run.dir=outputs/evaluation" in source
+    evaluate = f"legradnet-evaluate checkpoint={best} hydra.run.dir=outputs/evaluation"
+    assert path in (CURVES, EXPLANATIONS) or evaluate in source
+    explain = f"legradnet-explain checkpoint={best} input=outputs/knees/knees.csv"
+    assert path != EXPLANATIONS or source.count(explain) == 3
 
 
 @pytest.mark.slow
@@ -109,7 +120,8 @@ def test_notebooks_run_in_their_own_folder_and_leave_nothing(path, checkout, exe
 @each_notebook
 def test_notebooks_run_from_the_top_on_folders_relative_to_it(path, checkout, tmp_path, execute):
     shutil.copytree(checkout / "outputs", tmp_path / "mine")
-    named = {"LEGRADNET_RUN": "mine/quickstart", "LEGRADNET_EVALUATION": "mine/evaluation"}
+    folders = ("quickstart", "evaluation", "explained", "gate", "faithfulness")
+    named = {f"LEGRADNET_{name}": f"mine/{folder}" for name, folder in zip(INPUTS, folders, strict=True)}
     assert "image/png" in execute(path, tmp_path, **named)
 
 
@@ -135,6 +147,8 @@ def test_a_gate_without_weights_is_told(tmp_path, execute):
 @pytest.mark.slow
 @each_notebook
 def test_a_missing_input_is_told_with_the_command_that_makes_it(path, tmp_path, execute):
-    name = "legradnet-train experiment=quickstart" if path == CURVES else "legradnet-evaluate checkpoint="
+    name = {CURVES: "legradnet-train experiment=quickstart", EXPLANATIONS: "legradnet-explain checkpoint="}.get(
+        path, "legradnet-evaluate checkpoint="
+    )
     with pytest.raises(CellExecutionError, match=f"There is no .*outputs.*csv: {name}"):
         execute(path, tmp_path)

@@ -129,6 +129,11 @@ EXPLAIN_RULES: dict[str, Number | Choice] = {
     "precision": _PRECISION,
     "batch_size": Number(int, 1, optional=True),
     "side": Choice((None, "L", "R")),
+    "faithfulness": _FLAG,
+    "sample": Number(int, 1),
+    "steps": Number(int, 1, 256),
+    "seed": Number(int, 0, 2**32 - 1),
+    "resamples": Number(int, 1, 100_000),
 }
 SYNTHESIZE_RULES: dict[str, Number | Choice] = {
     "count": Number(int, 1),

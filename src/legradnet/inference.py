@@ -100,10 +100,14 @@ class CheckpointNetwork:
         """Whether the gate gives each backbone a weight; `concat` gives none."""
         return bool(self.settings["gating"]["name"] != "concat")
 
+    def autocast(self) -> torch.autocast:
+        """The context that the network's precision asks for."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
     def __call__(self, films: npt.NDArray[np.uint8]) -> Answers:
         """Grade `films` uint8 [B, 1, S, S]."""
         batch = torch.from_numpy(films).to(self.device)
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with torch.inference_mode(), self.autocast():
             output = self.ensemble(batch)
         logits = output.logits.float().cpu()
         gate_weights = (

@@ -59,6 +59,8 @@ def test_one_film_is_written_below_maps_wherever_it_lies(settings, tmp_path):
     ("changes", "words"),
     [
         ({"method": "lime"}, "method=lime is unknown; choose one of gradcam"),
+        ({"methods": ["gradcam", "gate"], "faithfulness": True}, "method=gate is unknown"),
+        ({"sample": 0}, "sample=0 must be a whole number"),
         ({"target": "worst"}, "target='worst'"),
         ({"target": 7}, "target=7"),
         ({"input": "nowhere"}, "does not exist"),
@@ -67,3 +69,47 @@ def test_one_film_is_written_below_maps_wherever_it_lies(settings, tmp_path):
 def test_mistakes_are_told_in_words(settings, tmp_path, changes, words):
     with pytest.raises(UserError, match=words):
         explain(settings | changes, tmp_path / "run")
+
+
+@pytest.fixture
+def labelled(settings, knees):
+    return settings | {"input": str(knees / "knees.csv"), "resamples": 50}
+
+
+def test_the_gate_over_a_csv_is_a_table_a_figure_and_what_each_backbone_is_worth(labelled, tmp_path):
+    assert explain(labelled | {"method": "gate"}, tmp_path / "run") is True
+    weights = pd.read_csv(tmp_path / "run/gate.csv")
+    assert set(weights["group"]) == {"all", "label", "grade", "right"}
+    assert {"swin", "vit"} <= set(weights)
+    assert list(pd.read_csv(tmp_path / "run/ablation.csv")["backbone"]) == ["swin", "vit"]
+    assert Image.open(tmp_path / "run/gate.png").width > 1000
+    assert pd.read_csv(tmp_path / "run/predictions.csv")["grade"].notna().all()
+    assert not (tmp_path / "run/maps").exists()
+
+
+def test_films_that_cannot_be_read_are_rows_and_the_gate_is_told_of_the_rest(settings, tmp_path):
+    assert explain(settings | {"method": "gate"}, tmp_path / "run") is False
+    assert pd.read_csv(tmp_path / "run/predictions.csv")["error"].notna().tolist() == [False, False, False, True]
+    weights = pd.read_csv(tmp_path / "run/gate.csv")
+    assert weights["films"].max() == 3
+
+
+def test_faithfulness_is_a_table_a_figure_and_words_of_a_seeded_sample(labelled, tmp_path, capsys):
+    asked = labelled | {"faithfulness": True, "methods": ["gradcam", "eigencam"], "sample": 4, "steps": 3, "seed": 5}
+    for name in ("run", "again"):
+        assert explain(asked, tmp_path / name) is True
+    for name in ("faithfulness.csv", "faithfulness.txt", "predictions.csv", "faithfulness.png"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    words = (tmp_path / "run/faithfulness.txt").read_text()
+    assert words.startswith("4 films of ") and "gradcam of vit" in words and words in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / "run/predictions.csv")) == 4
+    assert explain(asked | {"seed": 6}, tmp_path / "other") is True
+    one, other = (pd.read_csv(tmp_path / name / "predictions.csv")["filename"] for name in ("run", "other"))
+    assert set(one) != set(other)
+
+
+def test_a_film_that_cannot_be_read_is_not_part_of_the_sample_but_told(settings, tmp_path):
+    asked = settings | {"faithfulness": True, "methods": ["gradcam"], "steps": 2, "resamples": 10}
+    assert explain(asked, tmp_path / "run") is False
+    assert (tmp_path / "run/faithfulness.txt").read_text().startswith("3 films of 3 patients")
+    assert pd.read_csv(tmp_path / "run/predictions.csv")["error"].notna().sum() == 1

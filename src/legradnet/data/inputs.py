@@ -26,12 +26,14 @@ class InputFilm:
         film: Where it is, or what is wrong with it.
         label: Its true grade, if the CSV has one.
         side: L, R, or "" if nothing says so.
+        patient: As the CSV says, or "".
     """
 
     filename: str
     film: Path | ImageError
     label: int | None = None
     side: str = ""
+    patient: str = ""
 
 
 def list_films(source: Path, dataset_path: Path | None = None) -> list[InputFilm]:
@@ -92,7 +94,7 @@ def _in_csv(path: Path, header: list[str], folder: Path) -> Iterator[InputFilm]:
                     film = ImageError(f"row {rows.line_num} of the CSV has {len(cells)} cells, not {len(header)}")
                 label = parse_label(row.get("label", "").strip(), 1000)
                 side = SIDES.get(row.get("side", "").strip().lower(), "")
-                yield InputFilm(name, film, None if label < 0 else label, side)
+                yield InputFilm(name, film, None if label < 0 else label, side, row.get("patient", "").strip())
         except csv.Error as error:
             raise UserError(f"{path}: row {rows.line_num}: {error}.") from None
 

@@ -111,8 +111,8 @@ def reliability_figure(numbers: Numbers) -> Figure:
         bins = [each for each in numbers["reliability"][kind] if each["films"] and each["accuracy"] is not None]
         above, below = grid[0, column], grid[1, column]
         error = numbers["metrics"].get("ece" if kind == "calibrated" else "ece_uncalibrated") or {}
-        _plain(above, "", "Share that is right" if not column else "")
-        _plain(below, "Probability of the likeliest grade", "Films" if not column else "")
+        plain_axes(above, "", "Share that is right" if not column else "")
+        plain_axes(below, "Probability of the likeliest grade", "Films" if not column else "")
         told = "" if error.get("value") is None else f" (calibration error {error['value']:.3f})"
         above.set_title(words + told, size=10.5, color=INK, loc="left")
         above.plot([0, 1], [0, 1], color=SOFT, linestyle=(0, (2, 3)), linewidth=1)
@@ -171,6 +171,16 @@ def gate_figure(numbers: Numbers) -> Figure:
 def weights_figure(weights: Mapping[str, Sequence[float | None]], groups: Sequence[str], x: str) -> Figure:
     """Mean weight of each backbone, {key: one a group}, by groups of films named at the axis `x`; dotted: if equal."""
     figure, axes = _chart(6.4, 3.8, x, "Mean gate weight")
+    draw_weights(axes, weights, groups)
+    axes.set_ylim(bottom=0)
+    legend = figure.legend(loc="outside right center", frameon=False, fontsize=9.5, labelcolor=INK)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a key is a name, not a formula
+    return figure
+
+
+def draw_weights(axes: Axes, weights: Mapping[str, Sequence[float | None]], groups: Sequence[str]) -> None:
+    """The lines and dots of `weights_figure`."""
     axes.axhline(1 / len(weights), color=SOFT, linestyle=(0, (2, 3)), linewidth=1)
     for index, (backbone, values) in enumerate(weights.items()):
         style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
@@ -180,11 +190,6 @@ def weights_figure(weights: Mapping[str, Sequence[float | None]], groups: Sequen
         )
     axes.set_xticks(range(len(groups)), groups)
     axes.set_xlim(-0.3, len(groups) - 0.7)
-    axes.set_ylim(bottom=0)
-    legend = figure.legend(loc="outside right center", frameon=False, fontsize=9.5, labelcolor=INK)
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # a key is a name, not a formula
-    return figure
 
 
 def coverage_figure(numbers: Numbers) -> Figure:
@@ -217,11 +222,12 @@ def grade_names(classes: int) -> list[str]:
 def _chart(width: float, height: float, x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure((width, height), layout="constrained")
     axes = figure.subplots()
-    _plain(axes, x, y)
+    plain_axes(axes, x, y)
     return figure, axes
 
 
-def _plain(axes: Axes, x: str, y: str) -> None:
+def plain_axes(axes: Axes, x: str, y: str) -> None:
+    """Name the axes, and draw them as all figures here have them."""
     axes.set_xlabel(x, size=10, color=INK)
     axes.set_ylabel(y, size=10, color=INK)
     axes.tick_params(labelsize=9, labelcolor=INK, color=FAINT, length=3)

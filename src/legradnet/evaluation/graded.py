@@ -1,5 +1,6 @@
 """Graded films beside their true grades: what every number and figure of an evaluation is made from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,12 @@ from legradnet.errors import UserError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+
+def patient_numbers(names: Sequence[str]) -> Ints:
+    """Number of each film's patient [N], from 0 without gaps; a film without a name ("") is a patient of its own."""
+    own = [name or f"\0{i}" for i, name in enumerate(names)]  # no CSV cell has a NUL
+    return pd.factorize(np.array(own, object))[0].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -57,9 +64,7 @@ class Graded:
     @cached_property
     def patients(self) -> Ints:
         """Number of each film's patient [N], from 0; a film without one is a patient of its own."""
-        own = "\0" + pd.Series(np.arange(len(self.table)).astype(str), index=self.table.index)  # no CSV cell has a NUL
-        named = self.table["patient"].astype(str)
-        return pd.factorize(named.where(named.ne(""), own))[0].astype(np.int64)
+        return patient_numbers(self.table["patient"].astype(str).tolist())
 
     @property
     def confidence(self) -> Floats:

@@ -92,6 +92,19 @@ def sums_by_score(weights: Floats, scores: Floats, positive: Bools) -> tuple[Flo
     return sums[:, ::2], sums[:, 1::2]
 
 
+def confusions(weights: Floats, labels: Ints, grades: Ints, classes: int) -> Floats:
+    """Weight of the films [R, K, K] of each true grade (rows) and given grade."""
+    return film_sums(weights, classes * labels + grades, classes**2).reshape(-1, classes, classes)
+
+
+def quadratic_weighted_kappa(confusion: Floats) -> Floats:
+    """Cohen's kappa with quadratic weights (Cohen 1968, doi:10.1037/h0026256) of [R, K, K]: [R], nan if undefined."""
+    true, given = confusion.sum(axis=2), confusion.sum(axis=1)
+    by_chance = share(true[:, :, None] * given[:, None, :], confusion.sum(axis=(1, 2))[:, None, None])
+    away = np.square(np.arange(confusion.shape[1])[:, None] - np.arange(confusion.shape[1]))
+    return 1 - share((confusion * away).sum(axis=(1, 2)), (by_chance * away).sum(axis=(1, 2)))
+
+
 def share(part: Floats, whole: Floats) -> Floats:
     """`part` / `whole`, nan where there is no whole."""
     return np.divide(part, whole, out=np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan), where=whole > 0)
@@ -115,25 +128,23 @@ def likeliest(probabilities: Floats, labels: Ints) -> tuple[Floats, Bools, Ints]
 def _grade_metrics(graded: Graded, weights: Floats) -> dict[str, Floats]:
     """Metrics that follow from the R confusion matrices alone."""
     classes = graded.classes
-    pairs = film_sums(weights, classes * graded.labels + graded.grades, classes**2)
-    confusion = pairs.reshape(-1, classes, classes)
-    films = pairs.sum(axis=1)
+    confusion = confusions(weights, graded.labels, graded.grades, classes)
+    films = confusion.sum(axis=(1, 2))
     true, given = confusion.sum(axis=2), confusion.sum(axis=1)
     hits = confusion.diagonal(axis1=1, axis2=2)
     f1 = share(2 * hits, true + given)
     away = np.abs(np.arange(classes)[:, None] - np.arange(classes))
 
-    def total(per_pair: npt.NDArray[np.int64], of: Floats = confusion) -> Floats:
-        return (of * per_pair).sum(axis=(1, 2))
+    def total(per_pair: npt.NDArray[np.int64]) -> Floats:
+        return (confusion * per_pair).sum(axis=(1, 2))
 
-    by_chance = share(true[:, :, None] * given[:, None, :], films[:, None, None])
     return {
         "accuracy": share(hits.sum(axis=1), films),
         "balanced_accuracy": _mean_defined(share(hits, true)),
         "macro_f1": _mean_defined(f1),
         **{f"f1_{grade}": f1[:, grade] for grade in range(classes)},
         "mae": share(total(away), films),
-        "qwk": 1 - share(total(away**2), total(away**2, by_chance)),
+        "qwk": quadratic_weighted_kappa(confusion),
         "within_one": share(total((away <= 1).astype(np.int64)), films),
     }
 

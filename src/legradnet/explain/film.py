@@ -1,6 +1,6 @@
 """Maps of a network laid back over the film they explain, all on one scale."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,8 +56,8 @@ def explain_films(
         raise UserError("Maps are of one network: explain one checkpoint at a time.")
     (network,) = grader.networks
     gradings = grader.grade_prepared(list(films))
-    seen = torch.from_numpy(np.stack([film.views[0][0] for film in films])[:, None]).to(network.device)
-    with torch.autocast(network.device.type, torch.bfloat16, enabled=network.precision == "bf16"):
+    seen = torch.from_numpy(np.stack([film.views[0][0] for film in films])[:, None])
+    with network.autocast():
         found = explain(network.ensemble, network.loss, seen, method=method, target=target)
     explained = []
     for i, (film, grading) in enumerate(zip(films, gradings, strict=True)):
@@ -66,8 +66,7 @@ def explain_films(
             key: spread(over_film(native[i], film.film.gray.shape, network.fit, mirrored))
             for key, native in found.native.items()
         }
-        counts = _counts(found, i, network.backbones, laid)
-        fused = sum((counts[key] * one for key, one in laid.items()), np.zeros(film.film.gray.shape, np.float32))
+        fused, counts = fused_map(found, i, network.backbones, laid)
         explained.append(
             FilmExplanation(
                 grading=grading,
@@ -109,11 +108,17 @@ def spread(evidence: Map) -> Map:
     return (positive / mean).astype(np.float32)
 
 
-def _counts(found: Explanation, film: int, backbones: Sequence[str], laid: dict[str, Map]) -> dict[str, float]:
-    """Share of each backbone that has a map with evidence in the fused map."""
+def fused_map(
+    found: Explanation, film: int, backbones: Sequence[str], laid: Mapping[str, Map]
+) -> tuple[Map, dict[str, float]]:
+    """The sum of the maps `laid` [H, W], each times its share, and these shares: sum 1, or all 0 without evidence.
+
+    A share is gate weight times effect, of those of `backbones` that have a map with evidence.
+    """
     weights = found.effect[film].abs().double()
     if found.gate_weights is not None:
         weights = weights * found.gate_weights[film]
-    shares = {key: float(weights[i]) for i, key in enumerate(backbones) if key in laid and laid[key].any()}
-    total = sum(shares.values())
-    return {key: shares.get(key, 0.0) / total if total > 0 else 0.0 for key in laid}
+    counts = {key: float(weights[backbones.index(key)]) if one.any() else 0.0 for key, one in laid.items()}
+    total = sum(counts.values())
+    counts = {key: count / total if total > 0 else 0.0 for key, count in counts.items()}
+    return np.sum([counts[key] * one for key, one in laid.items()], axis=0, dtype=np.float32), counts

@@ -1,6 +1,6 @@
 """Saliency maps of an ensemble: one for each backbone, and how much that backbone counts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -18,7 +18,7 @@ from legradnet.explain.rollout import attention_rollout
 from legradnet.losses import GradingLoss
 
 METHODS = (*CAMS, *PIXEL_METHODS, "attention_rollout")
-Target = Literal["predicted", "expected"] | int
+Target = Literal["predicted", "expected"] | int | Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def explain(
         loss: The loss it was trained with.
         films: What to explain.
         method: One of `METHODS`. attention_rollout leaves out backbones without attention between all patches.
-        target: A grade, the grade that each film gets, or the expected grade, the sum of k * p_k.
+        target: A grade, one for each film, the grade that each film gets, or the expected grade, the sum of k * p_k.
 
     Raises:
         UserError: Unknown method or target, no place for a map in a backbone, or no backbone with attention.
@@ -82,7 +82,7 @@ def explain(
         else:
             with torch.no_grad():
                 tokens = torch.stack([token(backbone, films) for backbone in backbones.values()], dim=1)
-        probabilities, gate_weights = _answer(ensemble, loss, tokens)
+        probabilities, gate_weights = answer(ensemble, loss, tokens)
         grades = loss.grades(probabilities.detach())
         asked = _asked(target, grades, probabilities.shape[1])
         score = _score(probabilities, asked)
@@ -115,7 +115,7 @@ def _plain(values: Tensor) -> Tensor:
     return values.detach().float().cpu()
 
 
-def _answer(ensemble: KneeEnsemble, loss: GradingLoss, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+def answer(ensemble: KneeEnsemble, loss: GradingLoss, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
     """Probabilities [B, K] and gate weights of `tokens` [B, N, D].
 
     Double precision keeps the logarithm of an unlikely grade finite; it is had on the CPU, as not every device has it.
@@ -130,9 +130,10 @@ def _asked(target: Target, grades: Tensor, num_classes: int) -> Tensor | None:
         return grades
     if target == "expected":
         return None
-    if not isinstance(target, int) or not 0 <= target < num_classes:
+    asked = [target] * len(grades) if isinstance(target, int) else target
+    if isinstance(asked, str) or any(not isinstance(grade, int) or not 0 <= grade < num_classes for grade in asked):
         raise UserError(f"target={target!r}: choose predicted, expected, or a grade from 0 to {num_classes - 1}.")
-    return torch.full_like(grades, target)
+    return torch.tensor(asked, device=grades.device)
 
 
 def _score(probabilities: Tensor, asked: Tensor | None) -> Tensor:
@@ -149,7 +150,7 @@ def _effect(ensemble: KneeEnsemble, loss: GradingLoss, tokens: Tensor, asked: Te
     others = 1 - torch.eye(count, device=tokens.device, dtype=tokens.dtype)
     without = (tokens[:, None] * others[..., None]).flatten(0, 1)  # [B * N, N, D]
     with torch.no_grad():
-        probabilities, _ = _answer(ensemble, loss, without)
+        probabilities, _ = answer(ensemble, loss, without)
         scores = _score(probabilities, None if asked is None else asked.repeat_interleave(count))
     return (score[:, None] - scores.view(films, count)).abs()
 
@@ -164,21 +165,30 @@ def _pixel_maps(
     method: Callable[[Score, Tensor], Tensor],
 ) -> Tensor:
     """Maps [B, S, S] of the backbone at `index`; the other backbones keep their `tokens` [B, N, D]."""
-    backbone = cast(Backbone, list(ensemble.backbones.values())[index])
-    side = (backbone.image_size, backbone.image_size)
+    image_size = _backbone(ensemble, index).image_size
+    side = (image_size, image_size)
     squares = F.interpolate(films, side, mode="bilinear", antialias=True, align_corners=False)  # as `prepare` does
 
     def score_of(film: int) -> Score:
         def score(changed: Tensor) -> Tensor:
-            mixed = tokens[film].repeat(len(changed), 1, 1)
-            mixed[:, index] = token(backbone, changed)
-            probabilities, _ = _answer(ensemble, loss, mixed)
+            probabilities = seen_by_one(ensemble, loss, tokens[film], index, changed)
             grade = None if asked is None else asked[film].repeat(len(changed))
             return _score(probabilities, grade).to(changed)
 
         return score
 
     return torch.stack([method(score_of(film), squares[film, None]) for film in range(len(films))])
+
+
+def seen_by_one(ensemble: KneeEnsemble, loss: GradingLoss, tokens: Tensor, index: int, films: Tensor) -> Tensor:
+    """Probabilities [n, K] if the backbone at `index` sees `films` [n, 1, H, W] and the others keep `tokens` [N, D]."""
+    mixed = tokens.repeat(len(films), 1, 1)
+    mixed[:, index] = token(_backbone(ensemble, index), films)
+    return answer(ensemble, loss, mixed)[0]
+
+
+def _backbone(ensemble: KneeEnsemble, index: int) -> Backbone:
+    return cast(Backbone, list(ensemble.backbones.values())[index])
 
 
 def _rollouts(backbones: Mapping[str, Backbone], films: Tensor) -> dict[str, Tensor]:

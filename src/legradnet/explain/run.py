@@ -1,4 +1,4 @@
-"""Explain any number of films: a picture and the maps of each, and a table of their grades."""
+"""`legradnet-explain`: maps of films, the gate over many of them, or a test of whether the maps mean anything."""
 
 import logging
 import sys
@@ -16,29 +16,36 @@ from legradnet.data.images import ImageError
 from legradnet.data.inputs import InputFilm, list_films
 from legradnet.errors import UserError
 from legradnet.evaluation.figures import picture
+from legradnet.evaluation.graded import patient_numbers
+from legradnet.explain.faithfulness import measure_faithfulness
 from legradnet.explain.film import FilmExplanation, explain_films
+from legradnet.explain.gate import ablation_table, gate_figure, gate_table, pass_gate
 from legradnet.explain.methods import METHODS
 from legradnet.explain.overlay import explanation_figure
-from legradnet.grader import Grader, Request
-from legradnet.predicting import PredictionsTable, record
+from legradnet.explain.verdict import faithfulness_figure, verdict
+from legradnet.grader import Grader, Grading, Prepared, Request
+from legradnet.predicting import PredictionsTable, Record, record
 from legradnet.run_folder import RunFolder, write_text
 
 log = logging.getLogger(__name__)
 
+GATE = "gate"  # a method without maps
+
 
 def explain(config: Mapping[str, Any], run_folder: str | Path) -> bool:
-    """Explain `config["input"]` as `conf/explain.yaml` composes it, into `maps/` and `predictions.csv`.
+    """Explain `config["input"]` as `conf/explain.yaml` composes it.
 
     Returns:
-        Whether every film was explained.
+        Whether every film could be read.
 
     Raises:
         UserError: A mistake in the config, the checkpoint or the list of films. A film that can't be read is none: it
             gets a row with its error.
     """
     check_config(config, EXPLAIN_RULES)
-    if config["method"] not in METHODS:
-        raise UserError(f"method={config['method']} is unknown; choose one of {', '.join(METHODS)}.")
+    for method in [config["method"], *config["methods"]]:
+        if method not in (*METHODS, *([GATE] if method == config["method"] else [])):
+            raise UserError(f"method={method} is unknown; choose one of {', '.join([*METHODS, GATE])}.")
     folder = RunFolder(Path(run_folder))
     folder.check_other_runs(folder.last, folder.best, folder.report, folder.predictions)
     dataset_path = config["data"]["dataset_path"]
@@ -47,35 +54,135 @@ def explain(config: Mapping[str, Any], run_folder: str | Path) -> bool:
         config["checkpoint"], device=config["device"], precision=config["precision"], batch_size=config["batch_size"]
     )
     folder.write_config(config)
-    table = PredictionsTable(grader.classes, grader.weighed, any(film.label is not None for film in films))
-    rows = []
-    with tqdm(total=len(films), unit="film", disable=not sys.stderr.isatty()) as bar:
-        for place, film, found in _explained(grader, films, config):
-            if isinstance(found, ImageError):
-                rows.append(record(film, found))
+    if config["faithfulness"]:
+        return _test_maps(config, folder, grader, films)
+    if config["method"] == GATE:
+        return _look_at_gate(config, folder, grader, films)
+    return _draw_maps(config, folder, grader, films)
+
+
+def _draw_maps(config: Mapping[str, Any], folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
+    places, rows = iter(_places(films)), []
+    for batch in _batches(grader, films, config):
+        good = [one for _, one in batch if not isinstance(one, ImageError)]
+        found = iter(explain_films(grader, good, method=config["method"], target=config["target"]) if good else [])
+        for film, one in batch:
+            place = next(places)
+            if isinstance(one, ImageError):
+                rows.append(record(film, one))
             else:
-                rows.append(record(film, found.grading))
-                _write(found, folder.path / "maps" / place, PurePosixPath(film.filename).name)
-            bar.update()
+                explained = next(found)
+                rows.append(record(film, explained.grading))
+                _write(explained, folder.path / "maps" / place, PurePosixPath(film.filename).name)
+    print(folder.path / "maps")
+    return _write_rows(folder, grader, films, rows)
+
+
+def _look_at_gate(config: Mapping[str, Any], folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
+    """`method=gate`: `gate.csv`, `ablation.csv`, `gate.png`."""
+    unreadable: dict[int, ImageError] = {}
+
+    def readable() -> Iterator[list[tuple[InputFilm, Prepared]]]:
+        count = 0
+        for batch in _batches(grader, films, config):
+            unreadable.update({count + i: one for i, (_, one) in enumerate(batch) if isinstance(one, ImageError)})
+            count += len(batch)
+            if good := [(film, one) for film, one in batch if not isinstance(one, ImageError)]:
+                yield good
+
+    gated, gradings = pass_gate(grader, readable())
+    graded = iter(gradings)
+    rows = [record(film, unreadable.get(i) or next(graded)) for i, film in enumerate(films)]
+    complete = _write_rows(folder, grader, films, rows)
+    _warn_of_patients(gated.films)
+    weights = gate_table(gated)
+    if weights is None:
+        log.info("This gate gives no weights: what a backbone is worth is in ablation.csv.")
+    else:
+        write_text(folder.path / "gate.csv", weights.to_csv(index=False))
+    ablation = ablation_table(gated, resamples=config["resamples"], seed=config["seed"])
+    write_text(folder.path / "ablation.csv", ablation.to_csv(index=False))
+    with written_whole(folder.path / "gate.png") as file:
+        file.write(picture(gate_figure(weights, ablation, grader.classes), "png"))
+    print(ablation.to_string(index=False, float_format="{:.4f}".format))
+    print(folder.path / "gate.png")
+    return complete
+
+
+def _test_maps(config: Mapping[str, Any], folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
+    """`faithfulness=true`: `faithfulness.csv`, `.png` and `.txt`."""
+    if len(grader.networks) > 1:
+        raise UserError("faithfulness=true looks into one network: give one checkpoint.")
+    drawn = np.random.default_rng(config["seed"]).permutation(len(films))
+    sample: list[tuple[InputFilm, Prepared]] = []
+    rows = []
+    for number in drawn:
+        if len(sample) == config["sample"]:
+            break
+        one = _prepared(grader, films[number], config)
+        if isinstance(one, ImageError):
+            rows.append(record(films[number], one))
+        else:
+            sample.append((films[number], one))
+    if not sample:
+        raise UserError(f"input={config['input']}: there is no film that can be read.")
+    patients = [film.patient for film, _ in sample]
+    _warn_of_patients([film for film, _ in sample])
+    found = measure_faithfulness(
+        grader.networks[0],
+        [one for _, one in sample],
+        patients,
+        methods=config["methods"],
+        target=config["target"],
+        steps=config["steps"],
+        seed=config["seed"],
+        resamples=config["resamples"],
+        progress=lambda methods: tqdm(methods, unit="method", disable=not sys.stderr.isatty()),
+    )
+    words = verdict(found, len(sample), int(patient_numbers(patients).max()) + 1)
+    write_text(folder.path / "faithfulness.csv", found.table.to_csv(index=False))
+    write_text(folder.path / "faithfulness.txt", words)
+    with written_whole(folder.path / "faithfulness.png") as file:
+        file.write(picture(faithfulness_figure(found.table), "png"))
+    rows = [record(film, grading) for (film, _), grading in zip(sample, _graded(grader, sample), strict=True)] + rows
+    print(words)
+    print(folder.path / "faithfulness.png")
+    return _write_rows(folder, grader, films, rows)
+
+
+def _graded(grader: Grader, sample: Sequence[tuple[InputFilm, Prepared]]) -> Iterator[Grading]:
+    for start in range(0, len(sample), grader.batch_size):
+        yield from grader.grade_prepared([one for _, one in sample[start : start + grader.batch_size]])
+
+
+def _write_rows(folder: RunFolder, grader: Grader, films: Sequence[InputFilm], rows: Sequence[Record]) -> bool:
+    """Write `predictions.csv`; whether every film could be read."""
+    table = PredictionsTable(grader.classes, grader.weighed, any(film.label is not None for film in films))
     write_text(folder.predictions, table.header() + table.rows(rows))
     failed = sum(row["error"] is not None for row in rows)
     log.info("%d films explained, %d not readable (column error of predictions.csv)", len(rows) - failed, failed)
-    print(folder.path / "maps")
     return failed == 0
 
 
-def _explained(
+def _warn_of_patients(films: Sequence[InputFilm]) -> None:
+    if not any(film.patient for film in films):
+        log.warning("No column patient: every film counts as a patient of its own, and intervals are too narrow where "
+                    "both knees of a patient are among them.")  # fmt: skip
+
+
+def _batches(
     grader: Grader, films: Sequence[InputFilm], config: Mapping[str, Any]
-) -> Iterator[tuple[Path, InputFilm, FilmExplanation | ImageError]]:
-    """Each film in order, with the place of its files below `maps/`."""
-    places = _places(films)
-    for start in range(0, len(films), grader.batch_size):
-        batch = films[start : start + grader.batch_size]
-        prepared = [grader.prepare(Request(film.film, film.side or config["side"] or "")) for film in batch]
-        good = [one for one in prepared if not isinstance(one, ImageError)]
-        found = iter(explain_films(grader, good, method=config["method"], target=config["target"]) if good else [])
-        for i, one in enumerate(prepared):
-            yield places[start + i], batch[i], one if isinstance(one, ImageError) else next(found)
+) -> Iterator[list[tuple[InputFilm, Prepared | ImageError]]]:
+    """All films in order, as read."""
+    with tqdm(total=len(films), unit="film", disable=not sys.stderr.isatty()) as bar:
+        for start in range(0, len(films), grader.batch_size):
+            batch = films[start : start + grader.batch_size]
+            yield [(film, _prepared(grader, film, config)) for film in batch]
+            bar.update(len(batch))
+
+
+def _prepared(grader: Grader, film: InputFilm, config: Mapping[str, Any]) -> Prepared | ImageError:
+    return grader.prepare(Request(film.film, film.side or config["side"] or ""))
 
 
 def _places(films: Sequence[InputFilm]) -> list[Path]:

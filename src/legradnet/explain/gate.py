@@ -1,0 +1,246 @@
+"""What the gate does over many films: how much each backbone weighs, and how much it is worth."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from legradnet.calibration import grades_of
+from legradnet.data.inputs import InputFilm
+from legradnet.errors import UserError
+from legradnet.evaluation.bootstrap import bootstrap, percentile_interval
+from legradnet.evaluation.figures import COLOURS, INK, SOFT, draw_weights, grade_names, plain_axes
+from legradnet.evaluation.graded import Floats, Ints, patient_numbers
+from legradnet.evaluation.weighted import confusions, quadratic_weighted_kappa
+from legradnet.explain.methods import answer
+from legradnet.gating import MultiHeadAttentionGate
+from legradnet.grader import Grader, Grading, Prepared
+from legradnet.inference import CheckpointNetwork
+
+HEAD_MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class GatedFilms:
+    """What came to the gate for F films, some of them seen twice (as they are and mirrored), in V views.
+
+    Attributes:
+        network: Whose gate.
+        films: The films.
+        grades: Grade given to each [F].
+        tokens: Float32 [V, N, D]: 20 KB a view for five backbones of width 1024.
+        film: Film of each view [V].
+    """
+
+    network: CheckpointNetwork
+    films: list[InputFilm]
+    grades: Ints
+    tokens: Tensor
+    film: Ints
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Which films have a true grade that the network knows [F]."""
+        return np.array([f.label is not None and f.label < self.network.classes for f in self.films], bool)
+
+    @property
+    def labels(self) -> Ints:
+        """True grades [F], -1 where there is none."""
+        return np.array([-1 if film.label is None else film.label for film in self.films], np.int64)
+
+
+def pass_gate(
+    grader: Grader, batches: Iterable[Sequence[tuple[InputFilm, Prepared]]]
+) -> tuple[GatedFilms, list[Grading]]:
+    """Grade films, and keep what came to the gate.
+
+    Raises:
+        UserError: A grader of several checkpoints, or no film.
+    """
+    if len(grader.networks) > 1:
+        raise UserError("method=gate looks into one network: give one checkpoint.")
+    (network,) = grader.networks
+    films: list[InputFilm] = []
+    gradings: list[Grading] = []
+    tokens: list[Tensor] = []
+    film_of: list[int] = []
+    hook = network.ensemble.gate.register_forward_pre_hook(lambda gate, inputs: tokens.append(inputs[0].float().cpu()))
+    try:
+        for batch in batches:
+            first = len(films)
+            prepared = [each for _, each in batch]
+            gradings += grader.grade_prepared(prepared)
+            films += [film for film, _ in batch]
+            film_of += range(first, len(films))
+            film_of += [first + i for i, each in enumerate(prepared) if len(each.views[0]) > 1]  # mirrored, at the end
+    finally:
+        hook.remove()
+    if not films:
+        raise UserError("method=gate: there is no film that can be read.")
+    grades = np.array([grading.grade for grading in gradings], np.int64)
+    return GatedFilms(network, films, grades, torch.cat(tokens), np.array(film_of, np.int64)), gradings
+
+
+def gate_table(gated: GatedFilms) -> pd.DataFrame | None:
+    """Mean weight of each backbone by groups of films; None under concat, which gives no weights.
+
+    Returns:
+        `group` (all, label, grade, right), `value` (a grade; right or wrong), `head` ("mean", or 0.. where the gate is
+        attention of several heads), `films`, and a column of mean weights for each backbone.
+    """
+    weights = _weights(gated)
+    if weights is None:
+        return None
+    labels, grades, known = gated.labels, gated.grades, gated.known
+    groups = [("all", "", np.ones(len(grades), bool))]
+    groups += [("label", str(k), known & (labels == k)) for k in range(gated.network.classes)] if known.any() else []
+    groups += [("grade", str(k), grades == k) for k in range(gated.network.classes)]
+    groups += [("right", "right", known & (labels == grades)), ("right", "wrong", known & (labels != grades))]
+    rows = [
+        {"group": group, "value": value, "head": head, "films": int(chosen.sum())}
+        | dict(zip(gated.network.backbones, each[chosen].mean(axis=0), strict=True))
+        for group, value, chosen in groups
+        if chosen.any()
+        for head, each in weights.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _weights(gated: GatedFilms) -> dict[str, Floats] | None:
+    """{head: weights [F, N]}, their mean first."""
+    gate = gated.network.ensemble.gate
+    found: dict[str, list[Tensor]] = {}
+    for tokens in _batches(gated):
+        with torch.inference_mode():
+            weights = gate(tokens)[1]
+            if weights is None:
+                return None
+            found.setdefault(HEAD_MEAN, []).append(weights)
+            if isinstance(gate, MultiHeadAttentionGate) and gate.num_heads > 1:
+                for head, each in enumerate(gate.head_weights(tokens).unbind(dim=1)):
+                    found.setdefault(str(head), []).append(each)
+    return {head: _by_film(gated, torch.cat(each).double().cpu().numpy()) for head, each in found.items()}
+
+
+def ablation_table(gated: GatedFilms, *, resamples: int, seed: int) -> pd.DataFrame:
+    """What is lost when a backbone tells nothing of the film: its token is replaced by its mean over the films.
+
+    Weight says what the gate listens to, this what it gains by it. The 95 % interval is from resampled patients.
+
+    Returns:
+        A row for each backbone: `backbone`; `grades_changed`, the share of films that get another grade; and where true
+        grades are known `films` (with one), `qwk` as it is, `qwk_without`, `change` (below 0: the backbone is worth
+        something), `low`, `high`.
+    """
+    network, known = gated.network, gated.known
+    mean = gated.tokens.mean(dim=0)
+    as_it_is = _regraded(gated, None, mean)
+    labels = gated.labels[known]
+    patients = patient_numbers([film.patient for film, one in zip(gated.films, known, strict=True) if one])
+
+    def kappa(weights: Floats, grades: Ints) -> Floats:
+        return quadratic_weighted_kappa(confusions(weights, labels, grades[known], network.classes))
+
+    rows = []
+    for index, key in enumerate(network.backbones):
+        without = _regraded(gated, index, mean)
+        row = {"backbone": key, "grades_changed": float((without != as_it_is).mean())}
+        if known.any():
+            ones = np.ones((1, len(labels)))
+            before, after = float(kappa(ones, as_it_is)[0]), float(kappa(ones, without)[0])
+            samples = bootstrap(
+                lambda weights, without=without: {"change": kappa(weights, without) - kappa(weights, as_it_is)},  # type: ignore[misc]
+                patients,
+                resamples=resamples,
+                seed=seed,
+            )
+            low, high = percentile_interval(samples["change"], 0.95)
+            row |= {"films": int(known.sum()), "qwk": before, "qwk_without": after, "change": after - before}
+            row |= {"low": float(low), "high": float(high)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _regraded(gated: GatedFilms, index: int | None, mean: Tensor) -> Ints:
+    """Grades [F] when the backbone at `index` gives `mean` [N, D] for every film."""
+    network = gated.network
+    found = []
+    for tokens in _batches(gated):
+        if index is not None:
+            tokens = tokens.clone()
+            tokens[:, index] = mean[index]
+        with torch.inference_mode():
+            found.append(answer(network.ensemble, network.loss, tokens)[0])
+    return grades_of(_by_film(gated, torch.cat(found).numpy()), network.rule)
+
+
+def _batches(gated: GatedFilms) -> Iterable[Tensor]:
+    return (tokens.to(gated.network.device) for tokens in torch.split(gated.tokens, 256))
+
+
+def _by_film(gated: GatedFilms, values: Floats) -> Floats:
+    """Mean over the views of each film: [V, M] to [F, M]."""
+    sums = np.zeros((len(gated.films), values.shape[1]))
+    np.add.at(sums, gated.film, values)
+    return sums / np.bincount(gated.film)[:, None]
+
+
+def gate_figure(weights: pd.DataFrame | None, ablation: pd.DataFrame, classes: int) -> Figure:
+    """Weights by true grade, grade given, right or wrong, and head; and the worth of each backbone."""
+    keys = list(ablation["backbone"])
+    panels = [] if weights is None else _weight_panels(weights, classes)
+    columns = min(3, len(panels) + 1)
+    rows = -(-(len(panels) + 1) // columns)
+    figure = Figure((4.3 * columns + (1.3 if panels else 0), 3.4 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for one in axes[len(panels) + 1 :]:
+        one.set_axis_off()
+    top = max((float(table[keys].to_numpy().max()) for table, _, _ in panels), default=1.0)
+    for one, (table, names, title) in zip(axes, panels, strict=False):
+        plain_axes(one, title, "Mean gate weight")
+        draw_weights(one, {key: list(table[key]) for key in keys}, names)
+        one.set_ylim(0, 1.1 * top)
+    if panels:
+        legend = figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+    _draw_ablation(axes[len(panels)], ablation)
+    return figure
+
+
+def _weight_panels(weights: pd.DataFrame, classes: int) -> list[tuple[pd.DataFrame, list[str], str]]:
+    """For each panel its rows of the table, their names on the axis, and the axis' title."""
+    mean, names = weights[weights["head"] == HEAD_MEAN], grade_names(classes)
+    panels = []
+    for group, title in (("label", "True grade"), ("grade", "Grade given")):
+        if len(rows := mean[mean["group"] == group]):
+            panels.append((rows, [names[int(value)] for value in rows["value"]], title))
+    if len(rows := mean[mean["group"] == "right"]):
+        panels.append((rows, list(rows["value"]), "Grade given is"))
+    heads = weights[(weights["group"] == "all") & (weights["head"] != HEAD_MEAN)]
+    if len(heads):
+        panels.append((heads, list(heads["head"]), "Attention head"))
+    return panels
+
+
+def _draw_ablation(axes: Axes, ablation: pd.DataFrame) -> None:
+    keys = list(ablation["backbone"])
+    measured = "change" in ablation
+    plain_axes(axes, "Change of QWK without it" if measured else "Share of grades that change without it", "")
+    values = ablation["change" if measured else "grades_changed"].to_numpy(np.float64)
+    colours = [COLOURS[index % len(COLOURS)] for index in range(len(keys))]
+    axes.barh(range(len(keys)), values, color=colours, height=0.6)
+    if measured:
+        ends = ablation[["low", "high"]].to_numpy(np.float64)
+        axes.hlines(range(len(keys)), ends[:, 0], ends[:, 1], color=INK, linewidth=1.6)
+    axes.axvline(0, color=SOFT, linewidth=1)
+    axes.set_yticks(range(len(keys)), keys)
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)
+    axes.invert_yaxis()
