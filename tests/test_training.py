@@ -325,6 +325,27 @@ def test_weight_decay_leaves_norms_biases_and_embeddings_alone_and_trunks_have_t
     assert seen == set(named.values())
 
 
+def test_frozen_trunks_stay_as_they_were_through_a_whole_run(tmp_path):
+    settings = ["+backbone.densenet.timm_name=tiny_densenet", "+backbone.densenet.frozen=true", "trainer.max_epochs=1"]
+    config = compose(*settings, "test=false")
+    before = []
+
+    class Looking(GradingModule):
+        def training_step(self, batch, batch_idx):
+            trunk = self.ensemble.backbones["densenet"].trunk
+            assert not any(module.training for module in trunk.modules())
+            before.append({name: tensor.clone() for name, tensor in trunk.state_dict().items()})
+            return super().training_step(batch, batch_idx)
+
+    monkeypatched = pytest.MonkeyPatch()
+    monkeypatched.setattr("legradnet.training.GradingModule", Looking)
+    train(config, tmp_path)
+    monkeypatched.undo()
+    after = read_checkpoint(tmp_path / "checkpoints/last.ckpt")["state_dict"]
+    for name, tensor in before[0].items():  # batch norm's running means among them
+        assert torch.equal(after[f"ensemble.backbones.densenet.trunk.{name}"], tensor), name
+
+
 def test_frozen_trunks_are_not_optimised():
     module = build_module(compose("backbone.vit.frozen=true"))
     optimised = sum(p.numel() for group in module.parameter_groups() for p in group["params"])

@@ -62,11 +62,12 @@ class Backbone(nn.Module):
         self.trunk, self.image_size = build_trunk(config)
         if config.frozen:
             self.trunk.requires_grad_(False)
+            self.trunk.eval()  # Lightning's fit leaves modes as it finds them, and never calls `train`
         data = self.trunk.pretrained_cfg
         self.register_buffer("mean", torch.tensor(data["mean"]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(data["std"]).view(1, 3, 1, 1), persistent=False)
-        width = getattr(self.trunk, "head_hidden_size", None) or self.trunk.num_features
-        self.projection = nn.Sequential(nn.Linear(width, feature_dim), nn.LayerNorm(feature_dim))
+        self.width: int = getattr(self.trunk, "head_hidden_size", None) or self.trunk.num_features
+        self.projection = nn.Sequential(nn.Linear(self.width, feature_dim), nn.LayerNorm(feature_dim))
         self.recomputed_whole = gradient_checkpointing and not config.frozen and not checkpoint_blocks(self.trunk)
 
     def train(self, mode: bool = True) -> "Backbone":

@@ -74,6 +74,7 @@ RULES: dict[str, Number | Choice] = {
     "data.verify": Choice(("decode", "header")),
     "data.cache": Choice(("auto", "off")),
     "data.cache_key": Choice(("stat", "hash")),
+    "data.feature_views": Number(int, 0, 1000, optional=True),
     "data.seed": Number(int, 0, 2**32 - 1),
     "loss.class_weights": Choice(("none", "balanced")),
     "loss.label_smoothing": Number(float, 0, 0.99),

@@ -1,7 +1,7 @@
 """The network: backbones side by side, a gate over their tokens, a linear head. Plain PyTorch."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -63,14 +63,29 @@ class KneeEnsemble(nn.Module):
         """Backbone keys in the order of the gate's weights."""
         return tuple(self.configs)
 
+    def pool(self, films: Tensor) -> Tensor:
+        """Pooled features of all trunks side by side [B, W] of `films` [B, 1, H, W], uint8 or float in 0-1."""
+        films = _as_shares(films)
+        return torch.cat([cast(Backbone, backbone).pool(films) for backbone in self.backbones.values()], dim=1)
+
     def tokens(self, films: Tensor) -> Tensor:
-        """Features of `films` [B, 1, H, W] (uint8, or float in 0-1) from every backbone: [B, N, D]."""
-        if films.dtype == torch.uint8:
-            films = films.float() / 255
-        return torch.stack([backbone(films) for backbone in self.backbones.values()], dim=1)
+        """Token of `films` [B, 1, H, W] (uint8, or float in 0-1) from every backbone: [B, N, D].
+
+        In the films' place may be what `pool` made of them [B, W].
+        """
+        backbones = [cast(Backbone, backbone) for backbone in self.backbones.values()]
+        if films.ndim == 2:
+            pooled = torch.split(films, [backbone.width for backbone in backbones], dim=1)
+            return torch.stack([b.projection(own) for b, own in zip(backbones, pooled, strict=True)], dim=1)
+        films = _as_shares(films)
+        return torch.stack([backbone(films) for backbone in backbones], dim=1)
 
     def forward(self, films: Tensor) -> EnsembleOutput:
-        """Grade `films` [B, 1, H, W], uint8 or float in 0-1, of any height and width."""
+        """Grade `films` [B, 1, H, W], uint8 or float in 0-1, of any height and width, or what `pool` made of them."""
         tokens = self.tokens(films)
         fused, gate_weights = self.gate(tokens)
         return EnsembleOutput(self.head(fused).float(), gate_weights, tokens)
+
+
+def _as_shares(films: Tensor) -> Tensor:
+    return films.float() / 255 if films.dtype == torch.uint8 else films

@@ -59,7 +59,7 @@ class GradingModule(LightningModule):
         shape.pop("pretrained", None)
         self.loss = build_loss(num_classes=self.num_classes, class_counts=class_counts, **loss)
         self.ensemble = KneeEnsemble(backbone, gating, self.loss.num_outputs, **shape)
-        self.augment = Augmentation(**augment) if augment else None
+        self.augment = Augmentation(**augment) if augment and any(augment.values()) else None
         self.collected = CollectedLogits()
 
     def use_class_counts(self, counts: Sequence[int]) -> None:
@@ -76,7 +76,8 @@ class GradingModule(LightningModule):
         # One stream a batch: a run that was killed and resumed draws what it would have drawn.
         place = np.random.SeedSequence([self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank])
         torch.manual_seed(int(place.generate_state(1)[0]))
-        films = self.augment(batch.films) if self.augment else batch.films
+        is_pooled = batch.films.ndim == 2  # by frozen trunks, augmented before
+        films = self.augment(batch.films) if self.augment and not is_pooled else batch.films
         loss = self.loss(self.ensemble(films).logits, batch.labels)
         if not torch.isfinite(loss):
             raise UserError(

@@ -30,8 +30,9 @@ from legradnet.callbacks import (
 from legradnet.checkpoint import is_ours, read_checkpoint
 from legradnet.config import check_config
 from legradnet.data.datamodule import KneeDataModule
-from legradnet.device import choose_precision, keep_freed_memory
+from legradnet.device import choose_device, choose_precision, keep_freed_memory
 from legradnet.errors import UserError
+from legradnet.frozen import compute_features, feature_views
 from legradnet.module import GradingModule
 from legradnet.reporting import describe_films, log_epoch, print_summary, tell_how_to_resume
 from legradnet.run_folder import RunFolder, write_text
@@ -81,6 +82,9 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
     module.use_class_counts(data.class_counts())
 
     dry = bool(config["trainer"]["fast_dev_run"])
+    if not dry and (views := feature_views(module, data.feature_views)):
+        device = choose_device(_accelerator(config["trainer"]["accelerator"]))
+        compute_features(module, data, views=views, device=device, precision=_precision(config["trainer"]))
     if not dry:
         if ckpt_path and ckpt_path.resolve() != folder.last.resolve():
             folder.carry_over(RunFolder(ckpt_path.parent.parent))
@@ -122,7 +126,7 @@ def build_module(config: Mapping[str, Any]) -> GradingModule:
         augment=config["augment"],
         films={name: data[name] for name in ("image_size", "fit", "mirror_left")},
         run={
-            **{name: data[name] for name in ("batch_size", "balance")},
+            **{name: data[name] for name in ("batch_size", "balance", "feature_views")},
             **{name: trainer[name] for name in ("gradient_clip_val", "accumulate_grad_batches")},
             "precision": _precision(trainer),
             **config["callbacks"],
@@ -158,6 +162,11 @@ def build_trainer(config: Mapping[str, Any], folder: RunFolder, *, testing: bool
         )
     except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"trainer: {error}") from error
+
+
+def _accelerator(name: str) -> str:
+    """What torch calls Lightning's accelerator."""
+    return "cuda" if name == "gpu" and torch.cuda.is_available() else name.replace("gpu", "mps")
 
 
 def _precision(trainer: Mapping[str, Any]) -> str:
@@ -247,13 +256,12 @@ def _loggers(name: str | None, folder: RunFolder) -> list[Logger] | bool:
 
 
 def _calibrate(config: Mapping[str, Any], folder: RunFolder, data: KneeDataModule) -> None:
-    accelerator = config["trainer"]["accelerator"]
     calibrate(
         folder.best,
         data,
         coverage=config["calibration"]["coverage"],
         target_error=config["calibration"]["target_error"],
-        device="cuda" if accelerator == "gpu" and torch.cuda.is_available() else accelerator.replace("gpu", "mps"),
+        device=_accelerator(config["trainer"]["accelerator"]),
         precision="bf16" if _precision(config["trainer"]) == "bf16-mixed" else "f32",
     )
 

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from legradnet.data.cache import CacheKey, CacheSettings
 from legradnet.data.cached import CachedFilms
 from legradnet.data.dataset import Batch, KneeDataset, collate
+from legradnet.data.features import FeatureDataset, Features, as_it_is
 from legradnet.data.images import Fit
 from legradnet.data.manifest import Manifest, load_manifest
 from legradnet.data.sampler import EpochSampler
@@ -52,6 +54,8 @@ class KneeDataModule(LightningDataModule):
         cache: auto: what the check decodes is kept for later epochs, runs and processes; or off.
         cache_dir: Folder for that, None: a hidden one in `dataset_path`.
         cache_key: A film is known by stat (path, size, times), or by the hash of its content.
+        feature_views: Views of each training film whose features frozen backbones compute once; None: one where films
+            aren't augmented. Whoever computes them sets `features`, which loaders give in the films' place.
         progress: Show a progress bar while checking films.
 
     Raises:
@@ -86,6 +90,7 @@ class KneeDataModule(LightningDataModule):
         cache: Literal["auto", "off"] = "auto",
         cache_dir: str | None = None,
         cache_key: CacheKey = "stat",
+        feature_views: int | None = None,
         progress: bool = False,
     ) -> None:
         super().__init__()
@@ -114,6 +119,8 @@ class KneeDataModule(LightningDataModule):
         self.progress = progress
         self.cache = CacheSettings(image_size, fit, Path(cache_dir) if cache_dir else None, cache_key)
         self.cached: CachedFilms | None = None
+        self.feature_views = feature_views
+        self.features: Features | None = None
         self._caches = cache != "off"
         self._pixels: np.ndarray | None = None
         self._root = Path()
@@ -194,6 +201,8 @@ class KneeDataModule(LightningDataModule):
         sampler = EpochSampler(
             dataset.labels, shuffle=shuffle, balance=shuffle and self.balance, seed=self.seed, rank=rank, world=world
         )
+        if self.features:
+            return self._feature_loader(dataset, self.features[split], sampler, shuffle=shuffle)
         workers = self._workers(world)
         return DataLoader(
             dataset,
@@ -205,6 +214,19 @@ class KneeDataModule(LightningDataModule):
             persistent_workers=workers > 0,
             drop_last=shuffle and len(sampler) >= self.batch_size,  # batch norm can't train on a last batch of one
             generator=torch.Generator().manual_seed(self.seed),  # workers' seeds must not use up the global stream
+        )
+
+    def _feature_loader(
+        self, films: KneeDataset, features: Tensor, sampler: EpochSampler, *, shuffle: bool
+    ) -> DataLoader[Batch]:
+        sampler.views = len(features)
+        return DataLoader(
+            FeatureDataset(features, films.labels, films.rows),
+            batch_size=self.batch_size,
+            sampler=sampler,
+            collate_fn=as_it_is,  # type: ignore[arg-type]  # __getitems__ gives a batch, not a list
+            drop_last=shuffle and len(sampler) >= self.batch_size,
+            generator=torch.Generator().manual_seed(self.seed),
         )
 
     def _workers(self, world: int) -> int:

@@ -16,17 +16,27 @@ class EpochSampler(Sampler[int]):
         shuffle: New order each epoch; False: row order.
         balance: Draw with replacement so that all grades that occur are equally likely; N draws an epoch.
         seed: Seed of the order.
+        views: Of each film; an index is that of the film plus N times that of the epoch's view.
         rank: Number of this process.
         world: Number of processes.
     """
 
     def __init__(
-        self, labels: np.ndarray, *, shuffle: bool, balance: bool = False, seed: int = 0, rank: int = 0, world: int = 1
+        self,
+        labels: np.ndarray,
+        *,
+        shuffle: bool,
+        balance: bool = False,
+        seed: int = 0,
+        views: int = 1,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.labels = labels
         self.shuffle = shuffle
         self.balance = balance
         self.seed = seed
+        self.views = views
         self.rank = rank
         self.world = world
         self.epoch = 0
@@ -48,5 +58,5 @@ class EpochSampler(Sampler[int]):
                 order = rng.choice(count, size=count, p=share / share.sum())
             else:
                 order = rng.permutation(count)
-        padded = np.resize(order, len(self) * self.world)
+        padded = np.resize(order, len(self) * self.world) + count * (self.epoch % self.views)
         return iter(padded[self.rank :: self.world].tolist())
