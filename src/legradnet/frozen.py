@@ -83,6 +83,8 @@ def compute_features(
             path = folder / f"{name}.features" if folder else None
             found = _read(path, len(data.films(split))) if path else None
             if found is None:
+                log.info("Computing features of %d films of %s, view %d of %d", len(data.films(split)), split, view + 1,
+                         views if split == "train" else 1)  # fmt: skip
                 seeds = np.random.SeedSequence([module.hparams["seed"], view]).generate_state(1)
                 found = _computed(ensemble, data, split, augment, int(seeds[0]), device, precision)
                 computed += len(found)
