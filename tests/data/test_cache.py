@@ -89,13 +89,14 @@ def repaint(path, seed=0):
 
 
 # -------------------------------------------------------------------------------------------------------------- reading
-def test_films_are_decoded_once_and_come_back_as_they_were(films, monkeypatch):
+@pytest.mark.parametrize("image_size", [SIZE, 48])
+def test_films_are_decoded_once_and_come_back_as_they_were(films, monkeypatch, image_size):
     names = decoded(monkeypatch)
-    assert_right(look(films))
+    assert_right(look(films, image_size=image_size), image_size)
     assert len(names) == 60
-    again = look(films)
+    again = look(films, image_size=image_size)
     assert len(names) == 60
-    assert_right(again)
+    assert_right(again, image_size)
 
 
 def test_the_check_finds_the_same_mistakes_in_a_warm_cache(films):

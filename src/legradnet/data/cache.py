@@ -1,7 +1,8 @@
 """Films decoded once: their squares in one file that every later epoch, run and process reads.
 
 A cache is a folder that only its owner may enter, with two files for each way to make a square. `*.films` is one uint8
-array [slots, S * S + T * T], a film's square and its thumbnail in each slot; `*.index` has a record for each slot. Both
+array [slots, S * S + T * T], a film's square and its thumbnail (zeros where the square is the whole film, which saves
+the time) in each slot; `*.index` has a record for each slot. Both
 only grow: first a slot is written, then its record, and a slot that has a record is never written again. So readers
 need no lock, writers lock only while they append, and one that is killed leaves at most slots without a record.
 
@@ -31,7 +32,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from legradnet.data.cached import RECORD, CachedFilms, megabytes, side_of, slot_size
-from legradnet.data.images import Fit, Gray, fingerprint, fit_image, read_film, thumbnail
+from legradnet.data.images import THUMBNAIL, Fit, Gray, fingerprint, fit_image, read_film, thumbnail
 from legradnet.errors import UserError
 
 try:
@@ -47,7 +48,7 @@ SETTLED = 2.0  # seconds after a change in which another may leave no trace: the
 _log = logging.getLogger(__name__)
 _SUM = Struct("<I")  # of the record and its place
 _STEP = RECORD.size + _SUM.size
-_PENDING = 8 * 1024**2  # bytes appended at once
+_PENDING = 1024**2  # bytes appended at once
 _SHARE = 0.5  # of the free space, at most: checkpoints need some as well
 _CODE = ("images.py", "dicom.py", "dicom_film.py", "dicom_gray.py")  # and packages that make a square what it is
 _PACKAGES = ("pillow", "numpy", "pydicom", "python-gdcm", "pylibjpeg", "pylibjpeg-openjpeg", "pyjpegls")
@@ -78,6 +79,7 @@ class _Entry(NamedTuple):
     colour: float
     square: Gray
     small: Gray
+    whole: bool
 
 
 class FilmCache:
@@ -150,12 +152,12 @@ class FilmCache:
         if not key or not self._takes_more:
             return look
         square = fit_image(film.gray, self.settings.image_size, self.settings.fit)
-        small = thumbnail(film).gray
+        small = np.zeros((THUMBNAIL, THUMBNAIL), np.uint8) if square is film.gray else thumbnail(film).gray
         if _stamp(path) != stamp:  # changed while it was read
             return look
         look = look._replace(key=key)
         with self._lock:
-            self._pending.append(_Entry(look, film.colour, square, small))
+            self._pending.append(_Entry(look, film.colour, square, small, square is film.gray))
             is_much = len(self._pending) * self._size >= _PENDING
         if is_much:
             self._append()
@@ -179,7 +181,7 @@ class FilmCache:
         place = self._places.get(key)
         if place is None:
             return None
-        _, pixels, _, side, _ = RECORD.unpack(self._records[place])
+        _, pixels, _, side, _, _ = RECORD.unpack(self._records[place])
         return Look(pixels, side_of(side), key)
 
     def _key(self, path: str, stamp: "_Stamp | None") -> bytes:
@@ -230,11 +232,13 @@ class FilmCache:
     def _write(self, fresh: dict[bytes, _Entry]) -> None:
         first = len(self._records)
         records = b""
-        for place, (key, (look, colour, square, small)) in enumerate(fresh.items(), first):
+        for place, (key, entry) in enumerate(fresh.items(), first):
+            look, square, small = entry.look, entry.square, entry.small
             _write(self._array, square.data.cast("B"), place * self._size)
             _write(self._array, small.data.cast("B"), place * self._size + square.size)
             total = zlib.crc32(small.data, zlib.crc32(square.data))
-            record = RECORD.pack(key, look.pixels or b"", colour, look.side.encode() or b"\0", total)
+            side = look.side.encode() or b"\0"
+            record = RECORD.pack(key, look.pixels or b"", entry.colour, side, entry.whole, total)
             records += record + _sum(record, place)
         _write(self._index, memoryview(records), first * _STEP)
 

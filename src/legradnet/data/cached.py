@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from legradnet.data.images import THUMBNAIL, Film, Gray
+from legradnet.data.images import THUMBNAIL, Film, Gray, thumbnail
 
-RECORD = Struct("<16s16sdcI")  # key, fingerprint, colour, side, the slot's checksum
+RECORD = Struct("<16s16sdc?I")  # key, fingerprint, colour, side, the square is the whole film, the slot's checksum
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +34,10 @@ class CachedFilms:
         self, path: Path, records: Sequence[bytes | None], slots: npt.NDArray[np.int64], image_size: int, size: int
     ) -> None:
         self.path, self.slots, self.image_size, self.size = path, slots, image_size, size
-        read = [RECORD.unpack(record) if record else (b"", b"", 0.0, b"\0", 0) for record in records]
-        self._colours = np.array([colour for _, _, colour, _, _ in read], np.float64)
-        self._sides = np.array([side_of(side) for _, _, _, side, _ in read], "U1")
+        read = [RECORD.unpack(record) if record else (b"", b"", 0.0, b"\0", False, 0) for record in records]
+        self._colours = np.array([colour for _, _, colour, *_ in read], np.float64)
+        self._sides = np.array([side_of(side) for _, _, _, side, _, _ in read], "U1")
+        self._whole = np.array([whole for *_, whole, _ in read], bool)
         self._sums = np.array([total for *_, total in read], np.uint32)
         self._is_told = False
         self._file: int | None = None
@@ -69,8 +70,11 @@ class CachedFilms:
         slot = self._slot(row)
         if slot is None:
             return None
-        small = slot[self.image_size**2 :].reshape(THUMBNAIL, THUMBNAIL)
-        return Film(small, str(self._sides[row]), float(self._colours[row]))
+        square, small = np.split(slot, [self.image_size**2])
+        side, colour = str(self._sides[row]), float(self._colours[row])
+        if self._whole[row]:
+            return thumbnail(Film(square.reshape(self.image_size, self.image_size), side, colour))
+        return Film(small.reshape(THUMBNAIL, THUMBNAIL), side, colour)
 
     def _slot(self, row: int) -> Gray | None:
         if self.slots[row] < 0:
@@ -90,7 +94,7 @@ class CachedFilms:
 
 
 def slot_size(image_size: int) -> int:
-    """Bytes of a film: its square and its thumbnail."""
+    """Bytes of a film: its square, and its thumbnail unless that can be made of the square."""
     return image_size**2 + THUMBNAIL**2
 
 
