@@ -222,6 +222,17 @@ def test_loggers_write_beside_metrics_csv(name, left_behind, tmp_path):
     assert len(pd.read_csv(tmp_path / "run/metrics.csv")) == 2
 
 
+def test_a_compiled_run_trains_and_its_checkpoint_is_like_any_other(tmp_path):
+    done = command("legradnet-train", *SMALL, "compile=true", f"hydra.run.dir={tmp_path}/run", timeout=600)
+    assert done.returncode == 0, done.stderr
+    names = read_checkpoint(tmp_path / "run/checkpoints/best.ckpt")["state_dict"]
+    assert not any("_orig_mod" in name for name in names)
+    again = command(
+        "legradnet-train", *SMALL, f"init_from={tmp_path}/run/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}/plain"
+    )
+    assert again.returncode == 0, again.stderr
+
+
 def test_predictions_killed_and_resumed_equal_predictions_never_killed(trained, tmp_path):
     write_knees(tmp_path / "films", 1200, size=48, seed=5)
     script = Path(sys.executable).with_name("legradnet-predict")

@@ -92,9 +92,14 @@ RULES: dict[str, Number | Choice] = {
     "calibration.target_error": Number(float, 0.001, 0.999),
     "logger.name": Choice((None, "tensorboard", "mlflow", "wandb")),
     "seed": Number(int, 0, 2**32 - 1),
+    "compile": _FLAG,
     "test": _FLAG,
 }
-_BACKBONE_RULES: dict[str, Number | Choice] = {"frozen": _FLAG, "image_size": Number(int, 32, 4096, optional=True)}
+_BACKBONE_RULES: dict[str, Number | Choice] = {
+    "frozen": _FLAG,
+    "image_size": Number(int, 32, 4096, optional=True),
+    "precision": Choice((None, "f32", "bf16")),
+}
 
 
 _PRECISION = Choice(("auto", "f32", "bf16"))

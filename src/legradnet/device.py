@@ -34,6 +34,24 @@ def choose_precision(accelerator: str) -> str:
     return "bf16-mixed" if native else "32-true"
 
 
+def check_compiler(accelerator: str) -> None:
+    """Compile a line with torch, as `compile=true` will compile networks.
+
+    Raises:
+        UserError: It can't be done here.
+    """
+    device = "cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu"
+    torch.compiler.reset()
+    try:
+        torch.compile(torch.sin)(torch.ones(2, device=device))
+    except Exception as error:  # of many kinds, from a missing compiler to an unsupported Python
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise UserError(
+            f"compile=true can't be done here: {lines[0]} torch needs a C++ compiler (g++ or clang++, or the one that "
+            "the variable CXX names) and Python's header files, on a GPU also Triton; compile=false needs none."
+        ) from error
+
+
 def keep_freed_memory() -> None:
     """Let glibc reuse the memory of freed tensors instead of giving it back to the kernel and asking again each step.
 

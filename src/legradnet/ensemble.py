@@ -1,12 +1,12 @@
 """The network: backbones side by side, a gate over their tokens, a linear head. Plain PyTorch."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from legradnet.backbones import Backbone, parse_backbones
+from legradnet.backbones import Backbone, parse_backbones, resize
 from legradnet.errors import UserError
 from legradnet.gating import build_gate
 
@@ -63,11 +63,18 @@ class KneeEnsemble(nn.Module):
         """Backbone keys in the order of the gate's weights."""
         return tuple(self.configs)
 
+    def compile_trunks(self) -> None:
+        """Let torch compile each trunk when it is first run; the names in the state dict stay."""
+        for backbone in self.backbones.values():
+            cast(Backbone, backbone).trunk.compile()
+
     def tokens(self, films: Tensor) -> Tensor:
         """Features of `films` [B, 1, H, W] (uint8, or float in 0-1) from every backbone: [B, N, D]."""
         if films.dtype == torch.uint8:
             films = films.float() / 255
-        return torch.stack([backbone(films) for backbone in self.backbones.values()], dim=1)
+        sides = {key: cast(Backbone, backbone).image_size for key, backbone in self.backbones.items()}
+        resized = {side: resize(films, side) for side in set(sides.values())}  # once, however many networks share it
+        return torch.stack([backbone(resized[sides[key]]) for key, backbone in self.backbones.items()], dim=1)
 
     def forward(self, films: Tensor) -> EnsembleOutput:
         """Grade `films` [B, 1, H, W], uint8 or float in 0-1, of any height and width."""
