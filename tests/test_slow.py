@@ -223,13 +223,12 @@ def test_loggers_write_beside_metrics_csv(name, left_behind, tmp_path):
 
 
 def test_a_compiled_run_trains_and_its_checkpoint_is_like_any_other(tmp_path):
-    done = command("legradnet-train", *SMALL, "compile=true", f"hydra.run.dir={tmp_path}/run", timeout=600)
+    one = [*SMALL, "~backbone.swin", "trainer.max_epochs=1"]
+    done = command("legradnet-train", *one, "compile=true", f"hydra.run.dir={tmp_path}/run", timeout=900)
     assert done.returncode == 0, done.stderr
-    names = read_checkpoint(tmp_path / "run/checkpoints/best.ckpt")["state_dict"]
-    assert not any("_orig_mod" in name for name in names)
-    again = command(
-        "legradnet-train", *SMALL, f"init_from={tmp_path}/run/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}/plain"
-    )
+    best = tmp_path / "run/checkpoints/best.ckpt"
+    assert not any("_orig_mod" in name for name in read_checkpoint(best)["state_dict"])
+    again = command("legradnet-train", *one, f"init_from={best}", f"hydra.run.dir={tmp_path}/plain")
     assert again.returncode == 0, again.stderr
 
 

@@ -143,6 +143,19 @@ SYNTHESIZE_RULES: dict[str, Number | Choice] = {
 }
 
 
+BENCHMARK_RULES: dict[str, Number | Choice] = {
+    "seconds": Number(float, 0.01, 3600),
+    "largest_batch": Number(int, 1, 2**20),
+    "compile": _FLAG,
+    "seed": Number(int, 0, 2**32 - 1),
+    **{
+        key: rule
+        for key, rule in RULES.items()
+        if key.startswith(("model.", "gating.", "data.")) and key != "model.pretrained"
+    },
+}
+
+
 def check_config(config: Mapping[str, Any], rules: Mapping[str, Number | Choice] = RULES) -> None:
     """Check the values of a composed config (plain dicts), all at once; each backbone's too.
 

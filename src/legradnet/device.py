@@ -1,7 +1,9 @@
 """What this machine is good for: its device, its precision, its memory."""
 
 import ctypes
+import platform
 import sys
+from pathlib import Path
 
 import torch
 
@@ -32,6 +34,15 @@ def choose_precision(accelerator: str) -> str:
     else:
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16-mixed" if native else "32-true"
+
+
+def processor(device: torch.device) -> str:
+    """What `device` is called by its maker."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    models = cpuinfo.read_text().partition("model name")[2].partition("\n")[0] if cpuinfo.is_file() else ""
+    return models.lstrip("\t :") or platform.processor() or platform.machine()
 
 
 def check_compiler(accelerator: str) -> None:
