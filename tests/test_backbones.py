@@ -1,6 +1,7 @@
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 import yaml
 from torch import nn
 
@@ -34,7 +35,7 @@ def shipped(key):
 )
 def test_each_backbone_has_its_own_size_and_normalisation(key, timm_name, side, mean, width):
     settings = shipped(key)
-    assert settings == {"timm_name": timm_name, "weights": None, "frozen": False, "image_size": None}
+    assert settings == {"timm_name": timm_name, "weights": None, "frozen": False, "image_size": None, "precision": None}
     with torch.device("meta"):  # sizes only, no memory
         trunk, size = build_trunk(BackboneConfig(**settings))
     assert size == side
@@ -91,6 +92,62 @@ def test_a_frozen_trunk_stays_as_it_is_while_its_projection_trains(name):
     changed = {key for key, value in backbone.state_dict().items() if not torch.equal(value, before[key])}
     assert changed
     assert all(key.startswith("projection.") for key in changed)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_frozen_trunk_keeps_nothing_for_a_backward_pass(name, checkpointing):
+    backbone = Backbone(BackboneConfig(name, frozen=True), 16, gradient_checkpointing=checkpointing).train()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor), lambda _: None):
+        pooled = backbone.pool(torch.rand(2, 1, 96, 96))
+        assert not kept
+        assert not pooled.requires_grad
+        backbone.projection(pooled)
+        assert kept  # so the hook would have told
+
+
+def seen_dtypes(backbone, autocast):
+    seen = set()
+    hooks = [
+        module.register_forward_hook(lambda module, _, output: seen.add(output.dtype))
+        for module in backbone.trunk.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        token = backbone(torch.rand(2, 1, 96, 96))
+    for hook in hooks:
+        hook.remove()
+    return seen, token.dtype
+
+
+@pytest.mark.parametrize("name", ["tiny_xception", "tiny_vit"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_backbones_own_precision_wins_over_the_trainers(name, frozen):
+    f32, bf16 = torch.float32, torch.bfloat16
+    for precision, autocast, expected in [
+        (None, False, f32),
+        (None, True, bf16),
+        ("f32", False, f32),
+        ("f32", True, f32),
+        ("bf16", False, bf16),
+        ("bf16", True, bf16),
+    ]:
+        backbone = Backbone(BackboneConfig(name, frozen=frozen, precision=precision), feature_dim=16).train()
+        assert seen_dtypes(backbone, autocast)[0] == {expected}, (precision, autocast)
+
+
+def test_a_film_is_resized_once_for_all_networks_of_a_side_and_each_token_is_as_if_it_were_alone(monkeypatch):
+    backbone = {key: {"timm_name": f"tiny_{key}"} for key in ("vit", "swin", "convnext")}
+    ensemble = KneeEnsemble(backbone | {"xception": {"timm_name": "tiny_xception"}}, {"name": "mean"}, 5, 16).eval()
+    films = torch.rand(2, 1, 130, 57)
+    alone = [network(films) for network in ensemble.backbones.values()]
+    calls = []
+    interpolate = F.interpolate
+    monkeypatch.setattr(F, "interpolate", lambda *a, **k: calls.append(a[1]) or interpolate(*a, **k))
+    tokens = ensemble.tokens(films)
+    assert sorted(calls) == [(72, 72), (96, 96)]
+    assert torch.equal(tokens, torch.stack(alone, dim=1))
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, "legacy_xception"])

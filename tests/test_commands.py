@@ -4,7 +4,9 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -24,20 +26,31 @@ ONE = [
 ]
 
 
+ROOT = Path(__file__).parents[1]
 PATIENT = r"(?P<patient>S\d+)(?P<side>.)"
 
 
-def test_help_and_the_composed_config_come_without_importing_torch():
-    for options in (["--help"], ["--cfg", "job"]):
-        program = (
-            f"import sys; sys.argv = {['legradnet-train', *options]}\n"
-            "from legradnet.cli.train import main\n"
-            "try:\n    main()\nexcept SystemExit:\n    pass\n"
-            "assert 'torch' not in sys.modules\n"
-        )
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        assert "backbone" in done.stdout
+COMMANDS = sorted(path.stem for path in (ROOT / "src/legradnet/cli").glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("options", [["--help"], ["--cfg", "job"]])
+def test_help_and_the_composed_config_come_without_importing_anything_slow(name, options):
+    program = (
+        f"import sys; sys.argv = {[f'legradnet-{name}', *options]}\n"
+        f"from legradnet.cli.{name} import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "slow = {'torch', 'lightning', 'timm', 'numpy', 'pandas', 'scipy', 'PIL', 'matplotlib'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "seed" in done.stdout or "checkpoint" in done.stdout
+
+
+def test_every_command_is_installed():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {f"legradnet-{name}": f"legradnet.cli.{name}:main" for name in COMMANDS}
 
 
 def test_backbones_are_chosen_by_name_by_list_and_all_five():

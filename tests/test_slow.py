@@ -222,6 +222,16 @@ def test_loggers_write_beside_metrics_csv(name, left_behind, tmp_path):
     assert len(pd.read_csv(tmp_path / "run/metrics.csv")) == 2
 
 
+def test_a_compiled_run_trains_and_its_checkpoint_is_like_any_other(tmp_path):
+    one = [*SMALL, "~backbone.swin", "trainer.max_epochs=1"]
+    done = command("legradnet-train", *one, "compile=true", f"hydra.run.dir={tmp_path}/run", timeout=900)
+    assert done.returncode == 0, done.stderr
+    best = tmp_path / "run/checkpoints/best.ckpt"
+    assert not any("_orig_mod" in name for name in read_checkpoint(best)["state_dict"])
+    again = command("legradnet-train", *one, f"init_from={best}", f"hydra.run.dir={tmp_path}/plain")
+    assert again.returncode == 0, again.stderr
+
+
 def test_predictions_killed_and_resumed_equal_predictions_never_killed(trained, tmp_path):
     write_knees(tmp_path / "films", 1200, size=48, seed=5)
     script = Path(sys.executable).with_name("legradnet-predict")

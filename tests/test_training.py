@@ -245,6 +245,7 @@ def test_a_pickle_bomb_in_place_of_a_checkpoint_is_refused(tmp_path):
         ["gating=mean", "model.num_classes=2", "augment=none", "scheduler=constant"],
         ["gating=mha", "augment=standard", "data.mirror_left=true", "model.gradient_checkpointing=true"],
         ["backbone.vit.frozen=true", "trainer.precision=bf16-mixed", "loss.label_smoothing=0.1"],
+        ["backbone.vit.precision=f32", "trainer.precision=bf16-mixed", "backbone.swin.precision=bf16"],
         ["data.num_folds=3", "data.fold=1", "data.test_fraction=0", "callbacks.early_stopping_patience=null"],
     ],
 )
@@ -325,7 +326,7 @@ def test_weight_decay_leaves_norms_biases_and_embeddings_alone_and_trunks_have_t
     assert seen == set(named.values())
 
 
-def test_frozen_trunks_stay_as_they_were_through_a_whole_run(tmp_path):
+def test_frozen_trunks_stay_as_they_were_through_a_whole_run(tmp_path, monkeypatch):
     settings = ["+backbone.densenet.timm_name=tiny_densenet", "+backbone.densenet.frozen=true", "trainer.max_epochs=1"]
     config = compose(*settings, "test=false")
     before = []
@@ -337,13 +338,86 @@ def test_frozen_trunks_stay_as_they_were_through_a_whole_run(tmp_path):
             before.append({name: tensor.clone() for name, tensor in trunk.state_dict().items()})
             return super().training_step(batch, batch_idx)
 
-    monkeypatched = pytest.MonkeyPatch()
-    monkeypatched.setattr("legradnet.training.GradingModule", Looking)
+    monkeypatch.setattr("legradnet.training.GradingModule", Looking)
     train(config, tmp_path)
-    monkeypatched.undo()
     after = read_checkpoint(tmp_path / "checkpoints/last.ckpt")["state_dict"]
     for name, tensor in before[0].items():  # batch norm's running means among them
         assert torch.equal(after[f"ensemble.backbones.densenet.trunk.{name}"], tensor), name
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_the_optimiser_is_fused_and_its_gradients_are_clipped_in_every_precision(precision, tmp_path, monkeypatch):
+    seen = []
+    step = torch.optim.AdamW.step
+
+    def looking(self, closure=None):
+        loss = step(self, closure)
+        gradients = [p.grad.flatten() for group in self.param_groups for p in group["params"]]
+        seen.append((self.param_groups[0]["fused"], torch.cat(gradients).norm().item()))
+        return loss
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", looking)
+    clipped = "trainer.gradient_clip_val=0.01"
+    train(compose("trainer.max_epochs=1", f"trainer.precision={precision}", clipped, "test=false"), tmp_path)
+    assert seen
+    for fused, norm in seen:
+        assert fused
+        assert norm == pytest.approx(0.01, rel=1e-3)
+
+
+def test_gradients_can_be_clipped_by_value_too(tmp_path):
+    settings = ["trainer.precision=bf16-mixed", "+trainer.gradient_clip_algorithm=value", "trainer.max_epochs=1"]
+    train(compose(*settings, "test=false"), tmp_path)
+
+
+def test_a_scaler_of_fp16_gets_an_optimiser_that_isnt_fused():
+    assert build_module(compose()).build_optimizer().defaults["fused"]
+    assert not build_module(compose("trainer.precision=16-mixed")).build_optimizer().defaults["fused"]
+
+
+def test_a_run_begun_before_there_was_a_fused_optimiser_or_a_precision_of_each_backbone_can_be_resumed(
+    finished, tmp_path
+):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    last = run / "checkpoints/last.ckpt"
+    checkpoint = read_checkpoint(last)
+    for settings in checkpoint["hyper_parameters"]["backbone"].values():
+        del settings["precision"]
+    for group in checkpoint["optimizer_states"][0]["param_groups"]:
+        group["fused"] = None
+    with written_whole(last) as file:
+        torch.save(checkpoint, file)
+    train(compose("trainer.max_epochs=5", "ckpt_path=last"), run)
+    assert_longer_run(run)
+    assert read_checkpoint(last)["optimizer_states"][0]["param_groups"][0]["fused"] is None  # same numbers as before
+
+
+def test_resuming_with_another_precision_of_a_backbone_or_compiled_names_it(finished):
+    changed = ["ckpt_path=last", "backbone.vit.precision=bf16", "compile=true"]
+    with pytest.raises(UserError, match=r"(?s)backbone\.vit\.precision: was None, now bf16.*run\.compile: was None"):
+        train(compose(*changed), finished[0])
+
+
+def test_compile_without_a_compiler_is_told_before_anything_else(tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", lambda _: broken)
+    with pytest.raises(UserError, match=r"compile=true can't be done here: No working C\+\+ compiler found.*g\+\+"):
+        train(compose("compile=true"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_compiled_trunks_have_the_names_of_others_in_the_checkpoint_and_are_compiled_once(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    module, plain = build_module(compose("compile=true")), build_module(compose())
+    for stage in ("fit", "test"):
+        module.setup(stage)
+        plain.setup(stage)
+    assert compiled == ["SwinTransformer", "VisionTransformer"]
+    assert list(module.state_dict()) == list(plain.state_dict())
 
 
 def test_frozen_trunks_are_not_optimised():

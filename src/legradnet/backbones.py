@@ -4,8 +4,9 @@ Which timm network a key stands for is a file in `conf/backbone/`; what is the s
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -28,12 +29,14 @@ class BackboneConfig:
         weights: Local safetensors, state dict, or checkpoint of ours for the trunk; None = `model.pretrained`.
         frozen: Keep the trunk as it is, in eval mode; only its projection trains.
         image_size: Side in pixels that films are resized to for this backbone; None = the network's native size.
+        precision: f32 or bf16 (autocast) for the trunk, whatever the rest is computed in; None = as the rest.
     """
 
     timm_name: str
     weights: str | None = None
     frozen: bool = False
     image_size: int | None = None
+    precision: Literal["f32", "bf16"] | None = None
 
 
 class Backbone(nn.Module):
@@ -79,24 +82,35 @@ class Backbone(nn.Module):
 
     def prepare(self, films: Tensor) -> Tensor:
         """Resize and normalise `films` [B, 1, H, W] in 0-1 to the network's input [B, 3, S, S]."""
-        size = (self.image_size, self.image_size)
-        if films.shape[-2:] != size:
-            films = F.interpolate(films, size, mode="bilinear", antialias=True, align_corners=False)
+        films = resize(films, self.image_size)
         return ((films - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
+    def autocast(self, device: torch.device) -> torch.autocast | nullcontext[None]:
+        """The context that the trunk computes in: its own `precision` on `device`, or the one around it."""
+        if self.config.precision is None:
+            return nullcontext()
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
     def pool(self, films: Tensor) -> Tensor:
-        """Pooled trunk features [B, width] of `films` [B, 1, H, W] in 0-1."""
+        """Pooled trunk features [B, width] of `films` [B, 1, H, W] in 0-1; a frozen trunk keeps no graph."""
         inputs = self.prepare(films)
-        if self.config.frozen:
-            with torch.no_grad():
-                return self.trunk(inputs)
-        if self.recomputed_whole and self.training:
-            return checkpoint(self.trunk, inputs, use_reentrant=False)
-        return self.trunk(inputs)
+        with self.autocast(films.device), torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.frozen):
+            if self.recomputed_whole and self.training:
+                pooled = checkpoint(self.trunk, inputs, use_reentrant=False)
+            else:
+                pooled = self.trunk(inputs)
+        return pooled if self.config.precision is None else pooled.float()
 
     def forward(self, films: Tensor) -> Tensor:
         """Project `films` [B, 1, H, W] in 0-1 to one token each, [B, feature_dim]."""
         return self.projection(self.pool(films))
+
+
+def resize(films: Tensor, side: int) -> Tensor:
+    """Resize `films` [B, 1, H, W] to [B, 1, side, side] (bilinear, antialiased); as they are if they fit."""
+    if films.shape[-2:] == (side, side):
+        return films
+    return F.interpolate(films, (side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
 def build_trunk(config: BackboneConfig) -> tuple[Any, int]:

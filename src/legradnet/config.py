@@ -95,9 +95,14 @@ RULES: dict[str, Number | Choice] = {
     "calibration.target_error": Number(float, 0.001, 0.999),
     "logger.name": Choice((None, "tensorboard", "mlflow", "wandb")),
     "seed": Number(int, 0, 2**32 - 1),
+    "compile": _FLAG,
     "test": _FLAG,
 }
-_BACKBONE_RULES: dict[str, Number | Choice] = {"frozen": _FLAG, "image_size": Number(int, 32, 4096, optional=True)}
+_BACKBONE_RULES: dict[str, Number | Choice] = {
+    "frozen": _FLAG,
+    "image_size": Number(int, 32, 4096, optional=True),
+    "precision": Choice((None, "f32", "bf16")),
+}
 
 
 _PRECISION = Choice(("auto", "f32", "bf16"))
@@ -140,6 +145,19 @@ SYNTHESIZE_RULES: dict[str, Number | Choice] = {
     "image_size": Number(int, 32, 4096),
     "num_classes": Number(int, 2, 1000),
     "seed": Number(int, 0, 2**32 - 1),
+}
+
+
+BENCHMARK_RULES: dict[str, Number | Choice] = {
+    "seconds": Number(float, 0.01, 3600),
+    "largest_batch": Number(int, 1, 2**20),
+    "compile": _FLAG,
+    "seed": Number(int, 0, 2**32 - 1),
+    **{
+        key: rule
+        for key, rule in RULES.items()
+        if key.startswith(("model.", "gating.", "data.")) and key != "model.pretrained"
+    },
 }
 
 

@@ -1,7 +1,9 @@
 """What this machine is good for: its device, its precision, its memory."""
 
 import ctypes
+import platform
 import sys
+from pathlib import Path
 
 import torch
 
@@ -32,6 +34,33 @@ def choose_precision(accelerator: str) -> str:
     else:
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16-mixed" if native else "32-true"
+
+
+def processor(device: torch.device) -> str:
+    """What `device` is called by its maker."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    models = cpuinfo.read_text().partition("model name")[2].partition("\n")[0] if cpuinfo.is_file() else ""
+    return models.lstrip("\t :") or platform.processor() or platform.machine()
+
+
+def check_compiler(accelerator: str) -> None:
+    """Compile a line with torch, as `compile=true` will compile networks.
+
+    Raises:
+        UserError: It can't be done here.
+    """
+    device = "cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu"
+    torch.compiler.reset()
+    try:
+        torch.compile(torch.sin)(torch.ones(2, device=device))
+    except Exception as error:  # of many kinds, from a missing compiler to an unsupported Python
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise UserError(
+            f"compile=true can't be done here: {lines[0]} torch needs a C++ compiler (g++ or clang++, or the one that "
+            "the variable CXX names) and Python's header files, on a GPU also Triton; compile=false needs none."
+        ) from error
 
 
 def keep_freed_memory() -> None:

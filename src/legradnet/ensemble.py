@@ -1,12 +1,12 @@
 """The network: backbones side by side, a gate over their tokens, a linear head. Plain PyTorch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from legradnet.backbones import Backbone, parse_backbones
+from legradnet.backbones import Backbone, parse_backbones, resize
 from legradnet.errors import UserError
 from legradnet.gating import build_gate
 
@@ -63,29 +63,36 @@ class KneeEnsemble(nn.Module):
         """Backbone keys in the order of the gate's weights."""
         return tuple(self.configs)
 
+    def compile_trunks(self) -> None:
+        """Let torch compile each trunk when it is first run; the names in the state dict stay."""
+        for backbone in self.backbones.values():
+            cast(Backbone, backbone).trunk.compile()
+
     def pool(self, films: Tensor) -> Tensor:
         """Pooled features of all trunks side by side [B, W] of `films` [B, 1, H, W], uint8 or float in 0-1."""
-        films = _as_shares(films)
-        return torch.cat([cast(Backbone, backbone).pool(films) for backbone in self.backbones.values()], dim=1)
+        return torch.cat([backbone.pool(own) for backbone, own in self._resized(films)], dim=1)
 
     def tokens(self, films: Tensor) -> Tensor:
         """Token of `films` [B, 1, H, W] (uint8, or float in 0-1) from every backbone: [B, N, D].
 
         In the films' place may be what `pool` made of them [B, W].
         """
-        backbones = [cast(Backbone, backbone) for backbone in self.backbones.values()]
         if films.ndim == 2:
+            backbones = [cast(Backbone, backbone) for backbone in self.backbones.values()]
             pooled = torch.split(films, [backbone.width for backbone in backbones], dim=1)
             return torch.stack([b.projection(own) for b, own in zip(backbones, pooled, strict=True)], dim=1)
-        films = _as_shares(films)
-        return torch.stack([backbone(films) for backbone in backbones], dim=1)
+        return torch.stack([backbone(own) for backbone, own in self._resized(films)], dim=1)
+
+    def _resized(self, films: Tensor) -> Iterator[tuple[Backbone, Tensor]]:
+        """Each backbone with the films at its side, resized once, however many networks share it."""
+        if films.dtype == torch.uint8:
+            films = films.float() / 255
+        backbones = [cast(Backbone, backbone) for backbone in self.backbones.values()]
+        resized = {side: resize(films, side) for side in {backbone.image_size for backbone in backbones}}
+        return ((backbone, resized[backbone.image_size]) for backbone in backbones)
 
     def forward(self, films: Tensor) -> EnsembleOutput:
         """Grade `films` [B, 1, H, W], uint8 or float in 0-1, of any height and width, or what `pool` made of them."""
         tokens = self.tokens(films)
         fused, gate_weights = self.gate(tokens)
         return EnsembleOutput(self.head(fused).float(), gate_weights, tokens)
-
-
-def _as_shares(films: Tensor) -> Tensor:
-    return films.float() / 255 if films.dtype == torch.uint8 else films

@@ -136,7 +136,9 @@ def digest_of_network(ensemble: KneeEnsemble, precision: str) -> str:
     digest = hashlib.sha256(f"{torch.__version__} {precision}".encode())
     for key, module in ensemble.backbones.items():
         backbone = cast(Backbone, module)
-        digest.update(repr((key, backbone.config.timm_name, backbone.image_size)).encode())
+        config = backbone.config
+        digest.update(repr((key, config.timm_name, backbone.image_size)).encode())
+        digest.update((config.precision or "").encode())
         for name, tensor in backbone.trunk.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -60,7 +60,10 @@ class CheckpointNetwork:
         self.loss = build_loss(
             num_classes=self.classes, class_counts=self.settings["class_counts"], **self.settings["loss"]
         )
-        self.ensemble = KneeEnsemble(self.settings["backbone"], self.settings["gating"], self.loss.num_outputs, **model)
+        backbone: dict[str, Any] = self.settings["backbone"]
+        if not bf16:  # f32 means f32, for a backbone that was trained in bf16 too
+            backbone = {key: {**settings, "precision": None} for key, settings in backbone.items()}
+        self.ensemble = KneeEnsemble(backbone, self.settings["gating"], self.loss.num_outputs, **model)
         weights = {
             name.removeprefix("ensemble."): tensor
             for name, tensor in checkpoint["state_dict"].items()

@@ -61,11 +61,18 @@ class GradingModule(LightningModule):
         self.ensemble = KneeEnsemble(backbone, gating, self.loss.num_outputs, **shape)
         self.augment = Augmentation(**augment) if augment and any(augment.values()) else None
         self.collected = CollectedLogits()
+        self.compiled = False
 
     def use_class_counts(self, counts: Sequence[int]) -> None:
         """Weigh classes by their training films, if the loss does so."""
         self.hparams["class_counts"] = list(counts)
         self.loss = build_loss(num_classes=self.num_classes, class_counts=counts, **self.hparams["loss"])
+
+    def setup(self, stage: str | None = None) -> None:
+        """Compile the trunks if the run does so: here, as what is compiled isn't sent to the processes of ddp."""
+        if (self.hparams["run"] or {}).get("compile") and not self.compiled:
+            self.ensemble.compile_trunks()
+            self.compiled = True
 
     def forward(self, films: Tensor) -> EnsembleOutput:
         """Grade `films` [B, 1, H, W], uint8 or float in 0-1."""
@@ -122,10 +129,7 @@ class GradingModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over `parameter_groups`, stepped each batch by a warm-up and then a cosine or constant rate."""
-        settings = self.hparams["optimizer"]
-        optimizer = torch.optim.AdamW(
-            self.parameter_groups(), lr=settings["learning_rate"], betas=tuple(settings["betas"])
-        )
+        optimizer = self.build_optimizer()
         total = int(self.trainer.estimated_stepping_batches)
         epochs = max(1, self.trainer.max_epochs or 1)
         curve = LearningRateCurve(total_steps=total, epochs=epochs, **self.hparams["scheduler"])
@@ -133,6 +137,30 @@ class GradingModule(LightningModule):
         return OptimizerLRSchedulerConfig(
             optimizer=optimizer, lr_scheduler={"scheduler": scheduler, "interval": "step"}
         )
+
+    def build_optimizer(self) -> torch.optim.AdamW:
+        """AdamW over `parameter_groups`: one fused kernel where torch has it, but not under fp16's gradient scaler.
+
+        Lightning can't clip what a fused optimiser unscales by itself.
+        """
+        settings = self.hparams["optimizer"]
+        groups = self.parameter_groups()
+        scaled = (self.hparams["run"] or {}).get("precision") == "16-mixed"
+        fused = not scaled and all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+        return torch.optim.AdamW(
+            groups, lr=settings["learning_rate"], betas=tuple(settings["betas"]), fused=True if fused else None
+        )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as Lightning does, which under bf16 refuses every fused optimiser though there is no gradient scaler."""
+        if gradient_clip_val:
+            clip = nn.utils.clip_grad_value_ if gradient_clip_algorithm == "value" else nn.utils.clip_grad_norm_
+            clip([parameter for group in optimizer.param_groups for parameter in group["params"]], gradient_clip_val)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Trunks at `learning_rate * backbone_scale`; weight decay on all but norms, biases and embeddings."""

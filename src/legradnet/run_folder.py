@@ -82,6 +82,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def benchmark(self) -> Path:
+        """What `legradnet-benchmark` measured and advises."""
+        return self.path / "benchmark.json"
+
+    @property
     def versions(self) -> Path:
         """Versions of the packages and the machine's kind."""
         return self.path / "versions.json"

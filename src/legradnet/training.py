@@ -30,7 +30,7 @@ from legradnet.callbacks import (
 from legradnet.checkpoint import is_ours, read_checkpoint
 from legradnet.config import check_config
 from legradnet.data.datamodule import KneeDataModule
-from legradnet.device import choose_device, choose_precision, keep_freed_memory
+from legradnet.device import check_compiler, choose_device, choose_precision, keep_freed_memory
 from legradnet.errors import UserError
 from legradnet.frozen import compute_features, feature_views
 from legradnet.module import GradingModule
@@ -64,6 +64,8 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
     pretrained = config["model"]["pretrained"]
     if ckpt_path is None and config["init_from"] is None:
         check_weights(backbones, pretrained)
+    if config["compile"]:
+        check_compiler(config["trainer"]["accelerator"])
     seed_everything(config["seed"], workers=True, verbose=False)
 
     # cheap mistakes first: the films are read when everything else has been found right
@@ -129,6 +131,7 @@ def build_module(config: Mapping[str, Any]) -> GradingModule:
             **{name: data[name] for name in ("batch_size", "balance", "feature_views")},
             **{name: trainer[name] for name in ("gradient_clip_val", "accumulate_grad_batches")},
             "precision": _precision(trainer),
+            **({"compile": True} if config["compile"] else {}),  # older runs have no such key
             **config["callbacks"],
         },
         seed=config["seed"],

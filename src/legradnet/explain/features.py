@@ -40,7 +40,9 @@ def undisturbed(network: nn.Module) -> Iterator[None]:
 
 def token(backbone: Backbone, films: Tensor) -> Tensor:
     """Token [B, D] of `films` [B, 1, H, W] in 0-1, differentiable in the films even if the trunk is frozen."""
-    return backbone.projection(backbone.trunk(backbone.prepare(films)))
+    with backbone.autocast(films.device):
+        pooled = backbone.trunk(backbone.prepare(films))
+    return backbone.projection(pooled)
 
 
 def token_and_place(backbone: Backbone, films: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,7 +56,7 @@ def token_and_place(backbone: Backbone, films: Tensor) -> tuple[Tensor, Tensor]:
         UserError: A class token without such an attention.
     """
     trunk = backbone.trunk
-    with _cut_before_last_attention(trunk) as attended:
+    with _cut_before_last_attention(trunk) as attended, backbone.autocast(films.device):
         features = trunk.forward_features(backbone.prepare(films))
     if features.ndim != 3 or head_reads_patches(trunk, features):
         place = features = features.detach().float().requires_grad_()

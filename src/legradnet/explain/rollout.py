@@ -37,7 +37,8 @@ def attention_rollout(backbone: Backbone, films: Tensor) -> Tensor | None:
         return None
     hooks = [module.register_forward_hook(multiply) for module in weights]
     try:
-        features = trunk.forward_features(backbone.prepare(films))
+        with backbone.autocast(films.device):
+            features = trunk.forward_features(backbone.prepare(films))
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,0 +1,180 @@
+"""One benchmark: every backbone alone, the loader, the whole ensemble as advised; a table and `benchmark.json`."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from legradnet.backbones import network_settings, parse_backbones
+from legradnet.benchmark.advice import advise_batch, advise_precision, advise_workers, overrides
+from legradnet.benchmark.loading import loading_rates
+from legradnet.benchmark.speed import Request, Speed, free_memory, measure
+from legradnet.config import BENCHMARK_RULES, check_config
+from legradnet.data.augment import Augmentation
+from legradnet.device import check_compiler, choose_device, choose_precision, processor
+from legradnet.errors import UserError
+from legradnet.gating import build_gate
+from legradnet.run_folder import RunFolder, versions, write_text
+
+log = logging.getLogger(__name__)
+
+_PRECISIONS = ("f32", "bf16")
+
+
+def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, Any]:
+    """Measure as `conf/benchmark.yaml` composes it; print a table, and write `benchmark.json` into the run folder.
+
+    Returns:
+        What is in `benchmark.json`.
+
+    Raises:
+        UserError: A mistake in the config or the films.
+    """
+    check_config(config, BENCHMARK_RULES)
+    folder = RunFolder(Path(run_folder))
+    folder.check_other_runs(folder.last, folder.best, folder.benchmark)
+    precisions, workers = _list(config, "precisions", _PRECISIONS), _list(config, "workers", range(257))
+    device = choose_device(config["device"])
+    native = choose_precision("cpu" if device.type == "cpu" else "gpu") == "bf16-mixed"
+    precisions = precisions or list(_PRECISIONS[: 1 + native])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = workers if workers is not None else [0, *(2**k for k in range(4) if 2**k <= cores)]
+    _check_networks(config)
+    if config["compile"]:
+        check_compiler(device.type)
+
+    loading = loading_rates(config["data"], config["model"]["num_classes"], workers, config["seconds"])
+    asked = Request(
+        backbone={},
+        others={name: config[name] for name in ("gating", "model", "augment")},
+        precision="f32",
+        batch_size=config["data"]["batch_size"],
+        image_size=config["data"]["image_size"],
+        device=str(device),
+        seconds=config["seconds"],
+        largest_batch=config["largest_batch"],
+        threads=torch.get_num_threads(),
+    )
+    alone: dict[str, dict[str, Speed]] = {}
+    for key, settings in config["backbone"].items():
+        only = {key: {**settings, "precision": None}}
+        for precision in precisions:
+            log.info("Measuring %s in %s", key, precision)
+            speed = measure(replace(asked, backbone=only, precision=precision))
+            alone.setdefault(key, {})[precision] = speed
+
+    trainer_precision, backbone_precision = advise_precision(alone)
+    advised = replace(
+        asked,
+        backbone={
+            key: {**settings, "precision": backbone_precision[key]} for key, settings in config["backbone"].items()
+        },
+        precision="bf16" if trainer_precision == "bf16-mixed" else "f32",
+    )
+    together = (
+        alone[next(iter(alone))][advised.precision] if len(alone) == 1 and advised.precision in precisions else None
+    )
+    if together is None:
+        log.info("Measuring %s together, %s", ", ".join(alone), trainer_precision)
+        together = measure(advised)
+    compiled = None
+    if config["compile"]:
+        log.info("Measuring the same compiled")
+        compiled = measure(replace(advised, compiled=True))
+    compile_pays = bool(compiled and compiled.train and together.train and compiled.train >= 1.05 * together.train)
+    training = compiled if compiled and compile_pays else together
+    batch = advise_batch(asked.batch_size, training.largest_batch)
+    words = (
+        overrides(trainer_precision, backbone_precision, batch, advise_workers(loading, training.train), compile_pays)
+        if batch
+        else []
+    )
+    result = {
+        "machine": {"processor": processor(device), "cores": cores, "free_memory": free_memory(), **versions()},
+        "device": str(device),
+        "bf16_hardware": native,
+        "batch_size": asked.batch_size,
+        "image_size": asked.image_size,
+        "backbones": {key: {name: speed.plain() for name, speed in by.items()} for key, by in alone.items()},
+        "ensemble": together.plain(),
+        "compiled": compiled.plain() if compiled else None,
+        "loading": {str(count): rate for count, rate in loading.items()},
+        "advice": words,
+    }
+    write_text(folder.benchmark, json.dumps(result, indent=2) + "\n")
+    rows = [(key, name, speed) for key, by in alone.items() for name, speed in by.items()]
+    rows.append(("together", trainer_precision, together))
+    if compiled:
+        rows.append(("compiled", trainer_precision, compiled))
+    _show(rows, result, config)
+    print(folder.benchmark)
+    return result
+
+
+def _list(config: Mapping[str, Any], name: str, known: Any) -> list[Any] | None:
+    """A key that is a list of some of `known`, or None."""
+    values = config[name]
+    if values is None:
+        return None
+    if not isinstance(values, list) or not values or any(isinstance(v, bool) or v not in known for v in values):
+        choices = f"from {known[0]} to {known[-1]}" if isinstance(known, range) else f"of {', '.join(known)}"
+        raise UserError(f"{name}={values} must be null or a list {choices}, such as '{name}=[{known[0]},{known[1]}]'.")
+    return list(dict.fromkeys(values))
+
+
+def _check_networks(config: Mapping[str, Any]) -> None:
+    """Tell what training would tell, before the first measurement."""
+    backbones = parse_backbones(config["backbone"])
+    for settings in backbones.values():
+        network_settings(settings.timm_name)
+    build_gate(num_tokens=len(backbones), feature_dim=config["model"]["feature_dim"], **config["gating"])
+    Augmentation(**config["augment"])
+
+
+def _show(rows: list[tuple[str, str, Speed]], result: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    machine, size = result["machine"], result["batch_size"]
+    table = Table(
+        title=f"{machine['processor']}, {machine['threads']} threads, {size} films of {result['image_size']} px"
+    )
+    for name in (
+        "network",
+        "precision",
+        "train, films/s",
+        "grade, films/s",
+        "memory, MB",
+        "MB a film",
+        "largest batch",
+    ):
+        table.add_column(name, justify="left" if name in ("network", "precision") else "right")
+    for key, precision, speed in rows:
+        if speed.problem:
+            table.add_row(key, precision, speed.problem)
+            continue
+        cells = [f"{speed.train:.1f}", f"{speed.grade:.1f}", _megabytes(speed.memory), _megabytes(speed.per_film)]
+        table.add_row(key, precision, *cells, _bounded(speed.largest_batch, config["largest_batch"]))
+    console = Console(width=None if Console().is_terminal else 110)
+    console.print(table)
+    source = "generated PNG films" if config["data"]["source"] == "synthetic" else config["data"]["dataset_path"]
+    rates = ", ".join(f"{workers}: {rate:.0f}" for workers, rate in result["loading"].items())
+    print(f"Reading {source}, films/s by the number of processes: {rates}")
+    if not result["bf16_hardware"]:
+        print("No bf16 hardware here: bfloat16 would be emulated, and is measured only with 'precisions=[f32,bf16]'.")
+    if result["advice"]:
+        print("Advice for legradnet-train:", " ".join(result["advice"]))
+    else:
+        print("No advice: not even one film fits into memory; choose fewer or smaller backbones.")
+
+
+def _megabytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 2**20:.0f}"
+
+
+def _bounded(size: int | None, bound: int) -> str:
+    return "" if size is None else f"{size} or more" if 2 * size > bound else str(size)
