@@ -81,6 +81,10 @@ class Backbone(nn.Module):
         size = (self.image_size, self.image_size)
         if films.shape[-2:] != size:
             films = F.interpolate(films, size, mode="bilinear", antialias=True, align_corners=False)
+        return self.normalise(films)
+
+    def normalise(self, films: Tensor) -> Tensor:
+        """Give `films` [B, 1, S, S] in 0-1, of the network's own side, its channels and its scale: [B, 3, S, S]."""
         return ((films - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def pool(self, films: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ from functools import partial
 from itertools import islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Literal, NamedTuple
-
-import pandas as pd
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from legradnet.data.images import ImageError, check_header, fingerprint, read_film
+
+if TYPE_CHECKING:
+    import pandas as pd  # only for types: grading films needs no tables
 
 COLUMNS = ["filename", "label", "patient", "side", "split"]
 SPLITS = ("train", "val", "test")
@@ -46,7 +46,7 @@ class Draft:
         rows: Row number of each film in its CSV file; empty for folders.
     """
 
-    def __init__(self, table: pd.DataFrame, root: Path, source: str, rows: Sequence[int] = ()) -> None:
+    def __init__(self, table: "pd.DataFrame", root: Path, source: str, rows: Sequence[int] = ()) -> None:
         self.table, self.root, self.source, self.rows = table, root, source, rows
         self.problems: list[str] = []
         self.paths: list[str] = []  # resolved; "" for a film that is not to be opened
@@ -115,6 +115,8 @@ class Draft:
 
     def check_images(self, verify: Verify, workers: int | None, progress: bool) -> None:
         """Open or decode the films that were found; decoded ones must not contradict each other."""
+        from tqdm import tqdm  # late: grading films comes by here for the names alone
+
         positions = [position for position, path in enumerate(self.paths) if path]
         # Threads: Pillow and hashlib let go of the interpreter's lock, so processes would be no faster.
         look: Callable[[Path], Look] = _decode if verify == "decode" else _open
@@ -155,7 +157,7 @@ class Draft:
             examples = "; ".join(self._twins(twins, "label") for twins in copies[:3])
             _log.warning("%d films are there more than once, with equal pixels, e.g. %s", len(copies), examples)
 
-    def _twins(self, twins: pd.DataFrame, column: str) -> str:
+    def _twins(self, twins: "pd.DataFrame", column: str) -> str:
         shown = twins.drop_duplicates(column) if twins[column].nunique() > 1 else twins
         return " = ".join(
             f"{self.place(film['position'])} ({column} {film[column]})" for _, film in shown[:3].iterrows()

@@ -13,6 +13,7 @@ from torch import Tensor
 from legradnet.data.images import Fit, Gray
 from legradnet.errors import UserError
 from legradnet.explain.methods import Explanation, Target, explain
+from legradnet.inference import CheckpointNetwork
 
 if TYPE_CHECKING:
     from legradnet.grader import Grader, Grading, Prepared
@@ -55,6 +56,8 @@ def explain_films(
     if len(grader.networks) > 1:
         raise UserError("Maps are of one network: explain one checkpoint at a time.")
     (network,) = grader.networks
+    if not isinstance(network, CheckpointNetwork):
+        raise UserError(f"{network.path} is an export, which has no gradients: explain the checkpoint it was made from.")
     gradings = grader.grade_prepared(list(films))
     seen = torch.from_numpy(np.stack([film.views[0][0] for film in films])[:, None]).to(network.device)
     with torch.autocast(network.device.type, torch.bfloat16, enabled=network.precision == "bf16"):
