@@ -98,8 +98,9 @@ def tempered(raw: Floats, temperature: float, rule: Rule) -> Floats:
         logs = np.log(raw.clip(LEAST)) / temperature
         powers = np.exp(logs - logs.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
-    above = (1 - raw.cumsum(axis=1)[:, :-1]).clip(LEAST, 1 - LEAST)
-    above = 1 / (1 + np.exp(-(np.log(above) - np.log1p(-above)) / temperature))
+    at_most = raw.cumsum(axis=1)[:, :-1].clip(LEAST)
+    above = raw[:, ::-1].cumsum(axis=1)[:, -2::-1].clip(LEAST)  # and not 1 - at_most, which a float32 rounds away
+    above = 1 / (1 + np.exp(-np.log(above / at_most) / temperature))
     edges = np.pad(np.pad(above, ((0, 0), (1, 0)), constant_values=1.0), ((0, 0), (0, 1)))
     return edges[:, :-1] - edges[:, 1:]
 

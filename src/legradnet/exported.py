@@ -1,7 +1,7 @@
 """A network that `legradnet-export` wrote, run by OpenVINO or ONNX Runtime: neither torch nor a network connection.
 
-Its folder holds `export.json` and the graph under a fixed name, so that nothing in the JSON can lead out of it. Graph and
-JSON are data: no code of theirs is run.
+Its folder holds `export.json` and the graph under a fixed name, so that nothing in the JSON can lead out of it. Graph
+and JSON are data: no code of theirs is run.
 """
 
 import hashlib

@@ -135,9 +135,7 @@ class Grader:
         return cls([_network(path, device, precision) for path in paths], batch_size=batch_size)
 
     @classmethod
-    def from_export(
-        cls, folder: str | Path, *, batch_size: int | None = None, threads: int | None = None
-    ) -> "Grader":
+    def from_export(cls, folder: str | Path, *, batch_size: int | None = None, threads: int | None = None) -> "Grader":
         """Load what `legradnet-export` wrote; torch is not imported.
 
         Args:

@@ -57,7 +57,7 @@ def explain_films(
         raise UserError("Maps are of one network: explain one checkpoint at a time.")
     (network,) = grader.networks
     if not isinstance(network, CheckpointNetwork):
-        raise UserError(f"{network.path} is an export, which has no gradients: explain the checkpoint it was made from.")
+        raise UserError(f"{network.path} is an export, which has no gradients: explain its checkpoint.")
     gradings = grader.grade_prepared(list(films))
     seen = torch.from_numpy(np.stack([film.views[0][0] for film in films])[:, None]).to(network.device)
     with torch.autocast(network.device.type, torch.bfloat16, enabled=network.precision == "bf16"):

@@ -1,19 +1,17 @@
 """A checkpoint's network as one ONNX graph: from 8-bit films to calibrated probabilities.
 
-It is traced by torch's older exporter. The newer one (`dynamo=True`) gives the same numbers, but takes 15 times as long and
-leaves no module in the names of its nodes, by which `quantize` tells trunks from all else.
+It is traced by torch's older exporter. The newer one (`dynamo=True`) gives the same numbers, but takes 15 times as long
+and leaves no module in the names of its nodes, by which `quantize` tells trunks from all else.
 """
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.onnx.symbolic_helper import parse_args
 
 from legradnet.backbones import Backbone
 from legradnet.calibration import LEAST, Calibration
@@ -28,8 +26,8 @@ _BATCH = "batch"
 class ResizeMatrix(nn.Module):
     """Antialiased bilinear resize [B, 1, S, S] to [B, 1, side, side] as two products with one matrix.
 
-    It is separable and linear, and this is its matrix, so that the numbers are torch's; ONNX and OpenVINO have resizes of
-    their own, which differ.
+    It is separable and linear, and this is its matrix, so that the numbers are torch's; OpenVINO's own resize of an
+    ONNX file isn't antialiased.
     """
 
     matrix: Tensor
@@ -75,7 +73,7 @@ class ExportedGraph(nn.Module):
         self.outputs = ("probabilities", "raw", "logits", *(["gate_weights"] if network.weighs else []))
 
     def forward(self, films: Tensor) -> tuple[Tensor, ...]:
-        """Grade `films` uint8 [B, 1, S, S]: calibrated and raw probabilities [B, K], logits, and weights [B, N] if any."""
+        """Grade `films` uint8 [B, 1, S, S]: what `outputs` names; gate weights are [B, N]."""
         shades = films.float() / 255
         fused, gate_weights = self.gate(torch.stack([branch(shades) for branch in self.branches], dim=1))
         logits = self.head(fused)
@@ -90,8 +88,9 @@ def tempered(raw: Tensor, calibration: Calibration) -> Tensor:
         return raw.clone()
     if calibration.rule == "mode":
         return (raw.clamp(min=LEAST).log() / calibration.temperature).softmax(dim=1)
-    above = (1 - raw.cumsum(dim=1)[:, :-1]).clamp(LEAST, 1 - LEAST)
-    above = ((above.log() - (1 - above).log()) / calibration.temperature).sigmoid()
+    up_to = torch.ones(raw.shape[1], raw.shape[1]).triu()[:, :-1]  # [K, K-1]: which grades are at most k
+    at_most, above = (raw @ up_to).clamp(min=LEAST), (raw @ (1 - up_to)).clamp(min=LEAST)
+    above = ((above.log() - at_most.log()) / calibration.temperature).sigmoid()
     return F.pad(above, (1, 0), value=1.0) - F.pad(above, (0, 1))
 
 
@@ -106,7 +105,7 @@ def write_onnx(network: CheckpointNetwork, path: Path) -> None:
     graph = ExportedGraph(network).eval()
     side = network.image_size
     films = torch.randint(256, (2, 1, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode(False), torch.no_grad(), _quietly(), _cumulative_products():
+    with torch.inference_mode(False), torch.no_grad(), _quietly():
         try:
             torch.onnx.export(
                 graph,
@@ -128,22 +127,6 @@ def _quietly() -> Iterator[None]:
     """Without the exporter's notices of its age, of shapes (constants but for the batch) and of what it can't fold."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit._trace.TracerWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
         yield
-
-
-@contextmanager
-def _cumulative_products() -> Iterator[None]:
-    """Teach the exporter `cumprod` of numbers of 0 or more, which ONNX hasn't got: exp(cumsum(log))."""
-
-    @parse_args("v", "i", "none")
-    def cumulative_product(graph: Any, values: Any, axis: int, _: Any) -> Any:
-        axes = graph.op("Constant", value_t=torch.tensor(axis))
-        return graph.op("Exp", graph.op("CumSum", graph.op("Log", values), axes))
-
-    torch.onnx.register_custom_op_symbolic("aten::cumprod", cumulative_product, OPSET)
-    try:
-        yield
-    finally:
-        torch.onnx.unregister_custom_op_symbolic("aten::cumprod", OPSET)

@@ -1,7 +1,11 @@
-"""8-bit trunks by NNCF's post-training quantisation; resize, normalisation, projections, gate and head stay in float."""
+"""8-bit trunks by NNCF's post-training quantisation; all else stays in float.
+
+That is a trunk's first convolution, which meets the film itself (in 8 bits it alone costs more than the rest together),
+resize and normalisation before it, and projections, gate and head behind.
+"""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +17,28 @@ from legradnet.exported import FILES, import_onnx_runtime, import_openvino
 
 MOST_FILMS = 300  # NNCF's own number: ranges of activations need no more
 _TRUNK = "/trunk/"  # in the names of a trunk's nodes
+_CONVOLUTIONS = ("Conv", "Convolution", "GroupConvolution")
 
 Films = Sequence[npt.NDArray[np.uint8]]
 
 
 def write_openvino(onnx: Path, folder: Path, films: Films = ()) -> None:
-    """Write an ONNX graph into `folder` as OpenVINO's, its trunks quantised to 8 bits if there are `films` [1, 1, S, S]."""
+    """Write an ONNX graph into `folder` as OpenVINO's; if there are `films` [1, 1, S, S], with 8-bit trunks."""
     openvino = import_openvino()
-    graph = openvino.Core().read_model(onnx)
+    graph = openvino.convert_model(onnx)
     if films:
-        nodes = {node.get_friendly_name(): node.get_type_name() for node in graph.get_ops()}
+        nodes = [(node.get_friendly_name(), node.get_type_name()) for node in graph.get_ordered_ops()]
         graph = _quantised(graph, nodes, list(films))
     openvino.save_model(graph, folder / FILES["openvino"][0], compress_to_fp16=False)
 
 
 def write_quantised_onnx(onnx: Path, folder: Path, films: Films) -> None:
-    """Write an ONNX graph into `folder` with its trunks quantised to 8 bits on `films` [1, 1, S, S]."""
+    """Write an ONNX graph into `folder` with 8-bit trunks, by `films` [1, 1, S, S]."""
     import_onnx_runtime()
     import onnx as onnx_package
 
     graph = onnx_package.load(onnx)
-    nodes = {node.name: node.op_type for node in graph.graph.node}
+    nodes = [(node.name, node.op_type) for node in graph.graph.node]  # the standard wants them sorted
     graph = _quantised(graph, nodes, [{"films": film} for film in films])
     onnx_package.save(graph, folder / FILES["onnx"][0])
 
@@ -48,16 +53,32 @@ def check_installed(onnx_too: bool) -> None:
             raise UserError("onnx is needed: pip install 'legradnet[export]'.") from error
 
 
-def _quantised(graph: Any, nodes: dict[str, str], items: list[Any]) -> Any:
+def kept_in_float(nodes: Iterable[tuple[str, str]]) -> list[str]:
+    """The names among `nodes` (name, type), in an order in which they can run, that are not to be quantised."""
+    names = []
+    begun = set()
+    for name, kind in nodes:
+        branch, inside, _ = name.partition(_TRUNK)
+        if not inside or (kind in _CONVOLUTIONS and branch not in begun):
+            names.append(name)
+        if inside and kind in _CONVOLUTIONS:
+            begun.add(branch)
+    return names
+
+
+def _quantised(graph: Any, nodes: list[tuple[str, str]], items: list[Any]) -> Any:
     nncf = _import_nncf()
-    trunks = {name: kind for name, kind in nodes.items() if _TRUNK in name}
+    from nncf.quantization.advanced_parameters import OverflowFix
+
+    attends = any(_TRUNK in name and kind == "Softmax" for name, kind in nodes)
     return nncf.quantize(
         graph,
         nncf.Dataset(items),
         subset_size=min(len(items), MOST_FILMS),
-        # attention gets a scheme of its own
-        model_type=nncf.ModelType.TRANSFORMER if "Softmax" in trunks.values() else None,
-        ignored_scope=nncf.IgnoredScope(names=sorted(nodes.keys() - trunks.keys()), validate=False),
+        # on CPUs without VNNI products of full 8-bit weights overflow: with 7 bits an export grades alike on all of them
+        advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
+        model_type=nncf.ModelType.TRANSFORMER if attends else None,  # a scheme of its own for attention
+        ignored_scope=nncf.IgnoredScope(names=kept_in_float(nodes), validate=False),
     )
 
 

@@ -123,9 +123,9 @@ def _quality(
 def _refuse_worse(quality: Quality, most: float | None) -> None:
     if most is not None and not quality.qwk_drop <= most:
         raise UserError(
-            f"Nothing was written: on {quality.films} films QWK falls by {quality.qwk_drop:.4f}, from {quality.qwk[0]:.4f} "
-            f"to {quality.qwk[1]:.4f}, more than max_qwk_drop={most:g}. Another precision, or a larger max_qwk_drop= "
-            "(null: any)."
+            f"Nothing was written: on {quality.films} films QWK falls by {quality.qwk_drop:.4f}, from "
+            f"{quality.qwk[0]:.4f} to {quality.qwk[1]:.4f}, more than max_qwk_drop={most:g}. Choose another precision, "
+            "or a larger max_qwk_drop (null: any)."
         )
 
 
