@@ -53,10 +53,10 @@ class ExportedNetwork:
             self.classes = _whole(described["classes"], 2, 1000)
             self.class_names = tuple(map(str, described["class_names"]))
             self.backbones = tuple(map(str, described["backbones"]))
-            self.weighs = described["weighs"] is True
+            self.weighs = _flag(described["weighs"])
             self.image_size = _whole(described["films"]["image_size"], 16, 4096)
             self.fit: Fit = _one_of(described["films"]["fit"], get_args(Fit))  # type: ignore[assignment]
-            self.mirror_left = described["films"]["mirror_left"] is True
+            self.mirror_left = _flag(described["films"]["mirror_left"])
             self.batch_size = _whole(described["batch_size"], 1, 10**6)
             self.rule: Rule = _one_of(described["rule"], get_args(Rule))  # type: ignore[assignment]
             self.calibration = Calibration.from_plain(_unlimited(described["calibration"]))
@@ -86,8 +86,18 @@ class ExportedNetwork:
 
         `probabilities` [B, K] calibrated, `raw` [B, K], `logits` [B, outputs], and `gate_weights` [B, N] where the gate
         has any.
+
+        Raises:
+            UserError: The graph is not the one that `export.json` describes.
         """
-        return self._run(np.ascontiguousarray(films))
+        found = self._run(np.ascontiguousarray(films))
+        widths = {"raw": self.classes, "probabilities": self.classes, "logits": None}
+        for name, width in (widths | ({"gate_weights": len(self.backbones)} if self.weighs else {})).items():
+            shape = found[name].shape if name in found else ()
+            if len(shape) != 2 or shape[0] != len(films) or width not in (None, shape[1]):
+                raise UserError(f"The network in {self.path} is damaged, or of another {DESCRIPTION}: its {name} are "
+                                f"of shape {list(shape)}.")  # fmt: skip
+        return found
 
 
 def is_export(path: str | Path) -> bool:
@@ -175,9 +185,9 @@ def _onnx_runtime(folder: Path, precision: str, threads: int | None) -> tuple[st
     if threads:
         options.intra_op_num_threads = threads
     try:
-        # its bytes and not its path: weights in other files, wherever they lie, can't be meant
-        graph = (folder / FILES["onnx"][0]).read_bytes()
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        # it refuses a graph with weights in files outside the folder
+        path = str(folder / FILES["onnx"][0])
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common class of their own
         raise _unreadable(folder, "ONNX Runtime", error) from error
     names = [output.name for output in session.get_outputs()]
@@ -221,6 +231,12 @@ def _one_of(value: Any, known: Sequence[str]) -> str:
 def _whole(value: Any, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{value!r} is no whole number from {low} to {high}")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r} is neither true nor false")
     return value
 
 
