@@ -42,11 +42,16 @@ def test_readme_lists_every_key_with_its_default():
 
 @pytest.mark.parametrize(
     ("command", "until"),
-    [("predict", "`legradnet-explain`:"), ("explain", "`legradnet-evaluate`, beside"), ("evaluate", "## Coming from")],
+    [
+        ("predict", "`legradnet-explain`:"),
+        ("explain", "`legradnet-evaluate`, beside"),
+        ("evaluate", "`legradnet-export`, with"),
+        ("export", "## Coming from"),
+    ],
 )
 def test_readme_lists_every_key_of_the_other_commands_with_its_default(command, until):
     config = yaml.safe_load((config_folder() / f"{command}.yaml").read_text())
-    own = {"data.source": "own"} if command == "evaluate" else dict(leaves({"data": config["data"]}))
+    own = {"data.source": "own"} if command in ("evaluate", "export") else dict(leaves({"data": config["data"]}))
     defaults = {key: value for key, value in config.items() if key not in ("defaults", "data", "hydra")} | own
     begin = README.index(f"`legradnet-{command}`", README.index("## Every key"))
     listed = {key: yaml.safe_load(value) for key, value in ROW.findall(README[begin : README.index(until)])}
@@ -66,7 +71,7 @@ def test_files_that_readme_links_to_exist(target):
 
 
 def test_commands_in_readme_compose():
-    commands = re.findall(r"^    legradnet-(train|predict|evaluate|explain) (?!-m)(.*)$", README, re.MULTILINE)
+    commands = re.findall(r"^    legradnet-(train|predict|evaluate|explain|export) (?!-m)(.*)$", README, re.MULTILINE)
     assert len(commands) > 7
     for name, command in commands:
         overrides = [word for word in shlex.split(command) if not word.startswith("hydra.")]

@@ -75,7 +75,7 @@ def _quantised(graph: Any, nodes: list[tuple[str, str]], items: list[Any]) -> An
         graph,
         nncf.Dataset(items),
         subset_size=min(len(items), MOST_FILMS),
-        # on CPUs without VNNI products of full 8-bit weights overflow: with 7 bits an export grades alike on all of them
+        # on CPUs without VNNI products of 8-bit weights overflow: with 7 bits an export grades alike on all CPUs
         advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
         model_type=nncf.ModelType.TRANSFORMER if attends else None,  # a scheme of its own for attention
         ignored_scope=nncf.IgnoredScope(names=kept_in_float(nodes), validate=False),

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ from legradnet.inference import CheckpointNetwork
 from legradnet.run_folder import versions
 
 log = logging.getLogger(__name__)
+
+_RUNTIMES = {  # by format, and whether it is quantised
+    ("openvino", False): ("openvino",),
+    ("openvino", True): ("openvino", "nncf"),
+    ("onnx", False): ("onnxruntime",),
+    ("onnx", True): ("onnxruntime", "onnx", "nncf"),
+}
 
 
 def export(config: Mapping[str, Any]) -> Path:
@@ -162,7 +170,7 @@ def _description(checkpoint: CheckpointNetwork, kind: str, precision: str, folde
         "learned": learned,
         "parameters": checkpoint.parameters,
         "digests": {name: digest(folder / name) for name in FILES[kind]},
-        "made_with": versions(),
+        "made_with": versions() | {name: version(name) for name in _RUNTIMES[kind, precision == "int8"]},
     }
 
 
