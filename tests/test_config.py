@@ -10,6 +10,7 @@ from legradnet.backbones import parse_backbones
 from legradnet.config import (
     EVALUATE_RULES,
     EXPLAIN_RULES,
+    EXPORT_RULES,
     PREDICT_RULES,
     RULES,
     SYNTHESIZE_RULES,
@@ -72,6 +73,7 @@ def test_every_rule_is_about_a_key_that_exists():
         ("evaluate", EVALUATE_RULES, ["checkpoint=x"]),
         ("predict", PREDICT_RULES, ["checkpoint=x", "input=y"]),
         ("explain", EXPLAIN_RULES, ["checkpoint=x", "input=y"]),
+        ("export", EXPORT_RULES, ["checkpoint=x", "output=z"]),
         ("synthesize", SYNTHESIZE_RULES, ["output=z"]),
     ],
 )
