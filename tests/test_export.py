@@ -255,6 +255,21 @@ def int8(best, tmp_path_factory):
     return exported(best, tmp_path_factory.mktemp("export") / "int8", precision="int8", max_qwk_drop=None)
 
 
+@pytest.fixture(scope="module")
+def onnx_int8(best, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "int8"
+    return exported(best, folder, precision="int8", format="onnx", max_qwk_drop=None)
+
+
+def test_int8_keeps_gate_and_head_in_float_in_onnx_too(onnx_int8):
+    graph = pytest.importorskip("onnx").load(onnx_int8 / "network.onnx").graph
+    scaled = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    quantised = {node.name for node in graph.node if node.op_type in ("MatMul", "Gemm", "Conv", "Einsum")
+                 if scaled & set(node.input)}  # fmt: skip
+    assert {name.split("/trunk/")[0] for name in quantised} == {"/branches.0", "/branches.1"}
+    assert not any("patch_embed" in name for name in quantised)
+
+
 def test_int8_has_8_bit_trunks_and_keeps_first_convolution_projection_gate_and_head_in_float(int8):
     graph = import_openvino().Core().read_model(int8 / "network.xml")
     quantised = set()
@@ -274,7 +289,9 @@ def test_only_the_first_convolution_of_each_trunk_is_kept_in_float():
     assert kept_in_float([*nodes, ("/b/trunk/2", "MatMul")]) == ["/x", "/a/trunk/1", "/b/trunk/1", "/gate"]
 
 
-def test_int8_tells_what_it_costs(int8, best, capsys):
+@pytest.mark.parametrize("kind", ["int8", "onnx_int8"])
+def test_int8_tells_what_it_costs(kind, best, request):
+    int8 = request.getfixturevalue(kind)
     quality = json.loads((int8 / "export.json").read_text())["quality"]
     assert quality["films"] == 40 and quality["split"] == "val" and quality["own"]
     assert quality["largest_probability_change"] > 0

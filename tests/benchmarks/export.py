@@ -110,9 +110,9 @@ def main() -> None:
     ratios = {name: rate / rates["torch f32"] for name, rate in rates.items()}
     load = os.getloadavg()[0]
 
-    print(f"backbone={arguments.backbone}, batch {arguments.batch}, {SIDE} px, {arguments.threads} threads, "
-          f"{processor()}, torch {torch.__version__}, openvino {version('openvino')}, onnxruntime {version('onnxruntime')}, "
-          f"load {load:.1f}")  # fmt: skip
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "openvino", "onnxruntime"))
+    print(f"backbone={arguments.backbone}, batch {arguments.batch}, {SIDE} px, {arguments.threads} threads")
+    print(f"{processor()}, {packages}, load {load:.1f}")
     print(f"{'':18}{'images/s':>10}{'x torch f32':>13}{'aim':>6}{'ran in':>8}{'MB':>9}")
     for name, rate in rates.items():
         aim = f"{AIMS[name]:.1f}" if name in AIMS else ""
