@@ -11,6 +11,7 @@ from legradnet.config import (
     BENCHMARK_RULES,
     EVALUATE_RULES,
     EXPLAIN_RULES,
+    EXPORT_RULES,
     PREDICT_RULES,
     RULES,
     SYNTHESIZE_RULES,
@@ -74,6 +75,7 @@ def test_every_rule_is_about_a_key_that_exists():
         ("predict", PREDICT_RULES, ["checkpoint=x", "input=y"]),
         ("explain", EXPLAIN_RULES, ["checkpoint=x", "input=y"]),
         ("benchmark", BENCHMARK_RULES, []),
+        ("export", EXPORT_RULES, ["checkpoint=x", "output=z"]),
         ("synthesize", SYNTHESIZE_RULES, ["output=z"]),
     ],
 )

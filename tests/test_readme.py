@@ -46,12 +46,13 @@ def test_readme_lists_every_key_with_its_default():
         ("predict", "`legradnet-explain`:"),
         ("explain", "`legradnet-benchmark`, beside"),
         ("benchmark", "`legradnet-evaluate`, beside"),
-        ("evaluate", "## Coming from"),
+        ("evaluate", "`legradnet-export`, with"),
+        ("export", "## Coming from"),
     ],
 )
 def test_readme_lists_every_key_of_the_other_commands_with_its_default(command, until):
     config = yaml.safe_load((config_folder() / f"{command}.yaml").read_text())
-    own = {"data.source": "own"} if command == "evaluate" else dict(leaves({"data": config["data"]}))
+    own = {"data.source": "own"} if command in ("evaluate", "export") else dict(leaves({"data": config["data"]}))
     defaults = {key: value for key, value in config.items() if key not in ("defaults", "data", "model", "hydra")} | own
     begin = README.index(f"`legradnet-{command}`", README.index("## Every key"))
     listed = {key: yaml.safe_load(value) for key, value in ROW.findall(README[begin : README.index(until)])}
@@ -72,7 +73,7 @@ def test_files_that_readme_links_to_exist(target):
 
 def test_commands_in_readme_compose():
     commands = re.findall(
-        r"^    legradnet-(train|predict|evaluate|explain|benchmark) (?!-m)(.*)$", README, re.MULTILINE
+        r"^    legradnet-(train|predict|evaluate|explain|benchmark|export) (?!-m)(.*)$", README, re.MULTILINE
     )
     assert len(commands) > 7
     for name, command in commands:

@@ -82,7 +82,10 @@ class Backbone(nn.Module):
 
     def prepare(self, films: Tensor) -> Tensor:
         """Resize and normalise `films` [B, 1, H, W] in 0-1 to the network's input [B, 3, S, S]."""
-        films = resize(films, self.image_size)
+        return self.normalise(resize(films, self.image_size))
+
+    def normalise(self, films: Tensor) -> Tensor:
+        """Give `films` [B, 1, S, S] in 0-1, of the network's own side, its channels and its scale: [B, 3, S, S]."""
         return ((films - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def autocast(self, device: torch.device) -> torch.autocast | nullcontext[None]:

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -20,7 +19,7 @@ Rule = Literal["mode", "median"]
 MIN_FILMS = 30  # fewer validation knees calibrate nothing
 MIN_PER_GRADE = 20  # of each grade, for prediction sets with a coverage of their own for every grade
 _TEMPERATURES = (0.1, 10.0)
-_LEAST = 1e-7  # probabilities come in float32
+LEAST = 1e-7  # probabilities come in float32
 
 
 @dataclass(frozen=True)
@@ -96,11 +95,12 @@ def tempered(raw: Floats, temperature: float, rule: Rule) -> Floats:
     if temperature == 1.0:
         return raw
     if rule == "mode":
-        logs = np.log(raw.clip(_LEAST)) / temperature
+        logs = np.log(raw.clip(LEAST)) / temperature
         powers = np.exp(logs - logs.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
-    above = (1 - raw.cumsum(axis=1)[:, :-1]).clip(_LEAST, 1 - _LEAST)
-    above = 1 / (1 + np.exp(-(np.log(above) - np.log1p(-above)) / temperature))
+    at_most = raw.cumsum(axis=1)[:, :-1].clip(LEAST)
+    above = raw[:, ::-1].cumsum(axis=1)[:, -2::-1].clip(LEAST)  # and not 1 - at_most, which a float32 rounds away
+    above = 1 / (1 + np.exp(-np.log(above / at_most) / temperature))
     edges = np.pad(np.pad(above, ((0, 0), (1, 0)), constant_values=1.0), ((0, 0), (0, 1)))
     return edges[:, :-1] - edges[:, 1:]
 
@@ -180,9 +180,11 @@ def fit_calibration(
 
 
 def _fit_temperature(raw: Floats, labels: Ints, rule: Rule) -> float:
+    from scipy.optimize import minimize_scalar  # late: only fitting needs it, and it is slow to import
+
     def loss(log_temperature: float) -> float:
         fitted = tempered(raw, math.exp(log_temperature), rule)[np.arange(len(labels)), labels]
-        return float(-np.log(fitted.clip(_LEAST)).mean())
+        return float(-np.log(fitted.clip(LEAST)).mean())
 
     low, high = map(math.log, _TEMPERATURES)
     return float(math.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))

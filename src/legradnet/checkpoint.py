@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-
 from legradnet.errors import UserError
 
 BEST = "best.ckpt"
@@ -37,6 +35,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: No such file, not a torch file, or one with anything but tensors and plain values in it.
     """
+    import torch  # late: writing files whole, which all commands do, needs none
+
     path = Path(path)
     if not path.is_file():
         raise UserError(f"No checkpoint at {path}.")

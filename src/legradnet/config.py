@@ -140,6 +140,17 @@ EXPLAIN_RULES: dict[str, Number | Choice] = {
     "seed": Number(int, 0, 2**32 - 1),
     "resamples": Number(int, 1, 100_000),
 }
+EXPORT_RULES: dict[str, Number | Choice] = {
+    "format": Choice(("onnx", "openvino")),
+    "precision": Choice(("f32", "bf16", "int8")),
+    "split": Choice(("train", "val", "test", "all")),
+    "max_qwk_drop": Number(float, 0, 2, optional=True),
+    "seed": Number(int, 0, 2**32 - 1),
+    "data.source": Choice(("own", "csv", "folder", "synthetic")),
+    "data.num_workers": Number(int, 0, 256, optional=True),
+    "data.on_bad_image": Choice(("error", "skip")),
+    "data.verify": Choice(("decode", "header")),
+}
 SYNTHESIZE_RULES: dict[str, Number | Choice] = {
     "count": Number(int, 1),
     "image_size": Number(int, 32, 4096),

@@ -17,11 +17,12 @@ from legradnet.calibration import Floats, Ints, grades_of
 from legradnet.data.images import Film, Gray, ImageError, fit_image, read_film
 from legradnet.data.sides import find_side
 from legradnet.errors import UserError
+from legradnet.exported import ExportedNetwork, is_export
+from legradnet.networks import Answers, GradingNetwork
 
 if TYPE_CHECKING:
     from legradnet.explain.film import FilmExplanation
     from legradnet.explain.methods import Target
-    from legradnet.inference import Answers, CheckpointNetwork
 
 Source = str | Path | Image.Image | npt.NDArray[Any]
 Side = Literal["L", "R", ""]
@@ -93,13 +94,13 @@ class Grader:
         UserError: Networks that can't be averaged.
     """
 
-    def __init__(self, networks: "Sequence[CheckpointNetwork]", *, batch_size: int | None = None) -> None:
+    def __init__(self, networks: Sequence[GradingNetwork], *, batch_size: int | None = None) -> None:
         if not networks:
             raise UserError("A grader needs at least one checkpoint.")
         for what in ("classes", "rule"):
             if len(kinds := {getattr(network, what) for network in networks}) > 1:
                 raise UserError(f"These checkpoints can't be averaged: they differ in {what}, {sorted(kinds)}.")
-        self.networks = list(networks)
+        self.networks: list[GradingNetwork] = list(networks)
         self.classes = networks[0].classes
         self.rule = networks[0].rule
         self.backbones = tuple(dict.fromkeys(key for network in networks for key in network.backbones))
@@ -119,23 +120,33 @@ class Grader:
         precision: str = "auto",
         batch_size: int | None = None,
     ) -> "Grader":
-        """Load one checkpoint, or several to average; nothing is downloaded.
+        """Load one checkpoint or export, or several to average; nothing is downloaded.
 
         Args:
-            checkpoint: `best.ckpt` of a training run, or a list of them.
-            device: auto, cpu, cuda, cuda:1, mps.
-            precision: auto (bf16 where the hardware multiplies it natively), f32, bf16.
+            checkpoint: `best.ckpt` of a training run, a folder that `legradnet-export` wrote, or a list of them.
+            device: auto, cpu, cuda, cuda:1, mps; an export runs on the CPU.
+            precision: auto (bf16 where the hardware multiplies it natively), f32, bf16; an export has its own.
             batch_size: Films a batch; None: that of the training run.
 
         Raises:
             UserError: A file that is no checkpoint of ours, or checkpoints that can't be averaged.
         """
-        from legradnet.inference import CheckpointNetwork  # late: grading an exported model needs no torch
-
         paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
-        return cls(
-            [CheckpointNetwork(path, device=device, precision=precision) for path in paths], batch_size=batch_size
-        )
+        return cls([_network(path, device, precision) for path in paths], batch_size=batch_size)
+
+    @classmethod
+    def from_export(cls, folder: str | Path, *, batch_size: int | None = None, threads: int | None = None) -> "Grader":
+        """Load what `legradnet-export` wrote; torch is not imported.
+
+        Args:
+            folder: Its folder.
+            batch_size: Films a batch; None: that of the training run.
+            threads: CPU threads of the network; None: the runtime's choice.
+
+        Raises:
+            UserError: No export of ours, a damaged one, or its runtime is not installed.
+        """
+        return cls([ExportedNetwork(folder, threads=threads)], batch_size=batch_size)
 
     @overload
     def grade(self, films: Source, side: Side | None = None) -> Grading: ...
@@ -293,7 +304,7 @@ class Grader:
             )
         return gradings
 
-    def _gate_weights(self, answers: "list[Answers]") -> list[list[float]] | None:
+    def _gate_weights(self, answers: list[Answers]) -> list[list[float]] | None:
         """Mean weight of every backbone, 0 in a network that hasn't got it."""
         total = np.zeros((len(answers[0].probabilities), len(self.backbones)))
         for network, answer in zip(self.networks, answers, strict=True):
@@ -303,7 +314,20 @@ class Grader:
         return [[float(weight) for weight in row] for row in total]
 
 
-def _answers(network: "CheckpointNetwork", views: list[list[Gray]]) -> "Answers":
+def _network(path: str | Path, device: str, precision: str) -> GradingNetwork:
+    if not is_export(path):
+        from legradnet.inference import CheckpointNetwork  # late: an export needs no torch
+
+        return CheckpointNetwork(path, device=device, precision=precision)
+    if device not in ("auto", "cpu"):
+        raise UserError(f"device={device}: the export {path} runs on the CPU.")
+    network = ExportedNetwork(path)
+    if precision not in ("auto", network.precision):
+        raise UserError(f"precision={precision}: the export {path} is {network.precision}.")
+    return network
+
+
+def _answers(network: GradingNetwork, views: list[list[Gray]]) -> Answers:
     """One answer a film [B, ...]; the answers to a film and its mirror image are averaged."""
     first = [each[0] for each in views]
     mirrored = [i for i, each in enumerate(views) if len(each) > 1]

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from legradnet.calibration import Calibration, Floats, Rule
+from legradnet.calibration import Calibration, Rule
 from legradnet.checkpoint import is_ours, read_checkpoint
 from legradnet.data.images import Fit
 from legradnet.device import choose_device, choose_precision, keep_freed_memory
@@ -16,16 +16,9 @@ from legradnet.ensemble import KneeEnsemble
 from legradnet.errors import UserError
 from legradnet.film_check import FilmCheck
 from legradnet.losses import build_loss
+from legradnet.networks import Answers
 
 PRECISIONS = ("auto", "f32", "bf16")
-
-
-class Answers(NamedTuple):
-    """What a network says of B films: `logits` [B, outputs], `probabilities` [B, K], `gate_weights` [B, N] or None."""
-
-    logits: Floats
-    probabilities: Floats
-    gate_weights: Floats | None
 
 
 class CheckpointNetwork:
@@ -106,6 +99,11 @@ class CheckpointNetwork:
     def autocast(self) -> torch.autocast:
         """The context that the network's precision asks for."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters it has."""
+        return sum(parameter.numel() for parameter in self.ensemble.parameters())
 
     def __call__(self, films: npt.NDArray[np.uint8]) -> Answers:
         """Grade `films` uint8 [B, 1, S, S]."""

@@ -118,9 +118,10 @@ class Corn(nn.Module):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """[B, K-1] to [B, K]: differences of the chain of conditional probabilities."""
-        above = logits.sigmoid().cumprod(dim=-1)  # P(grade > k)
-        edges = torch.cat([torch.ones_like(above[:, :1]), above, torch.zeros_like(above[:, :1])], dim=-1)
-        return edges[:, :-1] - edges[:, 1:]
+        above = (
+            F.logsigmoid(logits).cumsum(dim=-1).exp()
+        )  # P(grade > k); a product, which ONNX has no cumulative one of
+        return F.pad(above, (1, 0), value=1.0) - F.pad(above, (0, 1))
 
     def grades(self, probabilities: Tensor) -> Tensor:
         """Median of the probabilities [B, K]: [B]."""

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import torch
 from omegaconf import OmegaConf
 
 from legradnet.checkpoint import BEST, LAST, written_whole
 from legradnet.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd  # torch and pandas are slow to import, and predicting from an export needs neither
 
 _PACKAGES = (
     "legradnet",
@@ -111,9 +112,11 @@ class RunFolder:
 
     def best_metric(self, name: str = "val/qwk") -> float:
         """Highest value of a metric in `metrics.csv`; nan without one."""
+        import pandas as pd
+
         return float(pd.read_csv(self.metrics)[name].max()) if self.metrics.is_file() else float("nan")
 
-    def write_data(self, table: pd.DataFrame, skipped: pd.DataFrame, resumed: bool) -> None:
+    def write_data(self, table: "pd.DataFrame", skipped: "pd.DataFrame", resumed: bool) -> None:
         """Write `split.csv` and, if films were left out, `skipped.csv`.
 
         Raises:
@@ -125,7 +128,7 @@ class RunFolder:
         if len(skipped):
             write_text(self.skipped, skipped.to_csv(index=False))
 
-    def check_split(self, table: pd.DataFrame) -> None:
+    def check_split(self, table: "pd.DataFrame") -> None:
         """Compare films with `split.csv`, where there is one.
 
         Raises:
@@ -157,6 +160,8 @@ def write_text(path: Path, text: str) -> None:
 
 def versions() -> dict[str, Any]:
     """Versions of the packages here, and the machine's kind."""
+    import torch
+
     found: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
     for name in _PACKAGES:
         try:

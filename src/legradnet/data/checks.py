@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Literal
-
-import pandas as pd
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Literal
 
 from legradnet.data.cache import FilmCache, Look
 from legradnet.data.images import ImageError, check_header, fingerprint, read_film
+
+if TYPE_CHECKING:
+    import pandas as pd  # only for types: grading films needs no tables
 
 COLUMNS = ["filename", "label", "patient", "side", "split"]
 SPLITS = ("train", "val", "test")
@@ -40,7 +40,7 @@ class Draft:
         rows: Row number of each film in its CSV file; empty for folders.
     """
 
-    def __init__(self, table: pd.DataFrame, root: Path, source: str, rows: Sequence[int] = ()) -> None:
+    def __init__(self, table: "pd.DataFrame", root: Path, source: str, rows: Sequence[int] = ()) -> None:
         self.table, self.root, self.source, self.rows = table, root, source, rows
         self.problems: list[str] = []
         self.paths: list[str] = []  # resolved; "" for a film that is not to be opened
@@ -110,6 +110,8 @@ class Draft:
 
     def check_images(self, verify: Verify, workers: int | None, progress: bool, cache: FilmCache | None) -> None:
         """Open or decode the films that were found, into the cache; decoded ones must not contradict each other."""
+        from tqdm import tqdm  # late: grading films comes by here for the names alone
+
         positions = [position for position, path in enumerate(self.paths) if path]
         order = positions
         if cache is not None:
@@ -163,7 +165,7 @@ class Draft:
             examples = "; ".join(self._twins(twins, "label") for twins in copies[:3])
             _log.warning("%d films are there more than once, with equal pixels, e.g. %s", len(copies), examples)
 
-    def _twins(self, twins: pd.DataFrame, column: str) -> str:
+    def _twins(self, twins: "pd.DataFrame", column: str) -> str:
         shown = twins.drop_duplicates(column) if twins[column].nunique() > 1 else twins
         return " = ".join(
             f"{self.place(film['position'])} ({column} {film[column]})" for _, film in shown[:3].iterrows()

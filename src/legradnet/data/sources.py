@@ -8,11 +8,13 @@ import logging
 import os
 import re
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from legradnet.data.checks import COLUMNS, SHOWN, SPLITS, Draft, shown
 from legradnet.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _log = logging.getLogger(__name__)
 _NO_FILMS = {
@@ -39,6 +41,8 @@ class ManifestError(UserError):
 
 def read_csv(csv_path: Path, root: Path) -> Draft:
     """Read a UTF-8 CSV file as strings; raise ManifestError where that can't be done."""
+    import pandas as pd  # late: listing films to grade needs no tables
+
     reader = csv.reader(io.StringIO(_csv_text(csv_path), newline=""), strict=True)
     records, rows, row = [], [], 1
     try:
@@ -100,6 +104,8 @@ def _check_header(csv_path: Path, header: list[str]) -> None:
 
 def read_folders(root: Path, num_classes: int) -> Draft:
     """List `{train,val,test}/{0..K-1}/*`, or `{0..K-1}/*`, in a fixed order."""
+    import pandas as pd
+
     top = _folders(root)
     splits = [split for split in SPLITS if split in top]
     unused = [name for name in top if name not in splits and (splits or not name.isdecimal())]
@@ -137,7 +143,7 @@ def is_other_file(name: str) -> bool:
     return name.startswith(".") or os.path.splitext(name)[1].lower() in _NO_FILMS
 
 
-def with_patients(table: pd.DataFrame, patient_regex: str) -> pd.DataFrame:
+def with_patients(table: "pd.DataFrame", patient_regex: str) -> "pd.DataFrame":
     """Fill missing patient and side columns from the films' base names."""
     try:
         pattern = re.compile(patient_regex)

@@ -48,7 +48,7 @@ def _model(grader: Grader) -> dict[str, str]:
         "Checkpoints": str(len(grader.networks)),
         "Backbones": ", ".join(f"{key} ({each['timm_name']})" for key, each in settings["backbone"].items()),
         "Gate": settings["gating"]["name"],
-        "Parameters": f"{sum(p.numel() for n in grader.networks for p in n.ensemble.parameters()):,}",
+        "Parameters": f"{sum(network.parameters for network in grader.networks):,}",
         "Loss": settings["loss"]["name"],
         "Grade": f"{grader.rule} of the probabilities",
         "Film": f"{grader.networks[0].image_size} px, fit {grader.networks[0].fit}, left knees "

@@ -13,6 +13,7 @@ from torch import Tensor
 from legradnet.data.images import Fit, Gray
 from legradnet.errors import UserError
 from legradnet.explain.methods import Explanation, Target, explain
+from legradnet.inference import CheckpointNetwork
 
 if TYPE_CHECKING:
     from legradnet.grader import Grader, Grading, Prepared
@@ -52,9 +53,7 @@ def explain_films(
     Raises:
         UserError: Unknown method or target, or a grader of several checkpoints.
     """
-    if len(grader.networks) > 1:
-        raise UserError("Maps are of one network: explain one checkpoint at a time.")
-    (network,) = grader.networks
+    network = only_checkpoint(grader)
     gradings = grader.grade_prepared(list(films))
     seen = torch.from_numpy(np.stack([film.views[0][0] for film in films])[:, None])
     with network.autocast():
@@ -79,6 +78,20 @@ def explain_films(
             )
         )
     return explained
+
+
+def only_checkpoint(grader: "Grader") -> CheckpointNetwork:
+    """The one network of a grader.
+
+    Raises:
+        UserError: It has several, or an export.
+    """
+    if len(grader.networks) > 1:
+        raise UserError("Only one network can be looked into: explain one checkpoint at a time.")
+    (network,) = grader.networks
+    if not isinstance(network, CheckpointNetwork):
+        raise UserError(f"{network.path} is an export, which has no gradients: explain its checkpoint.")
+    return network
 
 
 def over_film(native: Tensor, shape: tuple[int, ...], fit: Fit, mirrored: bool) -> Map:

@@ -18,6 +18,7 @@ from legradnet.evaluation.bootstrap import bootstrap, percentile_interval
 from legradnet.evaluation.figures import COLOURS, INK, SOFT, draw_weights, grade_names, plain_axes
 from legradnet.evaluation.graded import Floats, Ints, patient_numbers
 from legradnet.evaluation.weighted import confusions, quadratic_weighted_kappa
+from legradnet.explain.film import only_checkpoint
 from legradnet.explain.methods import answer
 from legradnet.gating import MultiHeadAttentionGate
 from legradnet.grader import Grader, Grading, Prepared
@@ -61,11 +62,9 @@ def pass_gate(
     """Grade films, and keep what came to the gate.
 
     Raises:
-        UserError: A grader of several checkpoints, or no film.
+        UserError: A grader of several networks or of an export, or no film.
     """
-    if len(grader.networks) > 1:
-        raise UserError("method=gate looks into one network: give one checkpoint.")
-    (network,) = grader.networks
+    network = only_checkpoint(grader)
     films: list[InputFilm] = []
     gradings: list[Grading] = []
     tokens: list[Tensor] = []

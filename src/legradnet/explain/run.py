@@ -18,7 +18,7 @@ from legradnet.errors import UserError
 from legradnet.evaluation.figures import picture
 from legradnet.evaluation.graded import patient_numbers
 from legradnet.explain.faithfulness import measure_faithfulness
-from legradnet.explain.film import FilmExplanation, explain_films
+from legradnet.explain.film import FilmExplanation, explain_films, only_checkpoint
 from legradnet.explain.gate import ablation_table, gate_figure, gate_table, pass_gate
 from legradnet.explain.methods import METHODS
 from legradnet.explain.overlay import explanation_figure
@@ -111,8 +111,7 @@ def _look_at_gate(config: Mapping[str, Any], folder: RunFolder, grader: Grader, 
 
 def _test_maps(config: Mapping[str, Any], folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
     """`faithfulness=true`: `faithfulness.csv`, `.png` and `.txt`."""
-    if len(grader.networks) > 1:
-        raise UserError("faithfulness=true looks into one network: give one checkpoint.")
+    network = only_checkpoint(grader)
     drawn = np.random.default_rng(config["seed"]).permutation(len(films))
     sample: list[tuple[InputFilm, Prepared]] = []
     rows = []
@@ -129,7 +128,7 @@ def _test_maps(config: Mapping[str, Any], folder: RunFolder, grader: Grader, fil
     patients = [film.patient for film, _ in sample]
     _warn_of_patients([film for film, _ in sample])
     found = measure_faithfulness(
-        grader.networks[0],
+        network,
         [one for _, one in sample],
         patients,
         methods=config["methods"],

@@ -1,0 +1,139 @@
+"""Does an export grade like its checkpoint?"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from legradnet.data.images import ImageError
+from legradnet.data.synthetic import synthesize
+from legradnet.errors import UserError
+from legradnet.exported import ExportedNetwork
+from legradnet.grader import Grader, Grading, Request
+from legradnet.inference import CheckpointNetwork
+from legradnet.metrics import grading_metrics
+
+TOLERANCE = 1e-4  # of a float32 probability
+_BATCHES = (1, 2, 7)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What an export costs on labelled films.
+
+    Attributes:
+        films: How many.
+        split: Which of them.
+        own: Whether they are those of the checkpoint's training run.
+        qwk: Cohen's kappa with quadratic weights, of the checkpoint in float32 and of the export.
+        accuracy: The same for the share of right grades.
+        changed_grades: Films that the export grades otherwise.
+        largest_probability_change: Of all calibrated probabilities.
+        measured_in: The precision that this machine's CPU ran the export in.
+    """
+
+    films: int
+    split: str
+    own: bool
+    qwk: tuple[float, float]
+    accuracy: tuple[float, float]
+    changed_grades: int
+    largest_probability_change: float
+    measured_in: str
+
+    @property
+    def qwk_drop(self) -> float:
+        """By how much QWK falls; below 0 if it rises."""
+        return self.qwk[0] - self.qwk[1]
+
+    def to_plain(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        plain = asdict(self)
+        for name in ("qwk", "accuracy"):
+            before, after = plain.pop(name)
+            plain |= {f"{name}_checkpoint": before, f"{name}_export": after}
+        return plain
+
+
+def check_parity(checkpoint: CheckpointNetwork, exported: ExportedNetwork) -> float:
+    """Compare probabilities and gate weights of generated knees in batches of 1, 2 and 7.
+
+    Returns:
+        The largest difference.
+
+    Raises:
+        UserError: It is more than `TOLERANCE`.
+    """
+    size = checkpoint.image_size
+    films, _ = synthesize(sum(_BATCHES), size=max(size, 32), seed=0)
+    largest, begin = 0.0, 0
+    for batch in _BATCHES:
+        some = np.ascontiguousarray(films[begin : begin + batch, None, :size, :size])
+        begin += batch
+        expected, found = checkpoint(some), exported.outputs(some)
+        pairs = [
+            (expected.probabilities, found["raw"]),
+            (checkpoint.calibration.probabilities(expected.probabilities), found["probabilities"]),
+        ]
+        if expected.gate_weights is not None:
+            pairs.append((expected.gate_weights, found["gate_weights"]))
+        for one, other in pairs:
+            difference = float(np.abs(one - other).max())
+            largest = max(largest, difference if np.isfinite(difference) else np.inf)
+    if not largest <= TOLERANCE:
+        raise UserError(
+            f"Nothing was written: on generated knees the export's probabilities differ from the checkpoint's by "
+            f"{largest:.2g}, more than {TOLERANCE:g}. Is one of the networks numerically unstable? Please report it."
+        )
+    return largest
+
+
+def measure_quality(
+    checkpoint: CheckpointNetwork,
+    exported: ExportedNetwork,
+    requests: Sequence[Request],
+    labels: Sequence[int],
+    *,
+    split: str,
+    own: bool,
+    workers: int | None = None,
+) -> Quality:
+    """Grade labelled films with the checkpoint and with its export.
+
+    Raises:
+        ImageError: A film that can't be read.
+    """
+    before, after = (_graded(network, requests, workers) for network in (checkpoint, exported))
+    metrics = [
+        grading_metrics(
+            torch.from_numpy(np.stack([each.probabilities for each in gradings])),
+            torch.tensor([each.grade for each in gradings]),
+            torch.tensor(list(labels)),
+        )
+        for gradings in (before, after)
+    ]
+    changes = [np.abs(one.probabilities - other.probabilities).max() for one, other in zip(before, after, strict=True)]
+    return Quality(
+        films=len(requests),
+        split=split,
+        own=own,
+        qwk=(metrics[0]["qwk"], metrics[1]["qwk"]),
+        accuracy=(metrics[0]["accuracy"], metrics[1]["accuracy"]),
+        changed_grades=sum(one.grade != other.grade for one, other in zip(before, after, strict=True)),
+        largest_probability_change=float(max(changes)),
+        measured_in=exported.runs_in,
+    )
+
+
+def _graded(
+    network: CheckpointNetwork | ExportedNetwork, requests: Sequence[Request], workers: int | None
+) -> list[Grading]:
+    gradings = []
+    for batch in Grader([network]).stream(requests, workers=workers):
+        for grading in batch:
+            if isinstance(grading, ImageError):
+                raise grading
+            gradings.append(grading)
+    return gradings

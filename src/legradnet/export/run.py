@@ -1,0 +1,227 @@
+"""`legradnet-export`: one checkpoint to one folder, written whole and checked, or not at all."""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from legradnet.config import EXPORT_RULES, check_config
+from legradnet.data.images import ImageError
+from legradnet.errors import UserError
+from legradnet.evaluation.films import LabelledFilms, load_films
+from legradnet.export.check import Quality, check_parity, measure_quality
+from legradnet.export.graph import write_onnx
+from legradnet.export.quantize import MOST_FILMS, Films, check_installed, write_openvino, write_quantised_onnx
+from legradnet.exported import (
+    DESCRIPTION,
+    FILES,
+    PRECISIONS,
+    VERSION,
+    ExportedNetwork,
+    digest,
+    import_onnx_runtime,
+    import_openvino,
+    limited,
+)
+from legradnet.grader import Grader
+from legradnet.inference import CheckpointNetwork
+from legradnet.run_folder import versions
+
+log = logging.getLogger(__name__)
+
+_RUNTIMES = {  # by format, and whether it is quantised
+    ("openvino", False): ("openvino",),
+    ("openvino", True): ("openvino", "nncf"),
+    ("onnx", False): ("onnxruntime",),
+    ("onnx", True): ("onnxruntime", "onnx", "nncf"),
+}
+
+
+def export(config: Mapping[str, Any]) -> Path:
+    """Export `config["checkpoint"]` as `conf/export.yaml` composes it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: A mistake in the config, the checkpoint, the films or the output folder; or an export that does not
+            grade like its checkpoint.
+    """
+    check_config(config, EXPORT_RULES)
+    kind, precision, output = config["format"], config["precision"], Path(config["output"])
+    if precision not in PRECISIONS[kind]:
+        raise UserError(
+            f"precision={precision} with format={kind}: ONNX Runtime has no bf16 on a CPU. Choose "
+            f"{' or '.join(f'precision={each}' for each in PRECISIONS[kind])}, or format=openvino."
+        )
+    _check_output(output)
+    (import_openvino if kind == "openvino" else import_onnx_runtime)()
+    if precision == "int8":
+        check_installed(onnx_too=kind == "onnx")
+    checkpoint = CheckpointNetwork(config["checkpoint"], device="cpu", precision="f32")
+    films = None if precision == "f32" else _films(config, checkpoint)
+
+    with _written_whole(output) as folder:
+        graph = folder / FILES["onnx"][0]
+        write_onnx(checkpoint, graph)
+        seen = _seen(checkpoint, films) if films and precision == "int8" else ()
+        if kind == "openvino":
+            write_openvino(graph, folder, seen)
+            graph.unlink()
+        elif seen:
+            write_quantised_onnx(graph, folder, seen)
+        described = _description(checkpoint, kind, precision, folder)
+        _write_description(folder, described)
+        exported = ExportedNetwork(folder)
+        if films is None:
+            described["largest_difference"] = check_parity(checkpoint, exported)
+        else:
+            quality = _quality(checkpoint, exported, films, config["data"]["num_workers"])
+            _refuse_worse(quality, config["max_qwk_drop"])
+            described["quality"] = quality.to_plain()
+        _write_description(folder, described)
+    _tell(output, described)
+    print(output)
+    return output
+
+
+def _films(config: Mapping[str, Any], checkpoint: CheckpointNetwork) -> LabelledFilms:
+    films = load_films(
+        config["data"],
+        config["checkpoint"],
+        split=config["split"],
+        num_classes=checkpoint.classes,
+        image_size=checkpoint.image_size,
+    )
+    log.info("%d films to %s on (split %s)", len(films.requests),
+             "calibrate and compare" if config["precision"] == "int8" else "compare", films.split)  # fmt: skip
+    return films
+
+
+def _seen(checkpoint: CheckpointNetwork, films: LabelledFilms) -> Films:
+    """At most `MOST_FILMS` of the films, spread evenly over them, as the network sees them: uint8 [1, 1, S, S] each."""
+    grader = Grader([checkpoint])
+    rows = np.unique(np.linspace(0, len(films.requests) - 1, MOST_FILMS).round().astype(int))
+    found = []
+    for row in rows.tolist():
+        prepared = grader.prepare(films.requests[row])
+        if isinstance(prepared, ImageError):
+            raise prepared
+        found += [np.ascontiguousarray(view[None, None]) for view in prepared.views[0]]
+    return found
+
+
+def _quality(
+    checkpoint: CheckpointNetwork, exported: ExportedNetwork, films: LabelledFilms, workers: int | None
+) -> Quality:
+    labels = films.table["label"].tolist()
+    return measure_quality(
+        checkpoint, exported, films.requests, labels, split=films.split, own=films.own is not None, workers=workers
+    )
+
+
+def _refuse_worse(quality: Quality, most: float | None) -> None:
+    if most is not None and not quality.qwk_drop <= most:
+        raise UserError(
+            f"Nothing was written: on {quality.films} films QWK falls by {quality.qwk_drop:.4f}, from "
+            f"{quality.qwk[0]:.4f} to {quality.qwk[1]:.4f}, more than max_qwk_drop={most:g}. Choose another precision, "
+            "or a larger max_qwk_drop (null: any)."
+        )
+
+
+def _description(checkpoint: CheckpointNetwork, kind: str, precision: str, folder: Path) -> dict[str, Any]:
+    grade = "KL" if checkpoint.classes == 5 else "grade"
+    outputs = {
+        "probabilities": "float32 [B, classes], calibrated",
+        "raw": "float32 [B, classes], as trained: the grade is their " + checkpoint.rule,
+        "logits": "float32 [B, outputs]",
+    }
+    if checkpoint.weighs:
+        outputs["gate_weights"] = "float32 [B, backbones], each row sums to 1"
+    learned = {name: value for name, value in checkpoint.learned.items() if name not in ("calibration", "film_check")}
+    return {
+        "legradnet_export": VERSION,
+        "format": kind,
+        "precision": precision,
+        "classes": checkpoint.classes,
+        "class_names": [f"{grade} {number}" for number in range(checkpoint.classes)],
+        "backbones": list(checkpoint.backbones),
+        "weighs": checkpoint.weighs,
+        "films": {
+            "image_size": checkpoint.image_size,
+            "fit": checkpoint.fit,
+            "mirror_left": checkpoint.mirror_left,
+            "input": f"films: uint8 [B, 1, {checkpoint.image_size}, {checkpoint.image_size}], any B, bone bright",
+        },
+        "outputs": outputs,
+        "rule": checkpoint.rule,
+        "batch_size": checkpoint.batch_size,
+        "calibration": limited(checkpoint.calibration.to_plain()),
+        "film_check": checkpoint.film_check.to_plain() if checkpoint.film_check else None,
+        "settings": checkpoint.settings,
+        "learned": learned,
+        "parameters": checkpoint.parameters,
+        "digests": {name: digest(folder / name) for name in FILES[kind]},
+        "made_with": versions() | {name: version(name) for name in _RUNTIMES[kind, precision == "int8"]},
+    }
+
+
+def _write_description(folder: Path, described: Mapping[str, Any]) -> None:
+    text = json.dumps(described, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+def _tell(output: Path, described: Mapping[str, Any]) -> None:
+    size = sum(path.stat().st_size for path in output.iterdir()) / 1e6
+    log.info("%s, %s, %.1f MB", described["format"], described["precision"], size)
+    if "largest_difference" in described:
+        log.info("Probabilities of generated knees differ from the checkpoint's by %.2g at most",
+                 described["largest_difference"])  # fmt: skip
+        return
+    quality = described["quality"]
+    for name in ("qwk", "accuracy"):
+        before, after = quality[f"{name}_checkpoint"], quality[f"{name}_export"]
+        log.info("%-8s %.4f -> %.4f (%+.4f) on %d films, split %s", name, before, after, after - before,
+                 quality["films"], quality["split"])  # fmt: skip
+    log.info("%d grades change; the largest change of a probability is %.4f", quality["changed_grades"],
+             quality["largest_probability_change"])  # fmt: skip
+    if quality["measured_in"] != described["precision"]:
+        log.warning("This CPU has no %s and ran the export in %s: these numbers are not those of %s.",
+                    described["precision"], quality["measured_in"], described["precision"])  # fmt: skip
+
+
+def _check_output(output: Path) -> None:
+    try:
+        if output.is_dir() and any(output.iterdir()):
+            raise UserError(f"output={output} is not empty, and nothing in it is overwritten: choose another folder.")
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output={output} can't be a folder: {error.strerror}.") from error
+    if output.exists() and not output.is_dir():
+        raise UserError(f"output={output} is a file: choose another folder.")
+
+
+@contextmanager
+def _written_whole(output: Path) -> Iterator[Path]:
+    """A folder beside `output` that takes its place, safe on disk, only when all went well."""
+    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        yield partial
+        for path in partial.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        os.umask(mask := os.umask(0))
+        partial.chmod(0o777 & ~mask)
+        partial.replace(output)
+    except OSError as error:
+        raise UserError(f"output={output} can't be written: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,138 @@
+"""Time exports against torch eager in float32, for the five networks and gate, batch 8, from films to grades.
+
+    python tests/benchmarks/export.py [--backbone all|tiny|lite0] [--json PATH] [--rounds N] [--batch N] [--threads N]
+
+All run in turn in one process, so that other jobs on the machine hit all; the figures are medians. Weights are random,
+as they don't matter for time. Aims, on a CPU with AVX512-BF16: OpenVINO f32 1.8 x, bf16 4 x, int8 6 x torch eager f32.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import OmegaConf
+
+from legradnet.config import config_folder
+from legradnet.data.synthetic import synthesize
+from legradnet.ensemble import KneeEnsemble
+from legradnet.export.run import export
+from legradnet.exported import PRECISIONS, ExportedNetwork
+from legradnet.inference import CheckpointNetwork
+
+AIMS = {"openvino f32": 1.8, "openvino bf16": 4.0, "openvino int8": 6.0}
+SIDE = 224
+
+
+def composed(name: str, *overrides: str) -> dict[str, Any]:
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return OmegaConf.to_container(hydra.compose(name, list(overrides)), resolve=True)  # type: ignore[return-value]
+
+
+def write_checkpoint(path: Path, backbone: str) -> None:
+    """An untrained network with the defaults of training."""
+    config = composed("train", f"backbone={backbone}", "model.pretrained=false")
+    networks = {key: {**each, "weights": None} for key, each in config["backbone"].items()}
+    torch.manual_seed(0)
+    ensemble = KneeEnsemble(networks, config["gating"], 5, feature_dim=config["model"]["feature_dim"])
+    settings = {
+        "backbone": networks,
+        "gating": config["gating"],
+        "model": config["model"],
+        "loss": {"name": "cross_entropy"},
+        "class_counts": [1] * 5,
+        "films": {"image_size": SIDE, "fit": "pad", "mirror_left": False},
+        "run": {"batch_size": 8},
+        "seed": 0,
+    }
+    weights = {f"ensemble.{name}": tensor for name, tensor in ensemble.state_dict().items()}
+    torch.save({"hyper_parameters": settings, "state_dict": weights}, path)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="all", help="as in legradnet-train")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--rounds", type=int, default=9, help="measurements of each")
+    parser.add_argument("--batch", type=int, default=8, help="films a batch")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    films = synthesize(arguments.batch, size=SIDE, seed=1)[0][:, None]
+
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "checkpoint.ckpt"
+        write_checkpoint(checkpoint, arguments.backbone)
+        networks: dict[str, CheckpointNetwork | ExportedNetwork] = {
+            "torch f32": CheckpointNetwork(checkpoint, device="cpu", precision="f32")
+        }
+        megabytes = {}
+        for kind, precisions in PRECISIONS.items():
+            for precision in precisions:
+                output = Path(folder) / f"{kind}-{precision}"
+                words = [f"checkpoint={checkpoint}", f"output={output}", f"format={kind}", f"precision={precision}"]
+                few = ["data=synthetic", "data.count=16", "split=all", "max_qwk_drop=null"]
+                export(composed("export", *words, *few))
+                networks[f"{kind} {precision}"] = ExportedNetwork(output, threads=arguments.threads)
+                megabytes[f"{kind} {precision}"] = sum(file.stat().st_size for file in output.iterdir()) / 1e6
+        times: dict[str, list[float]] = {name: [] for name in networks}
+        for turn in range(arguments.rounds + 2):
+            for name, network in networks.items():
+                spent = seconds(lambda network=network: network(films))
+                if turn >= 2:  # the first two warm up
+                    times[name].append(spent)
+        ran_in = {
+            name: network.runs_in if isinstance(network, ExportedNetwork) else "f32"
+            for name, network in networks.items()
+        }
+    rates = {name: arguments.batch / statistics.median(values) for name, values in times.items()}
+    ratios = {name: rate / rates["torch f32"] for name, rate in rates.items()}
+    load = os.getloadavg()[0]
+
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "openvino", "onnxruntime"))
+    print(f"backbone={arguments.backbone}, batch {arguments.batch}, {SIDE} px, {arguments.threads} threads")
+    print(f"{processor()}, {packages}, load {load:.1f}")
+    print(f"{'':18}{'images/s':>10}{'x torch f32':>13}{'aim':>6}{'ran in':>8}{'MB':>9}")
+    for name, rate in rates.items():
+        aim = f"{AIMS[name]:.1f}" if name in AIMS else ""
+        size = f"{megabytes[name]:.1f}" if name in megabytes else ""
+        print(f"{name:18}{rate:>10.1f}{ratios[name]:>13.2f}{aim:>6}{ran_in[name]:>8}{size:>9}")
+    if arguments.json:
+        figures = {
+            **{name: getattr(arguments, name) for name in ("backbone", "batch", "threads", "rounds")},
+            "side": SIDE,
+            "processor": processor(),
+            "torch": torch.__version__,
+            "load": load,
+            **{name: version(name) for name in ("openvino", "onnxruntime", "nncf")},
+            "images_per_second": rates,
+            "times_torch": ratios,
+            "ran_in": ran_in,
+            "megabytes": megabytes,
+        }
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
