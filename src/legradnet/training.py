@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -93,6 +94,7 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
         folder.write_data(data.table, data.skipped, resumed=ckpt_path is not None)
         folder.write_versions()
         folder.write_config(config)
+    warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # frozen trunks are
     try:
         # weights_only: a checkpoint is data, whatever is found in its place
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
