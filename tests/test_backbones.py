@@ -98,6 +98,7 @@ def test_a_frozen_trunk_stays_as_it_is_while_its_projection_trains(name):
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_frozen_trunk_keeps_nothing_for_a_backward_pass(name, checkpointing):
     backbone = Backbone(BackboneConfig(name, frozen=True), 16, gradient_checkpointing=checkpointing).train()
+    backbone.trunk.requires_grad_(True)  # whoever asked for this
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor), lambda _: None):
         pooled = backbone.pool(torch.rand(2, 1, 96, 96))
