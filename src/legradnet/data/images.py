@@ -25,6 +25,7 @@ MAX_BYTES = 2 * 1024**3
 DEEP_PERCENTILES = (0.5, 99.5)
 THUMBNAIL = 32  # pixels a side
 
+_ORIENTATION = 274  # EXIF: 1 = as it is
 _PHOTOMETRIC = 262  # TIFF 6.0, section 8: 0 = WhiteIsZero
 _VRS = {b"AE", b"CS", b"DA", b"DT", b"IS", b"LO", b"LT", b"PN", b"SH", b"SQ", b"ST", b"TM", b"UI", b"UL", b"UN", b"US"}
 
@@ -176,7 +177,8 @@ def stretch_range(deep: npt.NDArray[np.generic], ignored: npt.NDArray[np.bool_] 
 
 def _film_of_image(image: Image.Image) -> Film:
     white_is_zero = image.format == "TIFF" and image.getexif().get(_PHOTOMETRIC) == 0  # Pillow inverts only 8 bits
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         gray = stretch_range(np.asarray(image))
         return Film(255 - gray if white_is_zero else gray)
