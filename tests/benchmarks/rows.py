@@ -41,7 +41,7 @@ def make(folder: Path, rows: int) -> None:
         name = f"{row % FOLDERS:03d}/{9_000_000 + row // 2}{'LR'[row % 2]}.png"
         os.link(film, folder / "films" / name)
         split = ("train", "train", "train", "val", "test")[row // 2 % 5]
-        lines.append(f"{name},{row // 2 % 5},{9_000_000 + row // 2},{'LR'[row % 2]},{split},site {row % 7}")
+        lines.append(f"{name},{row // 10 % 5},{9_000_000 + row // 2},{'LR'[row % 2]},{split},site {row % 7}")
     (folder / "rows.csv").write_text("\n".join(lines) + "\n")
     (folder / "tenth.csv").write_text("\n".join(lines[: rows // 10 + 1]) + "\n")
 
@@ -53,7 +53,7 @@ def measure(what: str, folder: Path, table: str) -> None:
     from legradnet.data.sources import read_csv
     from legradnet.data.splits import assign_splits, check_splits
 
-    start = time.perf_counter()
+    start, of_cpu = time.perf_counter(), time.process_time()
     if what == "check":
         draft = read_csv(folder / table, (folder / "films").resolve())
         draft.check_cells(5)
@@ -68,8 +68,9 @@ def measure(what: str, folder: Path, table: str) -> None:
     else:
         rows = len(list_films(folder / table, folder / "films"))
     spent = time.perf_counter() - start
+    of_cpu = time.process_time() - of_cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
-    print(json.dumps({"seconds": spent, "gigabytes": peak, "rows": rows}))
+    print(json.dumps({"seconds": spent, "cpu_seconds": of_cpu, "gigabytes": peak, "rows": rows}))
 
 
 def main() -> None:
@@ -90,10 +91,11 @@ def main() -> None:
             for table in ("tenth.csv", "rows.csv"):
                 command = [sys.executable, __file__, "--measure", what, folder, table]
                 figures[f"{what} {table}"] = json.loads(subprocess.check_output(command))
-    print(f"{'':18}{'rows':>10}{'seconds':>10}{'GB':>7}{'us a row':>10}")
+    print(f"{'':18}{'rows':>10}{'seconds':>10}{'of CPU':>10}{'GB':>7}{'CPU us a row':>14}")
     for name, figure in figures.items():
-        per_row = 1e6 * figure["seconds"] / figure["rows"]
-        print(f"{name:18}{figure['rows']:>10,}{figure['seconds']:>10.1f}{figure['gigabytes']:>7.2f}{per_row:>10.1f}")
+        per_row = 1e6 * figure["cpu_seconds"] / figure["rows"]
+        print(f"{name:18}{figure['rows']:>10,}{figure['seconds']:>10.1f}{figure['cpu_seconds']:>10.1f}", end="")
+        print(f"{figure['gigabytes']:>7.2f}{per_row:>14.1f}")
     whole = figures["check rows.csv"]
     kept = whole["seconds"] < SECONDS and whole["gigabytes"] < GIGABYTES
     print(f"promised under {SECONDS} s and {GIGABYTES} GB for 1,000,000 rows: {'kept' if kept else 'BROKEN'}")
