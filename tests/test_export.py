@@ -69,8 +69,9 @@ def untrained(path, *, backbone=SMALL, gate="mha", loss="cross_entropy", calibra
 
 def settings(command_name, **changed):
     config = OmegaConf.to_container(OmegaConf.load(config_folder() / f"{command_name}.yaml"), resolve=False)
-    own = dict.fromkeys(("dataset_path", "csv_path", "num_workers")) if command_name == "export" else {}
-    return config | {"data": {"source": "own", **own, **config["data"]}} | changed
+    common = OmegaConf.to_container(OmegaConf.load(config_folder() / "data/common.yaml"), resolve=False)
+    own = {"source": "own", **common} if command_name == "export" else {}
+    return config | {"data": {**own, **config["data"]}} | changed
 
 
 def exported(checkpoint, folder, **changed):

@@ -1,14 +1,13 @@
 """A map lies where the evidence was planted, whatever the family.
 
 Half of the films are even gray, half have one checkered patch, anywhere: a network that tells them apart can have it
-from there only. What makes gradcam's map as sharp as the promise asks, and the failing of it a failing of the map:
+from there only. What makes a short training fair to gradcam, which sees the gradient at one point and one coarse grid:
 
-- Small members of the families whose last map is 6 x 6 or 12 x 12 cells. On 3 x 3, laying the map over the film spreads
-  even a perfect one to 5 times an even spread at best.
-- Tokens as wide as the product's. A layer norm keeps a token on a sphere; in 16 or 32 dimensions the training ends
-  where the score is highest on it, and there the gradient has no direction left.
-- As many films with the patch as without in every batch, and an end of the training once they are told apart.
-- Batch statistics taken anew after so short a training; the running ones lag behind.
+- Small members of the families whose last map has 6 x 6 or 12 x 12 cells. On 3 x 3, laying it over the film spreads
+  even a single bright cell so far that its own area gets 5 times an even spread, and a patch on its border less.
+- Tokens as wide as the product's, and an end of the training once the films are told apart. A layer norm keeps a token
+  on a sphere; a narrow one soon sits where the score is highest on it, and there the gradient has no direction left.
+- Batch statistics taken anew after so few steps; the running ones lag behind, and the network says one class of all.
 """
 
 import pytest
@@ -135,5 +134,6 @@ def test_the_network_has_found_the_patch(finder):
 @pytest.mark.parametrize("method", ["gradcam", "occlusion", "integrated_gradients"])
 def test_the_map_lies_on_the_patch_that_decides(finder, method):
     films, has_patch, places = planted_films(8, torch.Generator().manual_seed(1000))
-    films, places = films[has_patch == 1], places[has_patch == 1]
-    assert evidence_on_the_patch(*finder, films, places, method).median() >= 3
+    evidence = evidence_on_the_patch(*finder, films[has_patch == 1], places[has_patch == 1], method)
+    assert evidence.mean() >= 3
+    assert evidence.min() > 1  # nor is any one film's map elsewhere
