@@ -504,7 +504,7 @@ def test_two_hundred_knees_are_graded_alike_by_every_shipped_network(backbone, t
         some = films[begin : begin + batch]
         begin += batch
         expected = checkpoint(some)
-        for network in exports:
-            assert network(some).probabilities == pytest.approx(expected.probabilities, abs=TOLERANCE)
-            assert network(some).gate_weights == pytest.approx(expected.gate_weights, abs=TOLERANCE)
+        for answers in (network(some) for network in exports):
+            assert answers.probabilities == pytest.approx(expected.probabilities, abs=TOLERANCE)
+            assert answers.gate_weights == pytest.approx(expected.gate_weights, abs=TOLERANCE)
     assert begin == 200
