@@ -462,6 +462,17 @@ def test_a_read_only_data_folder_means_no_cache_and_says_how_to_get_one(films, t
     assert not (films / FOLDER).exists()
 
 
+def test_a_data_folder_that_is_marked_as_read_only_is_left_alone_even_by_root(films, tmp_path, caplog):
+    films.chmod(0o500)
+    try:
+        assert look(films).cached is None
+        assert not (films / FOLDER).exists()
+        assert "is marked as read-only" in caplog.text
+        assert_right(look(films, folder=tmp_path / "named"))
+    finally:
+        films.chmod(0o700)
+
+
 def test_a_cache_in_a_place_that_became_read_only_is_still_read(films, monkeypatch):
     look(films)
     repaint(films / "S00001L.png")

@@ -13,6 +13,7 @@ power cut or a bad disk did to them. A film that isn't here, or not whole, is re
 # Many films: os.path is many times faster than Path.
 # ruff: noqa: PTH116
 
+import errno
 import hashlib
 import logging
 import os
@@ -314,6 +315,8 @@ def _private_folder(root: Path, named: Path | None) -> Path:
         named.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = named / _digest(str(root).encode()).hex()
     if not os.path.lexists(folder):
+        if named is None and not root.stat().st_mode & stat.S_IWUSR:  # root could write there all the same
+            raise OSError(errno.EROFS, "is marked as read-only", str(root))
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
     status = folder.lstat()
