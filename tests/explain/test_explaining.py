@@ -59,7 +59,9 @@ def test_one_film_is_written_below_maps_wherever_it_lies(settings, tmp_path):
     ("changes", "words"),
     [
         ({"method": "lime"}, "method=lime is unknown; choose one of gradcam"),
-        ({"methods": ["gradcam", "gate"], "faithfulness": True}, "method=gate is unknown"),
+        ({"methods": ["gradcam", "gate"], "faithfulness": True}, "must be a list, '.gradcam,occlusion.', of gradcam"),
+        ({"methods": "gradcam"}, "methods=gradcam must be a list"),
+        ({"methods": []}, "methods=.. must be a list"),
         ({"sample": 0}, "sample=0 must be a whole number"),
         ({"target": "worst"}, "target='worst'"),
         ({"target": 7}, "target=7"),
@@ -92,6 +94,15 @@ def test_films_that_cannot_be_read_are_rows_and_the_gate_is_told_of_the_rest(set
     assert pd.read_csv(tmp_path / "run/predictions.csv")["error"].notna().tolist() == [False, False, False, True]
     weights = pd.read_csv(tmp_path / "run/gate.csv")
     assert weights["films"].max() == 3
+
+
+def test_labels_that_the_network_does_not_know_are_told(labelled, knees, tmp_path, caplog):
+    films = pd.read_csv(knees / "knees.csv").head(4)
+    films.loc[0, "label"] = 9
+    films.to_csv(tmp_path / "odd.csv", index=False)
+    asked = labelled | {"input": str(tmp_path / "odd.csv"), "method": "gate"}
+    assert explain(asked | {"data": {"dataset_path": str(knees)}}, tmp_path / "run") is True
+    assert "1 films have a label that the network doesn't know" in caplog.text
 
 
 def test_faithfulness_is_a_table_a_figure_and_words_of_a_seeded_sample(labelled, tmp_path, capsys):

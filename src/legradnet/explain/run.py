@@ -19,7 +19,7 @@ from legradnet.evaluation.figures import picture
 from legradnet.evaluation.graded import patient_numbers
 from legradnet.explain.faithfulness import measure_faithfulness
 from legradnet.explain.film import FilmExplanation, explain_films, only_checkpoint
-from legradnet.explain.gate import ablation_table, gate_figure, gate_table, pass_gate
+from legradnet.explain.gate import GatedFilms, ablation_table, gate_figure, gate_table, pass_gate
 from legradnet.explain.methods import METHODS
 from legradnet.explain.overlay import explanation_figure
 from legradnet.explain.verdict import faithfulness_figure, verdict
@@ -43,9 +43,11 @@ def explain(config: Mapping[str, Any], run_folder: str | Path) -> bool:
             gets a row with its error.
     """
     check_config(config, EXPLAIN_RULES)
-    for method in [config["method"], *config["methods"]]:
-        if method not in (*METHODS, *([GATE] if method == config["method"] else [])):
-            raise UserError(f"method={method} is unknown; choose one of {', '.join([*METHODS, GATE])}.")
+    if config["method"] not in (*METHODS, GATE):
+        raise UserError(f"method={config['method']} is unknown; choose one of {', '.join([*METHODS, GATE])}.")
+    methods = config["methods"]
+    if not methods or not isinstance(methods, list) or not set(map(str, methods)) <= set(METHODS):
+        raise UserError(f"methods={methods} must be a list, '[gradcam,occlusion]', of {', '.join(METHODS)}.")
     folder = RunFolder(Path(run_folder))
     folder.check_other_runs(folder.last, folder.best, folder.report, folder.predictions)
     dataset_path = config["data"]["dataset_path"]
@@ -95,6 +97,7 @@ def _look_at_gate(config: Mapping[str, Any], folder: RunFolder, grader: Grader, 
     rows = [record(film, unreadable.get(i) or next(graded)) for i, film in enumerate(films)]
     complete = _write_rows(folder, grader, films, rows)
     _warn_of_patients(gated.films)
+    _warn_of_labels(gated)
     weights = gate_table(gated)
     if weights is None:
         log.info("This gate gives no weights: what a backbone is worth is in ablation.csv.")
@@ -161,6 +164,11 @@ def _write_rows(folder: RunFolder, grader: Grader, films: Sequence[InputFilm], r
     failed = sum(row["error"] is not None for row in rows)
     log.info("%d films explained, %d not readable (column error of predictions.csv)", len(rows) - failed, failed)
     return failed == 0
+
+
+def _warn_of_labels(gated: GatedFilms) -> None:
+    if odd := sum(film.label is not None for film in gated.films) - int(gated.known.sum()):
+        log.warning("%d films have a label that the network doesn't know: they count as films without one.", odd)
 
 
 def _warn_of_patients(films: Sequence[InputFilm]) -> None:
