@@ -46,17 +46,26 @@ class MetricsTable(Callback):
     Args:
         folder: The run folder.
         report: Called with each row, for a line in the log; None is silent.
+        resumable: Whether to save the start, so that a run can be resumed from there too.
     """
 
-    def __init__(self, folder: RunFolder, report: Callable[[dict[str, float]], None] | None = None) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        report: Callable[[dict[str, float]], None] | None = None,
+        *,
+        resumable: bool = True,
+    ) -> None:
         self.folder = folder
         self.report = report
+        self.resumable = resumable
         self.rows = pd.DataFrame()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up the rows of epochs that are done; save the start of a fresh run, so that it can be resumed too."""
         if not trainer.ckpt_path:
-            trainer.save_checkpoint(self.folder.last)
+            if self.resumable:
+                trainer.save_checkpoint(self.folder.last)
         elif self.folder.metrics.is_file():
             # "round_trip" reads back every digit, so that a resumed file equals one never interrupted
             rows = pd.read_csv(self.folder.metrics, float_precision="round_trip")

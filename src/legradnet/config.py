@@ -97,6 +97,8 @@ RULES: dict[str, Number | Choice] = {
     "seed": Number(int, 0, 2**32 - 1),
     "compile": _FLAG,
     "test": _FLAG,
+    "tuning.folds": _FLAG,
+    "tuning.keep_checkpoints": Number(int, 0, optional=True),
 }
 _BACKBONE_RULES: dict[str, Number | Choice] = {
     "frozen": _FLAG,
@@ -180,6 +182,17 @@ def check_config(config: Mapping[str, Any], rules: Mapping[str, Number | Choice]
     """
     if problems := list(_problems(config, dict(rules))):
         raise UserError("\n".join(["The configuration has mistakes:", *problems]))
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested mapping with dotted keys; an empty mapping stays as a value."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def _problems(config: Mapping[str, Any], rules: dict[str, Number | Choice]) -> Iterator[str]:

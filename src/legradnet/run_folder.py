@@ -110,11 +110,17 @@ class RunFolder:
         """The composed config that was written, as plain values."""
         return OmegaConf.to_container(OmegaConf.load(self.config))  # type: ignore[return-value]
 
-    def best_metric(self, name: str = "val/qwk") -> float:
-        """Highest value of a metric in `metrics.csv`; nan without one."""
+    def best_epoch(self) -> dict[str, float]:
+        """The row of `metrics.csv` with the highest `val/qwk`, whose weights `best.ckpt` holds; empty without one."""
         import pandas as pd
 
-        return float(pd.read_csv(self.metrics)[name].max()) if self.metrics.is_file() else float("nan")
+        if not self.metrics.is_file():
+            return {}
+        rows = pd.read_csv(self.metrics, float_precision="round_trip")
+        if rows["val/qwk"].isna().all():
+            return {}
+        best = rows.iloc[int(rows["val/qwk"].argmax())]
+        return {str(name): float(value) for name, value in best.items()}
 
     def write_data(self, table: "pd.DataFrame", skipped: "pd.DataFrame", resumed: bool) -> None:
         """Write `split.csv` and, if films were left out, `skipped.csv`.

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from legradnet.callbacks import (
     exponential_average,
 )
 from legradnet.checkpoint import is_ours, read_checkpoint
-from legradnet.config import check_config
+from legradnet.config import check_config, flat
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.device import check_compiler, choose_device, choose_precision, keep_freed_memory
 from legradnet.errors import UserError
@@ -42,12 +42,16 @@ from legradnet.weights import check_weights, load_ensemble, load_starting_weight
 log = logging.getLogger(__name__)
 
 
-def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
+def train(
+    config: Mapping[str, Any], run_folder: str | Path, *, callbacks: Sequence[Callback] = (), resumable: bool = True
+) -> float:
     """Train as `conf/train.yaml` composes it and leave everything in the run folder.
 
     Args:
         config: The composed config as plain dicts, lists and values.
         run_folder: Folder for checkpoints, metrics, split; made if need be.
+        callbacks: More of Lightning's callbacks.
+        resumable: Whether to keep the optimiser's state, as `checkpoints/last.ckpt`.
 
     Returns:
         `val/qwk` of the best epoch.
@@ -70,7 +74,7 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
     seed_everything(config["seed"], workers=True, verbose=False)
 
     # cheap mistakes first: the films are read when everything else has been found right
-    trainer = build_trainer(config, folder)
+    trainer = build_trainer(config, folder, callbacks=callbacks, resumable=resumable)
     module = build_module(config)
     if ckpt_path:
         _check_same_settings(ckpt_path, module)
@@ -99,7 +103,8 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
         # weights_only: a checkpoint is data, whatever is found in its place
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     except (SystemExit, KeyboardInterrupt) as stop:
-        tell_how_to_resume(folder)
+        if resumable:
+            tell_how_to_resume(folder)
         raise SystemExit(143 if isinstance(stop, SIGTERMException) else 130) from None
     finally:
         if config["logger"]["name"] == "wandb":
@@ -114,7 +119,7 @@ def train(config: Mapping[str, Any], run_folder: str | Path) -> float:
     tested = _test(config, folder, module, data) if config["test"] and len(data.films("test")) else None
     if trainer.is_global_zero:
         print_summary(folder, tested)
-    return folder.best_metric()
+    return folder.best_epoch().get("val/qwk", math.nan)
 
 
 def build_module(config: Mapping[str, Any]) -> GradingModule:
@@ -140,7 +145,14 @@ def build_module(config: Mapping[str, Any]) -> GradingModule:
     )
 
 
-def build_trainer(config: Mapping[str, Any], folder: RunFolder, *, testing: bool = False) -> Trainer:
+def build_trainer(
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    *,
+    testing: bool = False,
+    callbacks: Sequence[Callback] = (),
+    resumable: bool = True,
+) -> Trainer:
     """Lightning's Trainer for a composed config; when `testing` it has one device, no loggers, and writes nothing."""
     settings = dict(config["trainer"])
     if testing:
@@ -148,15 +160,15 @@ def build_trainer(config: Mapping[str, Any], folder: RunFolder, *, testing: bool
     elif settings["strategy"] == "auto" and settings["devices"] != 1:
         settings["strategy"] = "ddp_spawn"  # Lightning's own choice would run the whole command again in each process
     settings["precision"] = _precision(settings)
-    callbacks: list[Callback] = [RichProgressBar()] if sys.stderr.isatty() else []
+    all_callbacks: list[Callback] = [RichProgressBar()] if sys.stderr.isatty() else []
     if not testing:
         log.info("Precision %s, run folder %s", settings["precision"], folder.path)
     if not testing and not settings["fast_dev_run"]:
-        callbacks += _callbacks(config, folder)
+        all_callbacks += [*_callbacks(config, folder, resumable), *callbacks]
     try:
         return Trainer(
             **settings,
-            callbacks=callbacks,
+            callbacks=all_callbacks,
             logger=False if testing else _loggers(config["logger"]["name"], folder),
             plugins=[AtomicCheckpointIO()],
             default_root_dir=folder.path,
@@ -202,7 +214,7 @@ def _checkpoint_to_resume(ckpt_path: str | None, folder: RunFolder) -> Path | No
 
 
 def _check_same_settings(path: Path, module: GradingModule) -> None:
-    theirs, ours = _flat(read_checkpoint(path)["hyper_parameters"]), _flat(dict(module.hparams))
+    theirs, ours = flat(read_checkpoint(path)["hyper_parameters"]), flat(dict(module.hparams))
     keys = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
     if keys := [key for key in keys if key not in ("model.pretrained", "class_counts")]:
         changes = "\n".join(f"  {key}: was {theirs.get(key)}, now {ours.get(key)}" for key in keys)
@@ -211,16 +223,15 @@ def _check_same_settings(path: Path, module: GradingModule) -> None:
         )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _callbacks(config: Mapping[str, Any], folder: RunFolder) -> list[Callback]:
+def _callbacks(config: Mapping[str, Any], folder: RunFolder, resumable: bool) -> list[Callback]:
     settings = config["callbacks"]
+    place: dict[str, Any] = {
+        "dirpath": folder.last.parent,
+        "enable_version_counter": False,
+        "save_on_train_epoch_end": True,
+    }
     callbacks: list[Callback] = [StopAfterBatch()]
+    last = [PortableCheckpoint(filename=folder.last.stem, **place)] if resumable else []
     if settings["ema_decay"] is not None:
         callbacks.append(WeightAveraging(avg_fn=partial(exponential_average, decay=settings["ema_decay"])))
     if settings["early_stopping_patience"] is not None:
@@ -228,17 +239,12 @@ def _callbacks(config: Mapping[str, Any], folder: RunFolder) -> list[Callback]:
         callbacks.append(
             ResumableEarlyStopping("val/qwk", mode="max", patience=patience, check_finite=False, verbose=False)
         )
-    place: dict[str, Any] = {
-        "dirpath": folder.last.parent,
-        "enable_version_counter": False,
-        "save_on_train_epoch_end": True,
-    }
     return [
         *callbacks,
-        MetricsTable(folder, report=None if sys.stderr.isatty() else log_epoch),
+        MetricsTable(folder, report=None if sys.stderr.isatty() else log_epoch, resumable=resumable),
         # last.ckpt comes last: it holds the state of all the others, and the row is in metrics.csv before it
         PortableCheckpoint(filename=folder.best.stem, monitor="val/qwk", mode="max", **place),
-        PortableCheckpoint(filename=folder.last.stem, **place),
+        *last,
     ]
 
 

@@ -1,14 +1,28 @@
-"""`legradnet-train`: train the ensemble."""
+"""`legradnet-train`: train the ensemble, or with `-m tuning=` search for settings."""
 
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
 from legradnet.cli import run
+from legradnet.errors import UserError
 
 
-def _train(config: dict[str, Any], run_folder: str) -> float:
+def _train(config: dict[str, Any], run_folder: str) -> float | None:
     from legradnet.training import train  # late: --help and --cfg must not wait for torch
 
-    return train(config, run_folder)
+    hydra = HydraConfig.get()
+    if not str(hydra.sweeper.get("_target_")).startswith("hydra_plugins.legradnet_optuna."):
+        return train(config, run_folder)
+    if hydra.sweeper.trial is None:
+        raise UserError("tuning= searches with -m: legradnet-train -m tuning=...")
+    from legradnet.tuning.objective import run_trial
+    from legradnet.tuning.settings import StudySettings
+
+    settings: Any = OmegaConf.to_container(hydra.sweeper, resolve=True)
+    run_trial(config, run_folder, StudySettings.from_plain(settings), hydra.sweeper.trial)
+    return None
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Hydra plugin: searches with Optuna."""

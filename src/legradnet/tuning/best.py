@@ -1,0 +1,84 @@
+"""The best trial as an experiment file: what it chose and set that a plain `legradnet-train` does not."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import FrozenTrial, TrialState
+
+from legradnet.config import flat
+from legradnet.run_folder import write_text
+
+_OF_SEARCHES = ("hydra", "tuning", "optimized_metric")  # a single run needs none of these
+
+Compose = Callable[[Sequence[str]], DictConfig]
+
+
+def best_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The best complete trial, or the Pareto front, best in the first objective first; empty before there is one."""
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        return []
+    sign = -1 if study.directions[0] is optuna.study.StudyDirection.MAXIMIZE else 1
+    return sorted(study.best_trials, key=lambda trial: (sign * trial.values[0], trial.number))
+
+
+def write_experiments(
+    folder: Path, study: optuna.Study, compose: Compose, overrides: Callable[[Mapping[str, Any]], list[str]]
+) -> None:
+    """Write `experiment/best.yaml`, and with several objectives one file for each trial of the Pareto front.
+
+    Args:
+        folder: Of the sweep.
+        study: The study.
+        compose: Config of a list of overrides.
+        overrides: All overrides of drawn parameters, fixed ones included.
+    """
+    best = best_trials(study)[: None if len(study.directions) > 1 else 1]
+    for index, trial in enumerate(best):
+        values = ", ".join(f"{value:.6g}" for value in trial.values)
+        text = f"# @package _global_\n# Trial {trial.number} of {study.study_name}: {values}\n"
+        text += OmegaConf.to_yaml(experiment(compose, overrides(trial.params)))
+        if len(best) > 1:
+            write_text(folder / "experiment" / f"pareto_{trial.number}.yaml", text)
+        if index == 0:
+            write_text(folder / "experiment" / "best.yaml", text)
+
+
+def experiment(compose: Compose, overrides: Sequence[str]) -> DictConfig:
+    """An experiment that gives the config of `overrides` without them.
+
+    Args:
+        compose: Config of a list of overrides.
+        overrides: Of the run.
+    """
+    wanted, plain = compose(overrides), compose([])
+    choices, usual = wanted.hydra.runtime.choices, plain.hydra.runtime.choices
+    chosen = {
+        group: choice
+        for group, choice in choices.items()
+        if not group.startswith("hydra/") and group not in ("tuning", "experiment") and choice != usual.get(group)
+    }
+    begun = compose([f"{group}={_text(choice)}" for group, choice in chosen.items()])
+    there = flat(values_of(begun))
+    settings: dict[str, Any] = {"defaults": [{f"override /{group}": choice} for group, choice in chosen.items()]}
+    for key, value in flat(values_of(wanted)).items():
+        if key not in there or there[key] != value:
+            inner = settings
+            *parents, name = key.split(".")
+            for parent in parents:
+                inner = inner.setdefault(parent, {})
+            inner[name] = value
+    return OmegaConf.create(settings)
+
+
+def values_of(config: DictConfig) -> dict[str, Any]:
+    """A composed config as plain values, interpolations as they are written, without what is about searching."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items() if key not in _OF_SEARCHES}
+
+
+def _text(choice: Any) -> str:
+    return "null" if choice is None else str(OmegaConf.to_container(choice)) if OmegaConf.is_config(choice) else choice

@@ -1,0 +1,67 @@
+"""Where a study lies."""
+
+import re
+import time
+import warnings
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+
+from legradnet.errors import UserError
+
+_PASSWORD = re.compile(r"(://[^:/@\s]*):([^@\s]+)@")
+_FORMS = "sqlite:///PATH, postgresql://USER@HOST/DATABASE or journal:PATH"
+_OPENINGS = 10  # several workers may make the tables of a new database at once; all but one then fail, and try again
+
+
+def open_storage(url: str, folder: Path | None = None) -> BaseStorage:
+    """Open the storage at `url`; what is missing is made.
+
+    Args:
+        url: `sqlite:///PATH`, `postgresql://...` or `journal:PATH`.
+        folder: What a relative PATH is relative to; None is the working folder.
+
+    Raises:
+        UserError: It is none of these, a driver is missing, or it cannot be reached. No password is repeated.
+    """
+    kind, _, rest = url.partition(":")
+    base = folder or Path.cwd()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    if kind == "journal" and rest:
+        path = base / rest
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(path)))
+    if url.startswith("sqlite:///") and rest.strip("/"):
+        path = base / url.removeprefix("sqlite:///")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _database(f"sqlite:///{path}", {"connect_args": {"timeout": 120}})
+    if kind.split("+")[0] in ("postgresql", "postgres"):
+        return _database(f"postgresql+psycopg:{rest}", {"pool_pre_ping": True})
+    raise UserError(f"hydra.sweeper.storage={without_password(url)} must be {_FORMS}.")
+
+
+def _database(url: str, engine: dict[str, object]) -> BaseStorage:
+    for attempt in range(1, _OPENINGS + 1):
+        try:
+            return RDBStorage(url, engine_kwargs=engine)
+        except ImportError as error:
+            raise UserError("PostgreSQL needs its driver: pip install 'legradnet[postgresql]'") from error
+        except Exception as error:  # of SQLAlchemy, of the driver, or Optuna's own
+            if attempt == _OPENINGS:
+                reason = without_password(str(error)).splitlines()[0]
+                raise UserError(f"hydra.sweeper.storage={without_password(url)} cannot be opened: {reason}") from None
+            time.sleep(0.2 * attempt)
+    raise AssertionError("unreachable")
+
+
+def has_password(url: str) -> bool:
+    """Whether there is a password in a URL."""
+    return bool(_PASSWORD.search(url))
+
+
+def without_password(text: str) -> str:
+    """`text` with the passwords of all URLs in it left out."""
+    return _PASSWORD.sub(r"\1:***@", text)

@@ -1,0 +1,206 @@
+"""A search as Hydra's multirun gives it: overrides, a launcher, a folder for the sweep."""
+
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from optuna.trial import Trial, TrialState
+
+from legradnet.config import check_config, flat
+from legradnet.errors import UserError
+from legradnet.run_folder import write_text
+from legradnet.tuning.best import values_of, write_experiments
+from legradnet.tuning.results import write_figures, write_results
+from legradnet.tuning.settings import StudySettings
+from legradnet.tuning.space import Space, parameter, text_of
+from legradnet.tuning.storage import has_password, without_password
+from legradnet.tuning.study import Search
+
+log = logging.getLogger(__name__)
+
+# settings of the machine that a worker is on, which may differ between workers
+_OF_A_MACHINE = ("data.num_workers", "data.cache", "data.cache_dir", "data.cache_key", "logger.name", "tuning.")
+
+
+def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str]) -> None:
+    """Search until the study is done, and leave what came out in `hydra.sweep.dir`.
+
+    Args:
+        config: As composed for the sweep.
+        loader: Hydra's, to compose the jobs' configs with.
+        launcher: Runs the jobs.
+        arguments: Overrides of the command line.
+
+    A mistake ends the command with exit status 2, too many failed trials with 1.
+    """
+    try:
+        search = _Sweep(config, loader, arguments)
+        search.run(launcher)
+    except (UserError, HydraException, OmegaConfBaseException) as mistake:
+        print(f"legradnet: {without_password(str(mistake))}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    if search.study.too_many_failures:
+        raise SystemExit(1)
+
+
+class _Sweep:
+    def __init__(self, config: DictConfig, loader: ConfigLoader, arguments: Sequence[str]) -> None:
+        self.config, self.loader = config, loader
+        self.folder = Path(str(config.hydra.sweep.dir))
+        raw: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
+        if has_password(str(raw["storage"])):
+            raise UserError(
+                "hydra.sweeper.storage has a password in it, which would be in files and logs: put the URL into an "
+                "environment variable and name that, 'hydra.sweeper.storage=${oc.env:NAME}'."
+            )
+        plain: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+        self.settings = StudySettings.from_plain(plain)
+        self.extend = _custom_search_space(plain["custom_search_space"])
+
+        overrides = self._parse({**(plain["params"] or {})}, arguments)
+        searched = [one for one in overrides if one.is_sweep_override()]
+        self.fixed = [str(one.input_line) for one in overrides if not one.is_sweep_override()]
+        self.space = Space([parameter(one, group=self._is_group(one)) for one in searched], self._keys_under)
+        if not searched and not self.extend:
+            raise UserError("Nothing is searched: give a key several values, e.g. 'gating=mha,mlp', or tuning=gating.")
+        self._check_fixed()
+        self.study = Search(
+            self.settings, self._suggest, record=self._record(plain["custom_search_space"]), known=self._known(plain)
+        )
+        self._check_folder()
+
+    def run(self, launcher: Launcher) -> None:
+        write_text(self.folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
+        try:
+            while batch := self.study.next_batch():
+                jobs = [self._job(trial, overrides) for trial, overrides in batch]
+                with self.study.beating(batch):
+                    try:
+                        launcher.launch(jobs, initial_job_idx=batch[0][0].number)
+                    except Exception as error:  # a worker died; what became of its trial, its heartbeat tells
+                        log.error("A job has ended without an answer: %s", without_password(str(error)))
+                self._write()
+        finally:
+            self._write(final=True)
+
+    def _job(self, trial: Trial, overrides: Sequence[str]) -> list[str]:
+        own = [f"hydra.sweep.subdir=trial_{trial.number}", f"hydra.sweeper.trial={trial.number}"]
+        return [*self.fixed, *overrides, *own]
+
+    def _write(self, *, final: bool = False) -> None:
+        study, trials = self.study.study, self.study.trials
+        over = (self.study.why_over() or "stopped") if final else None
+        write_results(self.folder, self.settings, study, trials, over=over)
+        write_experiments(self.folder, study, self._compose, self._overrides)
+        if final:
+            write_figures(self.folder, self.settings, study)
+
+    def _parse(self, params: Mapping[str, Any], arguments: Sequence[str]) -> list[Override]:
+        parser = OverridesParser.create(config_loader=self.loader)
+        given = parser.parse_overrides(list(arguments))
+        ours = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
+        chosen = {one.key_or_group: one for one in [*ours, *given]}  # the last word on a key counts
+        for one in chosen.values():
+            if one.is_delete() and not self._is_group(one):
+                raise UserError(f"{one.input_line}: keys cannot be deleted in a search.")
+        return list(chosen.values())
+
+    def _is_group(self, override: Override) -> bool:
+        return bool(self.loader.get_group_options(override.key_or_group))
+
+    def _compose(self, overrides: Sequence[str]) -> DictConfig:
+        # the command line's hydra.sweeper.* need it, whatever is composed
+        return self.loader.load_sweep_config(self.config, ["hydra/sweeper=legradnet_optuna", *overrides])
+
+    def _keys_under(self, chosen: Sequence[str]) -> set[str]:
+        return all_keys(values_of(self._compose([*self.fixed, *chosen])))
+
+    def _check_fixed(self) -> None:
+        composed = self._compose(self.fixed)
+        with open_dict(composed):
+            del composed["hydra"]  # as in a job
+        try:
+            plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        except MissingMandatoryValue as missing:
+            raise UserError(f"{missing.full_key}= is needed.") from missing
+        check_config(plain)
+
+    def _suggest(self, trial: Trial) -> list[str]:
+        drawn = self.space.suggest(trial)
+        if self.extend:
+            before = set(trial.params)
+            self.extend(self._compose([*self.fixed, *drawn]), trial)
+            drawn += [f"{key}={text_of(value)}" for key, value in trial.params.items() if key not in before]
+        return drawn
+
+    def _overrides(self, params: Mapping[str, Any]) -> list[str]:
+        return [*self.fixed, *self.space.overrides(params)]
+
+    def _known(self, plain: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        points = [self.space.drawn(point) for point in plain["enqueue"] or []]
+        if self.settings.sampler["name"] != "grid":
+            return {f"known:{index}": point for index, point in enumerate(points)}
+        if self.extend:
+            raise UserError("sampler=grid cannot count the points of a custom_search_space.")
+        grid = list(self.space.grid())
+        order = np.random.default_rng(self.settings.seed or 0).permutation(len(grid))
+        return {f"grid:{index}": grid[index] for index in order}
+
+    def _record(self, custom: str | None) -> dict[str, str]:
+        fixed = flat(values_of(self._compose(self.fixed)))
+        searched = [one.key for one in self.space.parameters]
+        record = {
+            key: str(value)
+            for key, value in fixed.items()
+            if not key.startswith(_OF_A_MACHINE) and not any(f"{key}.".startswith(f"{one}.") for one in searched)
+        }
+        record |= {f"search of {key}": words for key, words in self.space.describe().items()}
+        return record | {
+            "custom_search_space": str(custom),
+            "optimized_metric": ", ".join(self.settings.optimized_metric),
+            "tuning.folds": str(self.config.tuning.folds),
+        }
+
+    def _check_folder(self) -> None:
+        begun = any(trial.state is not TrialState.WAITING for trial in self.study.trials)
+        if not begun and any(self.folder.glob("trial_*")):
+            raise UserError(
+                f"{self.folder} holds trials of another study, which would be overwritten: choose another "
+                "hydra.sweep.dir=."
+            )
+
+
+def all_keys(values: Mapping[str, Any], prefix: str = "") -> set[str]:
+    """The dotted keys of a nested mapping, those of its inner mappings included."""
+    keys: set[str] = set()
+    for key, value in values.items():
+        keys.add(f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            keys |= all_keys(value, f"{prefix}{key}.")
+    return keys
+
+
+def _custom_search_space(name: str | None) -> Callable[[DictConfig, Trial], None] | None:
+    if not name:
+        return None
+    module, _, function = str(name).rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"hydra.sweeper.custom_search_space={name} must name a function (config, trial) as MODULE.FUNCTION, in a "
+            f"module that Python finds (PYTHONPATH): {error}"
+        ) from error
