@@ -17,8 +17,8 @@ from conftest import command, compose
 from legradnet.training import train
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-CURVES, EVALUATION, GATING, EXPLANATIONS = NOTEBOOKS[:4]
-INPUTS = ("RUN", "EVALUATION", "EXPLAINED", "GATE", "FAITHFULNESS")
+CURVES, EVALUATION, GATING, EXPLANATIONS, STUDY = NOTEBOOKS[:5]
+INPUTS = ("RUN", "EVALUATION", "EXPLAINED", "GATE", "FAITHFULNESS", "STUDY")
 ABSOLUTE_PATH = re.compile(r"(?<![\w.*}>~:/-])/\w|\b[A-Za-z]:\\")
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -65,6 +65,11 @@ def checkout(trained, knees, tmp_path_factory):
             few = ["sample=3", "steps=2", "resamples=10", "methods=[gradcam,hirescam]"]
             done = command(*line.split(), *few, cwd=top)
             assert done.returncode == 0, done.stderr
+    for line in nbformat.read(STUDY, as_version=4).cells[0].source.splitlines():
+        if line.startswith("    legradnet-train"):
+            few = ["data.count=40", "data.image_size=32", "trainer.max_epochs=2", "hydra.sweeper.n_trials=3"]
+            done = command(*line.split(), *few, cwd=top)
+            assert done.returncode == 0, done.stderr
     return top
 
 
@@ -78,9 +83,9 @@ def files(folder):
     return {path.relative_to(folder) for path in folder.rglob("*")}
 
 
-def test_there_is_a_notebook_for_curves_evaluation_gating_and_explanations():
-    names = ["01_training_curves", "02_evaluation", "03_gating", "04_explanations"]
-    assert [path.stem for path in NOTEBOOKS[:4]] == names
+def test_there_is_a_notebook_for_curves_evaluation_gating_explanations_and_a_study():
+    names = ["01_training_curves", "02_evaluation", "03_gating", "04_explanations", "05_study"]
+    assert [path.stem for path in NOTEBOOKS] == names
 
 
 @each_notebook
@@ -100,6 +105,10 @@ def test_notebooks_are_committed_without_outputs_and_paths_of_a_machine(path):
 @each_notebook
 def test_notebooks_begin_with_the_commands_that_make_their_input(path):
     source = nbformat.read(path, as_version=4).cells[0].source
+    if path == STUDY:
+        assert "legradnet-train -m tuning=learning_rate experiment=quickstart" in source
+        assert "hydra.sweep.dir=outputs/study" in source
+        return
     assert "legradnet-train experiment=quickstart hydra.run.dir=outputs/quickstart" in source
     best = "outputs/quickstart/checkpoints/best.ckpt"
     evaluate = f"legradnet-evaluate checkpoint={best} hydra.run.dir=outputs/evaluation"
@@ -120,7 +129,7 @@ def test_notebooks_run_in_their_own_folder_and_leave_nothing(path, checkout, exe
 @each_notebook
 def test_notebooks_run_from_the_top_on_folders_relative_to_it(path, checkout, tmp_path, execute):
     shutil.copytree(checkout / "outputs", tmp_path / "mine")
-    folders = ("quickstart", "evaluation", "explained", "gate", "faithfulness")
+    folders = ("quickstart", "evaluation", "explained", "gate", "faithfulness", "study")
     named = {f"LEGRADNET_{name}": f"mine/{folder}" for name, folder in zip(INPUTS, folders, strict=True)}
     assert "image/png" in execute(path, tmp_path, **named)
 
@@ -147,8 +156,11 @@ def test_a_gate_without_weights_is_told(tmp_path, execute):
 @pytest.mark.slow
 @each_notebook
 def test_a_missing_input_is_told_with_the_command_that_makes_it(path, tmp_path, execute):
-    name = {CURVES: "legradnet-train experiment=quickstart", EXPLANATIONS: "legradnet-explain checkpoint="}.get(
-        path, "legradnet-evaluate checkpoint="
-    )
+    names = {
+        CURVES: "legradnet-train experiment=quickstart",
+        EXPLANATIONS: "legradnet-explain checkpoint=",
+        STUDY: "legradnet-train -m tuning=",
+    }
+    name = names.get(path, "legradnet-evaluate checkpoint=")
     with pytest.raises(CellExecutionError, match=f"There is no .*outputs.*csv: {name}"):
         execute(path, tmp_path)

@@ -61,6 +61,12 @@ def trial_table(trials: Sequence[FrozenTrial], settings: StudySettings, best: Se
     return pd.DataFrame(rows)
 
 
+def searched_keys(table: pd.DataFrame) -> list[str]:
+    """The columns of searched keys in a `trial_table`."""
+    columns = [str(name) for name in table.columns]
+    return columns[columns.index("folder") + 1 : columns.index("pruned_at")]
+
+
 def write_results(
     folder: Path, settings: StudySettings, study: optuna.Study, trials: Sequence[FrozenTrial], over: str | None
 ) -> None:
@@ -81,7 +87,7 @@ def write_results(
         metric = settings.optimized_metric[0]
         complete = table[table["state"] == "complete"]
         shown = complete.sort_values(metric, ascending=settings.direction[0] == "minimize", kind="stable")[:_PRINTED]
-    keys = [str(key) for key in table.columns[table.columns.get_loc("folder") + 1 : -3]]  # type: ignore[operator]
+    keys = searched_keys(table)
     title = "Pareto front" if settings.many else f"Best trials of {settings.study_name}"
     printed = Table("trial", *settings.optimized_metric, *keys, title=title)
     for _, row in shown.iterrows():
