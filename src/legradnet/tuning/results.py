@@ -11,7 +11,7 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from legradnet.run_folder import write_text
 from legradnet.tuning.best import best_trials
@@ -89,7 +89,8 @@ def write_results(
         shown = complete.sort_values(metric, ascending=settings.direction[0] == "minimize", kind="stable")[:_PRINTED]
     keys = searched_keys(table)
     title = "Pareto front" if settings.many else f"Best trials of {settings.study_name}"
-    printed = Table("trial", *settings.optimized_metric, *keys, title=title)
+    columns = (Column(name, overflow="fold") for name in ("trial", *settings.optimized_metric, *keys))
+    printed = Table(*columns, title=title)
     for _, row in shown.iterrows():
         printed.add_row(*(_shown(row[name]) for name in ("number", *settings.optimized_metric, *keys)))
     Console().print(printed)

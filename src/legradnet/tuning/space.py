@@ -1,7 +1,7 @@
 """A search space in Hydra's words: `interval(1e-5,1e-3)`, `int(interval(1,10))`, `range(1,10)`, `mha,mlp`."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -144,17 +144,26 @@ class Space:
     Args:
         parameters: The searched keys.
         keys_under: Keys that a config has when these overrides choose its groups.
+        optional: Keys that are left out if they exist under no choice.
 
     Raises:
-        UserError: A key exists under no choice.
+        UserError: Another key exists under no choice.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], keys_under: Callable[[Sequence[str]], set[str]]) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        keys_under: Callable[[Sequence[str]], set[str]],
+        optional: Collection[str] = (),
+    ) -> None:
         self.groups = [one for one in parameters if one.group]
         self.others = [one for one in parameters if not one.group]
         self._keys_under = keys_under
         self._known: dict[tuple[str, ...], set[str]] = {}
-        self._check_keys()
+        missing = self._missing()
+        self.others = [one for one in self.others if one.key not in missing]
+        if unknown := missing - set(optional):
+            raise UserError(f"No config has the searched {', '.join(sorted(unknown))}; to add a key, put + before it.")
 
     @property
     def parameters(self) -> list[Parameter]:
@@ -206,17 +215,16 @@ class Space:
         keys = self._known[tuple(chosen)]
         return [one for one in self.others if one.prefix or one.key in keys]
 
-    def _check_keys(self) -> None:
+    def _missing(self) -> set[str]:
         first = [one.override(one.points()[0]) for one in self.groups]
         missing = {one.key for one in self.others} - {one.key for one in self._others_under(first)}
         for index, one in enumerate(self.groups):
             for value in one.points():
                 if not missing:
-                    return
+                    return missing
                 chosen = [*first[:index], one.override(value), *first[index + 1 :]]
                 missing -= {other.key for other in self._others_under(chosen)}
-        if missing:
-            raise UserError(f"No config has the searched {', '.join(sorted(missing))}; to add a key, put + before it.")
+        return missing
 
 
 def text_of(value: Any) -> str:

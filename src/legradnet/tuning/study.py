@@ -148,8 +148,6 @@ class Search:
         except Exception as error:
             trial.set_user_attr(FAILURE, f"{type(error).__name__}: {error}")
             self.study.tell(trial, state=TrialState.FAIL)
-            if isinstance(error, UserError):
-                raise
             log.error("Trial %d failed: %s", trial.number, error)
             return None
         return trial, suggested

@@ -3,7 +3,7 @@
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,16 @@ class _Sweep:
         self.settings = StudySettings.from_plain(plain)
         self.extend = _custom_search_space(plain["custom_search_space"])
 
-        overrides = self._parse({**(plain["params"] or {})}, arguments)
-        searched = [one for one in overrides if one.is_sweep_override()]
+        ours = plain["params"] or {}
+        overrides = self._parse(ours, arguments)
         self.fixed = [str(one.input_line) for one in overrides if not one.is_sweep_override()]
-        self.space = Space([parameter(one, group=self._is_group(one)) for one in searched], self._keys_under)
-        if not searched and not self.extend:
+        searched = [parameter(one, group=self._is_group(one)) for one in overrides if one.is_sweep_override()]
+        named = {one.partition("=")[0].lstrip("+") for one in arguments}
+        # the command line may fix the group that a key of `params` belongs to
+        self.space = Space(searched, self._keys_under, optional=ours.keys() - named)
+        if not self.space.parameters and not self.extend:
             raise UserError("Nothing is searched: give a key several values, e.g. 'gating=mha,mlp', or tuning=gating.")
-        self._check_fixed()
+        self._check(self._compose(self.fixed))
         self.study = Search(
             self.settings, self._suggest, record=self._record(plain["custom_search_space"]), known=self._known(plain)
         )
@@ -102,7 +105,7 @@ class _Sweep:
 
     def _write(self, *, final: bool = False) -> None:
         study, trials = self.study.study, self.study.trials
-        over = (self.study.why_over() or "stopped") if final else None
+        over = (self.study.why_over() or "before the end; the same command goes on") if final else None
         write_results(self.folder, self.settings, study, trials, over=over)
         write_experiments(self.folder, study, self._compose, self._overrides)
         if final:
@@ -128,12 +131,11 @@ class _Sweep:
     def _keys_under(self, chosen: Sequence[str]) -> set[str]:
         return all_keys(values_of(self._compose([*self.fixed, *chosen])))
 
-    def _check_fixed(self) -> None:
-        composed = self._compose(self.fixed)
-        with open_dict(composed):
-            del composed["hydra"]  # as in a job
+    def _check(self, config: DictConfig) -> None:
+        with open_dict(config):
+            del config["hydra"]  # as in a job
         try:
-            plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+            plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         except MissingMandatoryValue as missing:
             raise UserError(f"{missing.full_key}= is needed.") from missing
         check_config(plain)
@@ -144,20 +146,30 @@ class _Sweep:
             before = set(trial.params)
             self.extend(self._compose([*self.fixed, *drawn]), trial)
             drawn += [f"{key}={text_of(value)}" for key, value in trial.params.items() if key not in before]
+        self._check(self._compose([*self.fixed, *drawn]))
         return drawn
 
     def _overrides(self, params: Mapping[str, Any]) -> list[str]:
         return [*self.fixed, *self.space.overrides(params)]
 
     def _known(self, plain: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        points = [self.space.drawn(point) for point in plain["enqueue"] or []]
         if self.settings.sampler["name"] != "grid":
-            return {f"known:{index}": point for index, point in enumerate(points)}
+            return {f"known:{index}": point for index, point in enumerate(self._enqueued(plain["enqueue"] or []))}
         if self.extend:
             raise UserError("sampler=grid cannot count the points of a custom_search_space.")
         grid = list(self.space.grid())
         order = np.random.default_rng(self.settings.seed or 0).permutation(len(grid))
         return {f"grid:{index}": grid[index] for index in order}
+
+    def _enqueued(self, points: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        asked_for = any(str(one).startswith("hydra.sweeper.enqueue") for one in self.config.hydra.overrides.hydra)
+        for point in points:
+            try:
+                yield self.space.drawn(point)
+            except UserError as mistake:
+                if asked_for:
+                    raise
+                log.info("Not tried first: %s", mistake)  # the command line has changed the space of `tuning=`
 
     def _record(self, custom: str | None) -> dict[str, str]:
         fixed = flat(values_of(self._compose(self.fixed)))
