@@ -93,8 +93,9 @@ def write_results(
     printed = Table(*columns, title=title)
     for _, row in shown.iterrows():
         printed.add_row(*(_shown(row[name]) for name in ("number", *settings.optimized_metric, *keys)))
-    Console().print(printed)
-    print(f"Stopped: {over}.")
+    if len(shown):
+        Console().print(printed)
+    print(f"Stopped: {over.rstrip('.')}.")
     print(f"{'trials':12}  {folder / 'trials.csv'}")
     if best:
         print(f"{'figures':12}  {folder / 'figures'}")

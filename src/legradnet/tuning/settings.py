@@ -6,7 +6,7 @@ from typing import Any
 
 from legradnet.config import Choice, Number, check_config
 from legradnet.errors import UserError
-from legradnet.tuning.methods import PRUNERS, SAMPLERS
+from legradnet.tuning.methods import PRUNERS, SAMPLERS, make_pruner, make_sampler
 
 _RULES: dict[str, Number | Choice] = {
     "n_trials": Number(int, 1, optional=True),
@@ -81,6 +81,9 @@ class StudySettings:
             "hydra.sweeper.pruner.name": Choice(PRUNERS),
         }
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        for key in ("sampler", "pruner"):
+            if "name" not in plain[key]:  # what +hydra.sweeper.pruner.key= makes of hydra.sweeper.pruner=name
+                raise UserError(f"hydra.sweeper.{key} has no name: say hydra.sweeper.{key}.name= beside its arguments.")
         check_config({"hydra": {"sweeper": plain}}, rules)
         if not self.study_name or not isinstance(self.study_name, str):
             raise UserError("hydra.sweeper.study_name= must be a name.")
@@ -98,6 +101,9 @@ class StudySettings:
             raise UserError("hydra.sweeper.grace_period must be at least twice heartbeat_interval.")
         if self.n_trials is None and self.timeout is None and self.sampler["name"] != "grid":
             raise UserError("hydra.sweeper: n_trials or timeout is needed, else the search has no end.")
+
+        make_sampler(self.sampler, self.seed)
+        make_pruner(self.pruner)
 
     @property
     def many(self) -> bool:
