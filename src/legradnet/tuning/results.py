@@ -1,6 +1,7 @@
 """What comes out of a search: a table of all trials, the best of them in print, and figures."""
 
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,8 @@ from legradnet.tuning.trial import DIED, FAILURE, ORIGIN, PRUNED_AT
 log = logging.getLogger(__name__)
 
 _PRINTED = 5
+_SIZE = (10, 5.5)  # inches, of a figure
+_LEGEND = 12  # lines named in a figure, at most
 
 
 def trial_table(trials: Sequence[FrozenTrial], settings: StudySettings, best: Sequence[FrozenTrial]) -> pd.DataFrame:
@@ -133,8 +136,15 @@ def _draw(make: Callable[[], Any], path: Path) -> None:
     from matplotlib import pyplot
 
     try:
-        make()
-        pyplot.gcf().savefig(path, dpi=150, bbox_inches="tight")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "experimental", and what they do with few trials
+            make()
+        figure = pyplot.gcf()
+        figure.set_size_inches(_SIZE)
+        for axes in figure.axes:
+            if (legend := axes.get_legend()) and len(legend.get_texts()) > _LEGEND:
+                legend.remove()
+        figure.savefig(path, dpi=150, bbox_inches="tight")
     except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few trials, or all alike
         log.info("No figure %s: %s", path.name, error)
     finally:
