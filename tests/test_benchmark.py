@@ -188,7 +188,21 @@ class Deadly(Request):
 def test_a_network_that_dies_of_memory_is_told_and_does_not_take_the_benchmark_with_it():
     speed = measure(Deadly(**vars(request())))
     assert speed.train is None
+    assert speed.largest_batch == 0
     assert "the process died, probably of memory" in speed.problem
+
+
+class DeadlyAbove3(Request):
+    def __reduce__(self):
+        return (os._exit, (9,)) if self.batch_size > 3 else (Request, tuple(vars(self).values()))
+
+
+def test_of_a_batch_that_is_too_large_half_is_tried_until_it_fits():
+    speed = measure(DeadlyAbove3(**vars(request(batch_size=8))))
+    assert speed.measured_at == 2
+    assert speed.problem is None
+    assert 0 < speed.largest_batch <= 2
+    assert speed.train > 0
 
 
 def test_memory_follows_from_what_a_film_takes(monkeypatch):

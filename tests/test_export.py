@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import OrderedDict
 from importlib.util import find_spec
 
 import hydra
@@ -28,7 +29,7 @@ from legradnet.explain.run import explain
 from legradnet.export import run as export_run
 from legradnet.export.check import TOLERANCE, Quality
 from legradnet.export.graph import ResizeMatrix, tempered
-from legradnet.export.quantize import kept_in_float
+from legradnet.export.quantize import kept_in_float, write_quantised_onnx
 from legradnet.export.run import export
 from legradnet.exported import ExportedNetwork, import_openvino
 from legradnet.inference import CheckpointNetwork
@@ -284,6 +285,22 @@ def test_int8_has_8_bit_trunks_and_keeps_first_convolution_projection_gate_and_h
     assert all("/trunk/" in name for name in quantised)
     assert not any("patch_embed" in name for name in quantised)
     assert {name.split("/trunk/")[0] for name in quantised} == {"/branches.0", "/branches.1"}
+
+
+def test_activations_in_onnx_have_one_scale_each_which_is_all_that_onnx_runtime_convolves(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    torch.manual_seed(0)
+    depthwise = torch.nn.Conv2d(8, 8, 3, groups=8)
+    trunk = torch.nn.Sequential(torch.nn.Conv2d(8, 8, 3), torch.nn.ReLU(), depthwise, torch.nn.Conv2d(8, 8, 3))
+    branch = torch.nn.Sequential(OrderedDict(trunk=trunk))  # its nodes are named like those of a backbone
+    network, film = torch.nn.Sequential(OrderedDict(branch=branch)), torch.rand(1, 8, 32, 32)
+    torch.onnx.export(network, (film,), tmp_path / "f32.onnx", input_names=["films"], dynamo=False)
+    write_quantised_onnx(tmp_path / "f32.onnx", tmp_path, [film.numpy()])
+    graph = onnx.load(tmp_path / "network.onnx").graph
+    sizes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    scales = {node.name: sizes[node.input[1]] for node in graph.node if node.op_type == "QuantizeLinear"}
+    assert len(scales) == 2
+    assert all(size in ([], [1]) for size in scales.values()), scales
 
 
 def test_only_the_first_convolution_of_each_trunk_is_kept_in_float():

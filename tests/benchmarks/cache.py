@@ -65,6 +65,8 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # per core
 
+    if arguments.cache_dir:
+        arguments.cache_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.cache_dir) as temporary:
         cache_dir = Path(temporary) / "cache"
         settings = CacheSettings(SIDE, "pad", cache_dir)

@@ -157,7 +157,13 @@ def _show(rows: list[tuple[str, str, Speed]], result: Mapping[str, Any], config:
         if speed.problem:
             table.add_row(key, precision, speed.problem)
             continue
-        cells = [f"{speed.train:.1f}", f"{speed.grade:.1f}", _megabytes(speed.memory), _megabytes(speed.per_film)]
+        at = f" (batch {speed.measured_at})" if speed.measured_at else ""
+        cells = [
+            f"{speed.train:.1f}{at}",
+            f"{speed.grade:.1f}{at}",
+            _megabytes(speed.memory),
+            _megabytes(speed.per_film),
+        ]
         table.add_row(key, precision, *cells, _bounded(speed.largest_batch, config["largest_batch"]))
     console = Console(width=None if Console().is_terminal else 110)
     console.print(table)

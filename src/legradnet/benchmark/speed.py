@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class Speed:
         per_film: What another film in a training batch takes, bytes.
         largest_batch: The largest batch to train with, of 1, 2, 4, ...; 0 if not even one film fits.
         problem: Why there are no figures.
+        measured_at: Films of the batches that were measured, where those that were asked for do not fit.
     """
 
     train: float | None = None
@@ -69,6 +70,7 @@ class Speed:
     per_film: int | None = None
     largest_batch: int | None = None
     problem: str | None = None
+    measured_at: int | None = None
 
     def plain(self) -> dict[str, Any]:
         """As JSON keeps it."""
@@ -76,15 +78,18 @@ class Speed:
 
 
 def measure(request: Request) -> Speed:
-    """Measure in a new process; one that dies there of too little memory leaves a `problem`."""
+    """Measure in a new process; if it dies there of too little memory, half the batch is tried, down to one film."""
     context = multiprocessing.get_context("spawn")  # a fork would take this process's memory along
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
             return pool.submit(_measure, request).result()
         except BrokenProcessPool:
-            return Speed(
-                largest_batch=0, problem=f"the process died, probably of memory, at batch {request.batch_size}"
-            )
+            if request.batch_size == 1:
+                return Speed(largest_batch=0, problem="the process died, probably of memory, at batch 1")
+    half = request.batch_size // 2
+    speed = measure(replace(request, batch_size=half))
+    largest = None if speed.largest_batch is None else min(half, speed.largest_batch)
+    return replace(speed, largest_batch=largest, measured_at=speed.measured_at or half)
 
 
 def _measure(request: Request) -> Speed:

@@ -28,7 +28,7 @@ def write_openvino(onnx: Path, folder: Path, films: Films = ()) -> None:
     graph = openvino.convert_model(onnx)
     if films:
         nodes = [(node.get_friendly_name(), node.get_type_name()) for node in graph.get_ordered_ops()]
-        graph = _quantised(graph, nodes, list(films), smooth=True)
+        graph = _quantised(graph, nodes, list(films), smooth=True, per_channel=None)
     openvino.save_model(graph, folder / FILES["openvino"][0], compress_to_fp16=False)
 
 
@@ -39,8 +39,9 @@ def write_quantised_onnx(onnx: Path, folder: Path, films: Films) -> None:
 
     graph = onnx_package.load(onnx)
     nodes = [(node.name, node.op_type) for node in graph.graph.node]  # the standard wants them sorted
+    # ONNX Runtime has no 8-bit convolution of activations that are scaled channel by channel;
     # NNCF 3.4 fails on products whose weights have no node of their own when it smooths activations of an ONNX graph
-    graph = _quantised(graph, nodes, [{"films": film} for film in films], smooth=False)
+    graph = _quantised(graph, nodes, [{"films": film} for film in films], smooth=False, per_channel=False)
     onnx_package.save(graph, folder / FILES["onnx"][0])
 
 
@@ -67,9 +68,16 @@ def kept_in_float(nodes: Iterable[tuple[str, str]]) -> list[str]:
     return names
 
 
-def _quantised(graph: Any, nodes: list[tuple[str, str]], items: list[Any], *, smooth: bool) -> Any:
+def _quantised(
+    graph: Any, nodes: list[tuple[str, str]], items: list[Any], *, smooth: bool, per_channel: bool | None
+) -> Any:
+    """Quantise; `per_channel` is of activations, None NNCF's own choice: per channel before depthwise convolutions."""
     nncf = _import_nncf()
-    from nncf.quantization.advanced_parameters import AdvancedSmoothQuantParameters, OverflowFix
+    from nncf.quantization.advanced_parameters import (
+        AdvancedSmoothQuantParameters,
+        OverflowFix,
+        QuantizationParameters,
+    )
 
     attends = any(_TRUNK in name and kind == "Softmax" for name, kind in nodes)
     return nncf.quantize(
@@ -79,6 +87,7 @@ def _quantised(graph: Any, nodes: list[tuple[str, str]], items: list[Any], *, sm
         advanced_parameters=nncf.AdvancedQuantizationParameters(
             # on CPUs without VNNI products of 8-bit weights overflow: with 7 bits an export grades alike on all CPUs
             overflow_fix=OverflowFix.ENABLE,
+            activations_quantization_params=QuantizationParameters(per_channel=per_channel),
             smooth_quant_alphas=AdvancedSmoothQuantParameters() if smooth else AdvancedSmoothQuantParameters(-1, -1),
         ),
         model_type=nncf.ModelType.TRANSFORMER if attends else None,  # a scheme of its own for attention
