@@ -229,7 +229,17 @@ class Space:
 
 def text_of(value: Any) -> str:
     """A plain value in Hydra's grammar, so that it is read as the same value again."""
-    return Override._get_value_element_as_str(QuotedString(value, Quote.single) if isinstance(value, str) else value)
+    return Override._get_value_element_as_str(_quoted(value))
+
+
+def _quoted(value: Any) -> Any:
+    if isinstance(value, str):
+        return QuotedString(value, Quote.single)
+    if isinstance(value, list):
+        return [_quoted(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _quoted(one) for key, one in value.items()}
+    return value
 
 
 def _value_of(key: str, text: str) -> Any:
