@@ -10,9 +10,12 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from legradnet.errors import UserError
 from legradnet.tuning.space import Space, parameter, text_of
 
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,5}", fullmatch=True)
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="ascii")),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.from_regex(r"[a-z][a-z0-9_]{0,5}", fullmatch=True), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.from_regex(r"[a-z][a-z0-9_]{0,5}", fullmatch=True), inner)
+    ),
     max_leaves=5,
 )
 

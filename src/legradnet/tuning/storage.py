@@ -7,12 +7,13 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
 
 from legradnet.errors import UserError
 
 _PASSWORD = re.compile(r"(://[^:/@\s]*):([^@\s]+)@")
 _FORMS = "sqlite:///PATH, postgresql://USER@HOST/DATABASE or journal:PATH"
+_LOCK = 10  # seconds
 _OPENINGS = 10  # several workers may make the tables of a new database at once; all but one then fail, and try again
 
 
@@ -33,7 +34,9 @@ def open_storage(url: str, folder: Path | None = None) -> BaseStorage:
     if kind == "journal" and rest:
         path = base / rest
         path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path)))
+        # the lock of a worker that was killed holding it is broken after a while; none holds it for seconds
+        lock = JournalFileSymlinkLock(str(path), grace_period=_LOCK)
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
     if url.startswith("sqlite:///") and rest.strip("/"):
         path = base / url.removeprefix("sqlite:///")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from legradnet.errors import UserError
 from legradnet.tuning.methods import make_pruner, make_sampler
 from legradnet.tuning.settings import StudySettings
 from legradnet.tuning.storage import open_storage
-from legradnet.tuning.trial import DEATHS, FAILURE, HEARTBEAT, ORIGIN, TrialRun, beating, bury
+from legradnet.tuning.trial import DEATHS, FAILURE, HEARTBEAT, ORIGIN, GivenUpError, TrialRun, beating, bury
 
 log = logging.getLogger(__name__)
 
@@ -106,10 +106,14 @@ class Search:
                 with run.beating():
                     try:
                         values = objective(run, suggested)
+                        run.finish(values)
+                    except GivenUpError as reason:
+                        log.warning("Nothing is told of this trial: %s.", reason)
                     except Exception as error:
                         run.fail(f"{type(error).__name__}: {error}")
-                    else:
-                        run.finish(values)
+                    except BaseException:
+                        run.interrupt()
+                        raise
 
     def why_over(self) -> str | None:
         """Why no more trials are to be started, or None."""
