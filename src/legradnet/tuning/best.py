@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
@@ -60,6 +61,9 @@ def experiment(compose: Compose, overrides: Sequence[str]) -> DictConfig:
         for group, choice in choices.items()
         if not group.startswith("hydra/") and group not in ("tuning", "experiment") and choice != usual.get(group)
     }
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.key_or_group in usual and isinstance(several := override.value(), list):
+            chosen[override.key_or_group] = several  # Hydra notes only single choices
     begun = compose([f"{group}={_text(choice)}" for group, choice in chosen.items()])
     there = flat(values_of(begun))
     settings: dict[str, Any] = {"defaults": [{f"override /{group}": choice} for group, choice in chosen.items()]}
@@ -81,4 +85,4 @@ def values_of(config: DictConfig) -> dict[str, Any]:
 
 
 def _text(choice: Any) -> str:
-    return "null" if choice is None else str(OmegaConf.to_container(choice)) if OmegaConf.is_config(choice) else choice
+    return "null" if choice is None else f"[{','.join(choice)}]" if isinstance(choice, list) else str(choice)
