@@ -82,7 +82,9 @@ class GradingModule(LightningModule):
         """Loss of one augmented batch."""
         # One stream a batch: a run that was killed and resumed draws what it would have drawn.
         place = np.random.SeedSequence([self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank])
-        torch.manual_seed(int(place.generate_state(1)[0]))
+        # torch.manual_seed takes a millisecond to note the seed for each kind of device that isn't there
+        seed = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
+        seed(int(place.generate_state(1)[0]))
         is_pooled = batch.films.ndim == 2  # by frozen trunks, augmented before
         films = self.augment(batch.films) if self.augment and not is_pooled else batch.films
         loss = self.loss(self.ensemble(films).logits, batch.labels)
