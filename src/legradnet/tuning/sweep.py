@@ -20,7 +20,7 @@ from optuna.trial import Trial, TrialState
 from legradnet.config import check_config, flat
 from legradnet.errors import UserError
 from legradnet.run_folder import write_text
-from legradnet.tuning.best import values_of, write_experiments
+from legradnet.tuning.best import best_trials, values_of, write_experiments
 from legradnet.tuning.results import write_figures, write_results
 from legradnet.tuning.settings import StudySettings
 from legradnet.tuning.space import Space, parameter, text_of
@@ -81,6 +81,7 @@ class _Sweep:
             self.settings, self._suggest, record=self._record(plain["custom_search_space"]), known=self._known(plain)
         )
         self._check_folder()
+        self.best: list[int] = []  # trials that there are experiment files of
 
     def run(self, launcher: Launcher) -> None:
         write_text(self.folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
@@ -102,9 +103,12 @@ class _Sweep:
 
     def _write(self, *, final: bool = False) -> None:
         study, trials = self.study.study, self.study.trials
+        best = [trial.number for trial in best_trials(study)]
         over = (self.study.why_over() or "stopped") if final else None
         write_results(self.folder, self.settings, study, trials, over=over)
-        write_experiments(self.folder, study, self._compose, self._overrides)
+        if best != self.best:
+            write_experiments(self.folder, study, self._compose, self._overrides)
+            self.best = best
         if final:
             write_figures(self.folder, self.settings, study)
 
@@ -137,6 +141,14 @@ class _Sweep:
         except MissingMandatoryValue as missing:
             raise UserError(f"{missing.full_key}= is needed.") from missing
         check_config(plain)
+        if plain["trainer"]["fast_dev_run"]:
+            raise UserError("trainer.fast_dev_run=true measures nothing that could be searched by.")
+        if plain["tuning"]["folds"] and not plain["data"]["num_folds"]:
+            raise UserError("tuning.folds=true needs data.num_folds=.")
+        if plain["data"]["source"] != "synthetic":  # what is wrong with the films would fail each trial
+            from legradnet.data.datamodule import KneeDataModule  # late: torch
+
+            KneeDataModule(**plain["data"], num_classes=plain["model"]["num_classes"]).setup()
 
     def _suggest(self, trial: Trial) -> list[str]:
         drawn = self.space.suggest(trial)
