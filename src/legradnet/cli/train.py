@@ -10,10 +10,10 @@ from legradnet.errors import UserError
 
 
 def _train(config: dict[str, Any], run_folder: str) -> float | None:
-    from legradnet.training import train  # late: --help and --cfg must not wait for torch
-
     hydra = HydraConfig.get()
     if not str(hydra.sweeper.get("_target_")).startswith("hydra_plugins.legradnet_optuna."):
+        from legradnet.training import train  # late: --help, --cfg and mistakes must not wait for torch
+
         return train(config, run_folder)
     if hydra.sweeper.trial is None:
         raise UserError("tuning= searches with -m: legradnet-train -m tuning=...")

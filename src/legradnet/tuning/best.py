@@ -37,6 +37,9 @@ def write_experiments(
         overrides: All overrides of drawn parameters, fixed ones included.
     """
     best = best_trials(study)[: None if len(study.directions) > 1 else 1]
+    for left in (folder / "experiment").glob("pareto_*.yaml"):  # of trials that have been surpassed
+        if left.stem not in {f"pareto_{trial.number}" for trial in best}:
+            left.unlink()
     for index, trial in enumerate(best):
         values = ", ".join(f"{value:.6g}" for value in trial.values)
         text = f"# @package _global_\n# Trial {trial.number} of {study.study_name}: {values}\n"

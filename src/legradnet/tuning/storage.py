@@ -11,7 +11,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, 
 
 from legradnet.errors import UserError
 
-_PASSWORD = re.compile(r"(://[^:/@\s]*):([^@\s]+)@")
+_PASSWORD = re.compile(r"(://[^:/@\s]*:|[?&]\w*password=)(?:[^@\s]+(?=@)|(?<==)[^&\s]+)")
+_REFERENCE = re.compile(r"\$\{[^}]*\}")
 _FORMS = "sqlite:///PATH, postgresql://USER@HOST/DATABASE or journal:PATH"
 _LOCK = 10  # seconds
 _OPENINGS = 10  # several workers may make the tables of a new database at once; all but one then fail, and try again
@@ -61,10 +62,10 @@ def _database(url: str, engine: dict[str, object]) -> BaseStorage:
 
 
 def has_password(url: str) -> bool:
-    """Whether there is a password in a URL."""
-    return bool(_PASSWORD.search(url))
+    """Whether there is a password in a URL; one that is only referred to, `${oc.env:NAME}`, is none."""
+    return bool(_PASSWORD.search(_REFERENCE.sub("", url)))
 
 
 def without_password(text: str) -> str:
     """`text` with the passwords of all URLs in it left out."""
-    return _PASSWORD.sub(r"\1:***@", text)
+    return _PASSWORD.sub(r"\1***", text)

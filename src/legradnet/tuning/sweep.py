@@ -20,7 +20,7 @@ from optuna.trial import Trial, TrialState
 from legradnet.config import check_config, flat
 from legradnet.errors import UserError
 from legradnet.run_folder import write_text
-from legradnet.tuning.best import values_of, write_experiments
+from legradnet.tuning.best import best_trials, values_of, write_experiments
 from legradnet.tuning.results import write_figures, write_results
 from legradnet.tuning.settings import StudySettings
 from legradnet.tuning.space import Space, parameter, text_of
@@ -79,11 +79,12 @@ class _Sweep:
         self.space = Space(searched, self._keys_under, optional=ours.keys() - named)
         if not self.space.parameters and not self.extend:
             raise UserError("Nothing is searched: give a key several values, e.g. 'gating=mha,mlp', or tuning=gating.")
-        self._check(self._compose(self.fixed))
+        self._check_what_all_share()
         self.study = Search(
             self.settings, self._suggest, record=self._record(plain["custom_search_space"]), known=self._known(plain)
         )
         self._check_folder()
+        self.best: list[int] = []  # trials that there are experiment files of
 
     def run(self, launcher: Launcher) -> None:
         write_text(self.folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
@@ -105,9 +106,12 @@ class _Sweep:
 
     def _write(self, *, final: bool = False) -> None:
         study, trials = self.study.study, self.study.trials
+        best = [trial.number for trial in best_trials(study)]
         over = (self.study.why_over() or "before the end; the same command goes on") if final else None
         write_results(self.folder, self.settings, study, trials, over=over)
-        write_experiments(self.folder, study, self._compose, self._overrides)
+        if best != self.best:
+            write_experiments(self.folder, study, self._compose, self._overrides)
+            self.best = best
         if final:
             write_figures(self.folder, self.settings, study)
 
@@ -131,7 +135,19 @@ class _Sweep:
     def _keys_under(self, chosen: Sequence[str]) -> set[str]:
         return all_keys(values_of(self._compose([*self.fixed, *chosen])))
 
-    def _check(self, config: DictConfig) -> None:
+    def _check_what_all_share(self) -> None:
+        """What is wrong with it would fail each trial."""
+        plain = self._check(self._compose(self.fixed))
+        if plain["trainer"]["fast_dev_run"]:
+            raise UserError("trainer.fast_dev_run=true measures nothing that could be searched by.")
+        if plain["tuning"]["folds"] and not plain["data"]["num_folds"]:
+            raise UserError("tuning.folds=true needs data.num_folds=.")
+        if plain["data"]["source"] != "synthetic":
+            from legradnet.data.datamodule import KneeDataModule  # late: torch
+
+            KneeDataModule(**plain["data"], num_classes=plain["model"]["num_classes"]).setup()
+
+    def _check(self, config: DictConfig) -> dict[str, Any]:
         with open_dict(config):
             del config["hydra"]  # as in a job
         try:
@@ -139,6 +155,7 @@ class _Sweep:
         except MissingMandatoryValue as missing:
             raise UserError(f"{missing.full_key}= is needed.") from missing
         check_config(plain)
+        return plain
 
     def _suggest(self, trial: Trial) -> list[str]:
         drawn = self.space.suggest(trial)

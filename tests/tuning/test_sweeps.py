@@ -1,0 +1,414 @@
+"""`legradnet-train -m tuning=...` as it is typed, where many trials are needed with a training of milliseconds."""
+
+import logging
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hydra
+import optuna
+import pandas as pd
+import pretended
+import pytest
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf, open_dict
+from PIL import Image
+
+from conftest import command
+from legradnet.cli.train import main
+from legradnet.config import check_config, config_folder
+from legradnet.data.datamodule import KneeDataModule
+
+ROOT = Path(__file__).parents[2]
+CUSTOM = ["tuning=custom", "trainer.max_epochs=2", "hydra.sweeper.seed=1"]
+RATES = "optimizer.learning_rate=tag(log,interval(1e-5,1e-2))"
+GRID = "hydra.sweeper.sampler.name=grid"
+ONE = [
+    "backbone=vit",
+    "backbone.vit.timm_name=tiny_vit",
+    "backbone.vit.image_size=48",
+    "model.feature_dim=16",
+    "model.pretrained=false",
+    "data.image_size=48",
+    "data.count=60",
+    "data.batch_size=8",
+    "trainer=cpu",
+    "trainer.max_epochs=2",
+]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    """Type `legradnet-train ...` in this process: (exit status, stdout, stderr)."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    monkeypatch.chdir(tmp_path)
+
+    def typed(*arguments):
+        monkeypatch.setattr(sys, "argv", ["legradnet-train", *arguments])
+        try:
+            main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code
+        GlobalHydra.instance().clear()
+        return status, *capfd.readouterr()
+
+    yield typed
+    root.handlers[:], root.level = before
+
+
+@pytest.fixture
+def search(run, tmp_path, monkeypatch):
+    """The same with `-m`, a sweep in `tmp_path/sweep`, and the pretended training."""
+    monkeypatch.setattr("legradnet.tuning.objective.train", pretended.train)
+    return lambda *arguments: run("-m", f"hydra.sweep.dir={tmp_path}/sweep", *arguments)
+
+
+def table(tmp_path):
+    return pd.read_csv(tmp_path / "sweep/trials.csv")
+
+
+def config_of(tmp_path, number):
+    return yaml.safe_load((tmp_path / f"sweep/trial_{number}/.hydra/config.yaml").read_text())
+
+
+def composed(*overrides):
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return hydra.compose("train", list(overrides), return_hydra_config=True)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "gating", "full"])
+def test_a_named_search_runs_and_its_first_trial_is_the_known_point(name, search, tmp_path):
+    status, out, err = search(f"tuning={name}", "hydra.sweeper.n_trials=3", "trainer.max_epochs=1")
+    assert status == 0, err
+    assert (table(tmp_path)["state"] == "complete").all() and len(table(tmp_path)) == 3
+    sweeper = composed(f"tuning={name}").hydra.sweeper
+    first = table(tmp_path).iloc[0]
+    assert first["origin"] == "known:0"
+    assert {key: type(value)(first[key]) for key, value in sweeper.enqueue[0].items()} == dict(sweeper.enqueue[0])
+    assert "Stopped: 3 of 3 trials are finished." in out
+    assert set(sweeper.params) >= set(table(tmp_path).columns[6:-3])
+
+
+def test_every_choice_of_the_full_search_is_a_config():
+    params = composed("tuning=full").hydra.sweeper.params
+    for group in ("backbone", "loss", "augment", "gating"):
+        for choice in params[group].split(","):
+            plain = composed(f"{group}={choice}")
+            with open_dict(plain):
+                del plain["hydra"]
+            check_config(OmegaConf.to_container(plain, resolve=True))
+    every = composed("backbone=all")
+    for key in params:
+        if key.startswith("backbone."):
+            assert OmegaConf.select(every, key) is False
+
+
+def test_a_key_of_the_command_line_fixes_what_was_searched_and_joins_the_search(search, tmp_path):
+    status, _, err = search(
+        "tuning=learning_rate",
+        "optimizer.learning_rate=1e-4",
+        "optimizer.weight_decay=choice(0.1,0.2)",
+        "hydra.sweeper.enqueue=[]",
+        "gating=mha,mlp",
+        GRID,
+    )
+    assert status == 0, err
+    found = table(tmp_path)
+    assert "optimizer.learning_rate" not in found
+    configs = [config_of(tmp_path, number) for number in found["number"]]
+    assert {config["optimizer"]["learning_rate"] for config in configs} == {1e-4}
+    pairs = [(config["gating"]["name"], config["optimizer"]["weight_decay"]) for config in configs]
+    assert sorted(pairs) == [("mha", 0.1), ("mha", 0.2), ("mlp", 0.1), ("mlp", 0.2)]
+
+
+def test_values_arrive_in_the_job_with_their_types(search, tmp_path):
+    values = "'a,b','null',null,{a:1,b:[x]},[1,2],1.5,2,true,'3'"
+    status, _, err = search(*CUSTOM, f"+note={values}", "++model.num_classes=choice(5)", GRID)
+    assert status == 0, err
+    notes = [config_of(tmp_path, number)["note"] for number in table(tmp_path)["number"]]
+    wanted = ["a,b", "null", None, {"a": 1, "b": ["x"]}, [1, 2], 1.5, 2, True, "3"]
+    assert sorted(map(repr, notes)) == sorted(map(repr, wanted))
+    again = composed("experiment=best", f"hydra.searchpath=[{tmp_path}/sweep]")
+    assert again.note == config_of(tmp_path, table(tmp_path).query("best")["number"].item())["note"]
+
+
+def test_backbones_are_searched_as_lists(search, tmp_path):
+    status, _, err = search(*CUSTOM, "backbone=choice([lite0],[lite0,lite1])", GRID)
+    assert status == 0, err
+    found = [list(config_of(tmp_path, number)["backbone"]) for number in (0, 1)]
+    assert sorted(found) == [["lite0"], ["lite0", "lite1"]]
+
+
+def test_best_is_the_best_trial_whatever_was_chosen(run, search, tmp_path, monkeypatch):
+    monkeypatch.setenv("FILMS", "films")
+    chosen = ["experiment=quickstart", "backbone=[lite0,tiny]", "gating=mlp", "+note='a, b: c'", "tuning.folds=false"]
+    status, out, err = search(*CUSTOM, RATES, *chosen, "data.cache_dir=${oc.env:FILMS}", "hydra.sweeper.n_trials=3")
+    assert status == 0, err
+    best = table(tmp_path).query("best")
+    assert f"--config-dir {tmp_path}/sweep experiment=best" in out
+    written = (tmp_path / "sweep/experiment/best.yaml").read_text()
+    assert "${oc.env:FILMS}" in written
+    status, shown, err = run("--config-dir", f"{tmp_path}/sweep", "experiment=best", "--cfg", "job", "--resolve")
+    assert status == 0, err
+    ours, theirs = yaml.safe_load(shown), config_of(tmp_path, best["number"].item())
+    assert ours["test"] is True and ours["calibration"]["name"] == "conformal"
+    assert theirs["test"] is False and theirs["calibration"]["name"] is None
+    for config in (ours, theirs):
+        del config["test"], config["calibration"], config["tuning"]
+    assert ours == theirs
+    assert list(ours["backbone"]) == list(theirs["backbone"])
+
+
+def test_a_pruned_trial_is_pruned_and_keeps_its_folder_with_the_last_epoch(search, tmp_path):
+    prune = ["hydra.sweeper.pruner.name=median", "+hydra.sweeper.pruner.n_startup_trials=1", "trainer.max_epochs=5"]
+    known = "hydra.sweeper.enqueue=[{optimizer.learning_rate: 1e-3},{optimizer.learning_rate: 1e-5}]"
+    status, _, err = search(*CUSTOM, *prune, RATES, known, "hydra.sweeper.n_trials=2")
+    assert status == 0, err
+    found = table(tmp_path)
+    assert found["state"].tolist() == ["complete", "pruned"]
+    rows = pd.read_csv(tmp_path / "sweep/trial_1/metrics.csv")
+    assert rows["epoch"].tolist() == [0] and found["pruned_at"].tolist()[1] == 0
+    assert not (tmp_path / "sweep/trial_1/checkpoints").exists()
+    (study,) = optuna.get_all_study_names(f"sqlite:///{tmp_path}/sweep/study.db")
+    states = [
+        trial.state.name
+        for trial in optuna.load_study(study_name=study, storage=f"sqlite:///{tmp_path}/sweep/study.db").trials
+    ]
+    assert states == ["COMPLETE", "PRUNED"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [("mistake", "a mistake of this trial"), ("error", "RuntimeError: an error of this trial"), ("nan", "not finite")],
+)
+def test_a_failing_trial_does_not_end_the_search(wrong, reason, search, tmp_path):
+    rates = "optimizer.learning_rate=choice(1e-4,1e-3,1e-2)"
+    status, _, err = search(*CUSTOM, rates, GRID, f"+pretend.{wrong}=5e-3")
+    assert status == 0, err
+    found = table(tmp_path).set_index("optimizer.learning_rate")
+    assert found["state"].to_dict() == {1e-4: "complete", 1e-3: "complete", 1e-2: "fail"}
+    assert reason in found.loc[1e-2, "reason"]
+
+
+def test_too_many_failures_end_the_search_with_the_reason(search, tmp_path):
+    status, out, _ = search(*CUSTOM, RATES, "+pretend.mistake=0", "hydra.sweeper.max_failures=2")
+    assert status == 1
+    assert len(table(tmp_path)) == 2
+    assert "2 trials failed (max_failures), the last one: a mistake of this trial" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tuning=gating", "data=csv"], "data.dataset_path"),
+        (["tuning=gating", "data=folder", "data.dataset_path=/nowhere"], "/nowhere"),
+        (["tuning=gating", "data.batchsize=4"], "batchsize"),
+        (["tuning=gating", "data.batchsize=choice(4,8)"], "batchsize"),
+        (["tuning=gating", "optimizer.learning_rate=0"], "optimizer.learning_rate=0"),
+        (["tuning=custom"], "Nothing is searched"),
+        (["tuning=gating", "hydra.sweeper.n_trials=many"], "hydra.sweeper.n_trials=many"),
+        (["tuning=gating", "hydra.sweeper.sampler.name=guess"], "tpe, gp, random, grid, nsgaii"),
+        (["tuning=gating", "hydra.sweeper.pruner.name=axe"], "hyperband"),
+        (["tuning=gating", "hydra.sweeper.pruner.name=median", "+hydra.sweeper.pruner.colour=1"], "colour"),
+        (["tuning=gating", "hydra.sweeper.direction=up"], "maximize, minimize"),
+        (["tuning=gating", "hydra.sweeper.direction=[maximize,minimize]"], "as many"),
+        (["tuning=gating", "hydra.sweeper.sampler.name=grid"], "range()"),
+        (["tuning=gating", "hydra.sweeper.trials=3"], "trials"),
+        (["tuning=gating", "hydra.sweeper.storage=nowhere"], "sqlite:///"),
+        (["tuning=gating", "hydra.sweeper.custom_search_space=no_such_module.space"], "no_such_module"),
+        (["tuning=gating", "hydra.sweeper.enqueue=[{seed: 3}]"], "seed is not searched"),
+        (["tuning=gating", "trainer.fast_dev_run=true"], "fast_dev_run"),
+        (["tuning=gating", "tuning.folds=true"], "data.num_folds="),
+        (["tuning=gating", "tuning.keep_checkpoints=-1"], "tuning.keep_checkpoints=-1"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_begun(arguments, words, search, tmp_path):
+    status, out, err = search(*arguments)
+    assert status in (1, 2) if "batchsize=4" in str(arguments) or "trials=3" in str(arguments) else status == 2
+    assert words in err
+    assert "Traceback" not in err + out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_password_on_the_command_line_is_refused_and_not_repeated(search, tmp_path):
+    for url in ("postgresql://me:s3cret@127.0.0.1:1/knees", "postgresql://127.0.0.1:1/knees?password=s3cret"):
+        status, out, err = search("tuning=gating", f"hydra.sweeper.storage='{url}'")
+        assert status == 2 and "${oc.env:NAME}" in err
+        assert "s3cret" not in out + err
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_password_in_the_environment_is_in_no_file_and_no_output(search, tmp_path, monkeypatch):
+    monkeypatch.setattr("legradnet.tuning.storage._OPENINGS", 1)
+    monkeypatch.setenv("LEGRADNET_STORAGE", "postgresql://me:s3cret@127.0.0.1:1/knees")
+    status, out, err = search("tuning=gating", "hydra.sweeper.storage='${oc.env:LEGRADNET_STORAGE}'")
+    assert status == 2 and "cannot be opened" in err and "Traceback" not in err
+    assert "s3cret" not in out + err
+    monkeypatch.setenv("LEGRADNET_STORAGE", f"journal:{tmp_path}/s3cret.log")
+    quiet = ["hydra.sweeper.n_trials=2", "hydra.sweeper.storage='${oc.env:LEGRADNET_STORAGE}'"]
+    status, _, err = search(*CUSTOM, RATES, *quiet)
+    assert status == 0, err
+    files = [path for path in (tmp_path / "sweep").rglob("*") if path.is_file()]
+    assert len(files) > 8
+    assert not [path for path in files if b"s3cret" in path.read_bytes()]
+
+
+def test_the_same_command_goes_on_and_touches_nothing_that_is_finished(search, tmp_path):
+    assert search(*CUSTOM, RATES, "hydra.sweeper.n_trials=2")[0] == 0
+    files = [path for path in (tmp_path / "sweep").glob("trial_*/**/*") if path.is_file()]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    status, out, err = search(*CUSTOM, RATES, "hydra.sweeper.n_trials=4", "tuning.keep_checkpoints=null")
+    assert status == 0, err
+    assert "4 of 4" in out
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+    found = table(tmp_path)
+    assert found["number"].tolist() == [0, 1, 2, 3]
+    assert found["optimizer.learning_rate"].nunique() == 4
+    assert search(*CUSTOM, RATES, "hydra.sweeper.n_trials=4")[0] == 0
+    assert len(table(tmp_path)) == 4
+
+
+def test_another_study_is_refused_with_the_difference(search, tmp_path):
+    assert search(*CUSTOM, RATES, "hydra.sweeper.n_trials=1")[0] == 0
+    written = (tmp_path / "sweep/trials.csv").read_bytes()
+    for change, words in {
+        "gating=mlp": "gating.name: was mha, now mlp",
+        "optimizer.learning_rate=interval(1e-5,1e-2)": "search of optimizer.learning_rate: was numbers from",
+        "hydra.sweeper.direction=minimize": "direction: was maximize, now minimize",
+        "hydra.sweeper.study_name=other": "holds trials of another study",
+    }.items():
+        status, _, err = search(*CUSTOM, RATES, "hydra.sweeper.n_trials=3", change)
+        assert status == 2 and words in err, err
+        assert (tmp_path / "sweep/trials.csv").read_bytes() == written
+
+
+@pytest.mark.parametrize("key", ["optimized_metric", "hydra.sweeper.optimized_metric"])
+def test_two_objectives_give_a_front(key, search, tmp_path):
+    two = [f"{key}=[val/qwk,val/ece]", "hydra.sweeper.direction=[maximize,minimize]"]
+    status, out, err = search(
+        *CUSTOM, *two, "optimizer.learning_rate=choice(1e-5,1e-3)", "model.dropout=choice(0.1,0.4)", GRID
+    )
+    assert status == 0, err
+    found = table(tmp_path)
+    # the value of the first is measured at the epoch that is best by it
+    assert found.query("best")[["optimizer.learning_rate", "model.dropout"]].to_numpy().tolist() == [[1e-3, 0.4]]
+    assert "Pareto front" in out
+    assert {path.stem for path in (tmp_path / "sweep/figures").iterdir()} >= {"pareto_front", "history_val_qwk"}
+
+
+def test_a_front_of_many_has_a_file_each_and_no_others(search, tmp_path):
+    two = ["optimized_metric=[val/qwk,val/ece]", "hydra.sweeper.direction=[maximize,maximize]"]
+    dropouts = "model.dropout=choice(0.1,0.2,0.3)"
+    status, _, err = search(*CUSTOM, *two, dropouts, RATES, "hydra.sweeper.n_trials=6")
+    assert status == 0, err
+    found = table(tmp_path)
+    front = {f"pareto_{number}" for number in found.query("best")["number"]}
+    assert len(front) > 1
+    assert {path.stem for path in (tmp_path / "sweep/experiment").iterdir()} == {"best", *front}
+
+
+def test_folds_are_averaged_and_pruned_between(search, tmp_path):
+    folds = ["tuning.folds=true", "data.num_folds=3"]
+    prune = ["hydra.sweeper.pruner.name=median", "+hydra.sweeper.pruner.n_startup_trials=1"]
+    known = "hydra.sweeper.enqueue=[{optimizer.learning_rate: 1e-3},{optimizer.learning_rate: 1e-5}]"
+    status, _, err = search(*CUSTOM, *folds, *prune, RATES, known, "hydra.sweeper.n_trials=2")
+    assert status == 0, err
+    found = table(tmp_path)
+    assert found["state"].tolist() == ["complete", "pruned"]
+    each = [pd.read_csv(tmp_path / f"sweep/trial_0/fold_{fold}/metrics.csv")["val/qwk"].max() for fold in range(3)]
+    assert len(set(each)) == 3
+    assert found["val/qwk"][0] == pytest.approx(sum(each) / 3)
+    assert [path.name for path in (tmp_path / "sweep/trial_1").glob("fold_*")] == ["fold_0"]
+
+
+@pytest.mark.parametrize(("keep", "left"), [("0", 0), ("2", 2), ("null", 4)])
+def test_only_the_best_keep_their_checkpoints_and_none_its_optimiser(keep, left, search, tmp_path):
+    status, _, err = search(*CUSTOM, RATES, "hydra.sweeper.n_trials=4", f"tuning.keep_checkpoints={keep}")
+    assert status == 0, err
+    best = table(tmp_path).sort_values("val/qwk", ascending=False)["folder"][:left]
+    kept = [path.parents[1].name for path in (tmp_path / "sweep").rglob("best.ckpt")]
+    assert sorted(kept) == sorted(best)
+    assert not list((tmp_path / "sweep").rglob("last.ckpt"))
+
+
+def test_what_comes_out_is_a_table_and_figures(search, tmp_path):
+    status, _, err = search(*CUSTOM, RATES, "model.dropout=interval(0,0.5)", "hydra.sweeper.n_trials=4")
+    assert status == 0, err
+    columns = "number state val/qwk best seconds folder optimizer.learning_rate model.dropout pruned_at origin reason"
+    assert list(table(tmp_path).columns) == columns.split()
+    for name in ("history", "importance", "parallel_coordinates", "intermediate_values"):
+        with Image.open(tmp_path / f"sweep/figures/{name}.png") as figure:
+            assert figure.format == "PNG" and min(figure.size) > 300
+
+
+def test_a_search_space_of_the_users_own(search, tmp_path, monkeypatch):
+    (tmp_path / "my_space.py").write_text(
+        "def space(config, trial):\n"
+        "    high = 0.2 if config.gating.name == 'mlp' else 0.1\n"
+        "    trial.suggest_float('model.dropout', high, high)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = "hydra.sweeper.custom_search_space=my_space.space"
+    status, _, err = search(*CUSTOM, own, "gating=mha,mlp", "hydra.sweeper.n_trials=5")
+    assert status == 0, err
+    for number in range(5):
+        config = config_of(tmp_path, number)
+        assert config["model"]["dropout"] == (0.2 if config["gating"]["name"] == "mlp" else 0.1)
+    best = composed("experiment=best", f"hydra.searchpath=[{tmp_path}/sweep]")
+    assert best.model.dropout in (0.1, 0.2)
+
+
+def test_a_sweep_never_asks_for_the_test_films_and_one_bad_trial_is_told(run, tmp_path, monkeypatch):
+    def forbidden(_):
+        raise AssertionError("the test films were asked for")
+
+    monkeypatch.setattr(KneeDataModule, "test_dataloader", forbidden)
+    heads = "gating.num_heads=choice(3,4)"
+    status, _, err = run("-m", *CUSTOM, *ONE, heads, "test=true", GRID, f"hydra.sweep.dir={tmp_path}/sweep")
+    assert status == 0, err
+    found = table(tmp_path).set_index("gating.num_heads")
+    assert found["state"].to_dict() == {3: "fail", 4: "complete"}
+    assert "num_heads" in found.loc[3, "reason"]
+    rows = pd.read_csv(tmp_path / f"sweep/{found.loc[4, 'folder']}/metrics.csv")
+    assert math.isclose(rows["val/qwk"].max(), found.loc[4, "val/qwk"])
+    assert not list(tmp_path.rglob("test_metrics.json")) and not list(tmp_path.rglob("last.ckpt"))
+    assert len(list(tmp_path.rglob("best.ckpt"))) == 1
+
+
+def test_a_search_without_m_is_told(run):
+    status, _, err = run("tuning=gating")
+    assert (status, err.strip()) == (2, "legradnet: tuning= searches with -m: legradnet-train -m tuning=...")
+
+
+def test_without_tuning_m_is_hydras_own(run):
+    status, shown, err = run("-m", "gating=mha,mlp", "--cfg", "hydra", "--package", "hydra.sweeper")
+    assert status == 0, err
+    assert "BasicSweeper" in shown
+
+
+def test_the_command_as_it_is_installed_searches(tmp_path):
+    arguments = [*CUSTOM, *ONE, RATES, "trainer.max_epochs=1", "hydra.sweeper.n_trials=1"]
+    done = command("legradnet-train", "-m", *arguments, cwd=tmp_path, PYTHONPATH=os.environ.get("PYTHONPATH", ""))
+    assert done.returncode == 0, done.stderr
+    assert "Stopped: 1 of 1 trials are finished." in done.stdout
+    assert (tmp_path / "outputs/train/custom/trial_0/metrics.csv").is_file()
+
+
+def test_the_plugin_costs_other_hydra_apps_nothing(tmp_path):
+    program = (
+        "import sys, hydra\nfrom hydra.core.plugins import Plugins\nfrom hydra.plugins.sweeper import Sweeper\n"
+        "names = {one.__name__ for one in Plugins.instance().discover(Sweeper)}\n"
+        "assert 'OptunaSweeper' in names, names\n"
+        "slow = {'optuna', 'torch', 'numpy', 'lightning', 'legradnet'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
