@@ -1,6 +1,7 @@
 """`legradnet-train` whose training is a formula of milliseconds: for searches of many trials.
 
-Run as a program it is the whole command, for other launchers and for kills; `train` alone can take the real one's place.
+Run as a program it is the whole command, for other launchers and for kills; `train` alone can stand in for the real
+one.
 """
 
 import math
