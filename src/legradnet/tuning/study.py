@@ -55,13 +55,14 @@ class Search:
         self.settings, self.suggest, self.folder = settings, suggest, folder
         self.known = dict(known or {})
         self.grid = settings.sampler["name"] == "grid"
-        storage = open_storage(settings.storage, folder)
+        # a mistake in their arguments is told before there is a storage
+        sampler, pruner = make_sampler(settings.sampler, settings.seed), make_pruner(settings.pruner)
         self.study = optuna.create_study(
-            storage=storage,
+            storage=open_storage(settings.storage, folder),
             study_name=settings.study_name,
             directions=[StudyDirection[direction.upper()] for direction in settings.direction],
-            sampler=make_sampler(settings.sampler, settings.seed),
-            pruner=make_pruner(settings.pruner),
+            sampler=sampler,
+            pruner=pruner,
             load_if_exists=True,
         )
         self._check_record({"direction": ", ".join(settings.direction), **(record or {})})
