@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from test_sweeps import ONE
 
 from conftest import command
-from test_sweeps import ONE
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
