@@ -70,7 +70,7 @@ def _pretend(config, run_folder):
     from legradnet.cli.train import _train
     from legradnet.tuning import objective
 
-    objective.train = globals()["train"]
+    objective.train = train
     return _train(config, run_folder)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from test_sweeps import ONE
 
-from conftest import SMALL, command
+from conftest import command
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -117,13 +118,12 @@ def test_a_pruned_trial_of_two_processes_stops_both(tmp_path):
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_epochs=6"]
     threshold = ["hydra.sweeper.pruner.name=successive_halving", "+hydra.sweeper.pruner.min_resource=1"]
     known = "hydra.sweeper.enqueue=[{optimizer.learning_rate: 1e-3},{optimizer.learning_rate: 1e-9}]"
-    arguments = [*SMALL, *ddp, *threshold, "+hydra.sweeper.pruner.reduction_factor=2", known]
+    arguments = [*ONE, *ddp, *threshold, "+hydra.sweeper.pruner.reduction_factor=2", known]
     done = command(
         "legradnet-train",
         *CUSTOM[:2],
         *arguments,
         "optimizer.learning_rate=tag(log,interval(1e-9,1e-2))",
-        "model.pretrained=false",
         "hydra.sweeper.n_trials=2",
         f"hydra.sweep.dir={tmp_path}",
         timeout=600,

@@ -387,7 +387,7 @@ def test_a_search_without_m_is_told(run):
 
 
 def test_without_tuning_m_is_hydras_own(run):
-    status, shown, err = run("-m", "gating=mha,mlp", "--cfg", "hydra", "--package", "hydra.sweeper")
+    status, shown, err = run("--cfg", "hydra", "--package", "hydra.sweeper")
     assert status == 0, err
     assert "BasicSweeper" in shown
 
