@@ -116,7 +116,7 @@ class RunFolder:
 
         if not self.metrics.is_file():
             return {}
-        rows = pd.read_csv(self.metrics, float_precision="round_trip")
+        rows = pd.read_csv(self.metrics)
         if rows["val/qwk"].isna().all():
             return {}
         best = rows.iloc[int(rows["val/qwk"].argmax())]

@@ -82,7 +82,9 @@ def composed(*overrides):
         return hydra.compose("train", list(overrides), return_hydra_config=True)
 
 
-@pytest.mark.parametrize("name", ["learning_rate", "gating", "full"])
+@pytest.mark.parametrize(
+    "name", ["learning_rate", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gating", "full"))]
+)
 def test_a_named_search_runs_and_its_first_trial_is_the_known_point(name, search, tmp_path):
     status, out, err = search(f"tuning={name}", "hydra.sweeper.n_trials=3", "trainer.max_epochs=1")
     assert status == 0, err
@@ -109,6 +111,7 @@ def test_every_choice_of_the_full_search_is_a_config():
             assert OmegaConf.select(every, key) is False
 
 
+@pytest.mark.slow
 def test_a_key_of_the_command_line_fixes_what_was_searched_and_joins_the_search(search, tmp_path):
     status, _, err = search(
         "tuning=learning_rate",
@@ -127,6 +130,7 @@ def test_a_key_of_the_command_line_fixes_what_was_searched_and_joins_the_search(
     assert sorted(pairs) == [("mha", 0.1), ("mha", 0.2), ("mlp", 0.1), ("mlp", 0.2)]
 
 
+@pytest.mark.slow
 def test_values_arrive_in_the_job_with_their_types(search, tmp_path):
     values = "'a,b','null',null,{a:1,b:[x]},[1,2],1.5,2,true,'3'"
     status, _, err = search(*CUSTOM, f"+note={values}", "++model.num_classes=choice(5)", GRID)
@@ -259,6 +263,7 @@ def test_a_password_in_the_environment_is_in_no_file_and_no_output(search, tmp_p
     assert not [path for path in files if b"s3cret" in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_and_touches_nothing_that_is_finished(search, tmp_path):
     assert search(*CUSTOM, RATES, "hydra.sweeper.n_trials=2")[0] == 0
     files = [path for path in (tmp_path / "sweep").glob("trial_*/**/*") if path.is_file()]
@@ -288,7 +293,9 @@ def test_another_study_is_refused_with_the_difference(search, tmp_path):
         assert (tmp_path / "sweep/trials.csv").read_bytes() == written
 
 
-@pytest.mark.parametrize("key", ["optimized_metric", "hydra.sweeper.optimized_metric"])
+@pytest.mark.parametrize(
+    "key", ["optimized_metric", pytest.param("hydra.sweeper.optimized_metric", marks=pytest.mark.slow)]
+)
 def test_two_objectives_give_a_front(key, search, tmp_path):
     two = [f"{key}=[val/qwk,val/ece]", "hydra.sweeper.direction=[maximize,minimize]"]
     status, out, err = search(
@@ -302,6 +309,7 @@ def test_two_objectives_give_a_front(key, search, tmp_path):
     assert {path.stem for path in (tmp_path / "sweep/figures").iterdir()} >= {"pareto_front", "history_val_qwk"}
 
 
+@pytest.mark.slow
 def test_a_front_of_many_has_a_file_each_and_no_others(search, tmp_path):
     two = ["optimized_metric=[val/qwk,val/ece]", "hydra.sweeper.direction=[maximize,maximize]"]
     dropouts = "model.dropout=choice(0.1,0.2,0.3)"
@@ -327,7 +335,9 @@ def test_folds_are_averaged_and_pruned_between(search, tmp_path):
     assert [path.name for path in (tmp_path / "sweep/trial_1").glob("fold_*")] == ["fold_0"]
 
 
-@pytest.mark.parametrize(("keep", "left"), [("0", 0), ("2", 2), ("null", 4)])
+@pytest.mark.parametrize(
+    ("keep", "left"), [("2", 2), *(pytest.param(*one, marks=pytest.mark.slow) for one in (("0", 0), ("null", 4)))]
+)
 def test_only_the_best_keep_their_checkpoints_and_none_its_optimiser(keep, left, search, tmp_path):
     status, _, err = search(*CUSTOM, RATES, "hydra.sweeper.n_trials=4", f"tuning.keep_checkpoints={keep}")
     assert status == 0, err
@@ -337,6 +347,7 @@ def test_only_the_best_keep_their_checkpoints_and_none_its_optimiser(keep, left,
     assert not list((tmp_path / "sweep").rglob("last.ckpt"))
 
 
+@pytest.mark.slow
 def test_what_comes_out_is_a_table_and_figures(search, tmp_path):
     status, _, err = search(*CUSTOM, RATES, "model.dropout=interval(0,0.5)", "hydra.sweeper.n_trials=4")
     assert status == 0, err
@@ -347,6 +358,7 @@ def test_what_comes_out_is_a_table_and_figures(search, tmp_path):
             assert figure.format == "PNG" and min(figure.size) > 300
 
 
+@pytest.mark.slow
 def test_a_search_space_of_the_users_own(search, tmp_path, monkeypatch):
     (tmp_path / "my_space.py").write_text(
         "def space(config, trial):\n"

@@ -22,7 +22,8 @@ def best_trials(study: optuna.Study) -> list[FrozenTrial]:
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         return []
     sign = -1 if study.directions[0] is optuna.study.StudyDirection.MAXIMIZE else 1
-    return sorted(study.best_trials, key=lambda trial: (sign * trial.values[0], trial.number))
+    ranked = sorted(study.best_trials, key=lambda trial: (sign * trial.values[0], trial.number))
+    return ranked if len(study.directions) > 1 else ranked[:1]  # of equals the first
 
 
 def write_experiments(
@@ -36,7 +37,7 @@ def write_experiments(
         compose: Config of a list of overrides.
         overrides: All overrides of drawn parameters, fixed ones included.
     """
-    best = best_trials(study)[: None if len(study.directions) > 1 else 1]
+    best = best_trials(study)
     for left in (folder / "experiment").glob("pareto_*.yaml"):  # of trials that have been surpassed
         if left.stem not in {f"pareto_{trial.number}" for trial in best}:
             left.unlink()

@@ -71,7 +71,7 @@ def drop_checkpoints(trial: TrialRun, folder: Path, keep: int | None) -> None:
     complete = [one for one in finished if one.state is TrialState.COMPLETE]
     sign = -1 if trial.settings.direction[0] == "maximize" else 1
     ranked = sorted(complete, key=lambda one: (sign * one.values[0], one.number))
-    kept = {one.number for one in [*best_trials(study)[: keep or 0], *ranked][:keep]}
+    kept = list(dict.fromkeys(one.number for one in [*best_trials(study), *ranked]))[:keep]
     for one in finished:
         if one.number not in kept:
             for checkpoints in (folder / f"trial_{one.number}").glob("**/checkpoints"):
