@@ -8,6 +8,7 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
+from sqlalchemy import event
 
 from legradnet.errors import UserError
 
@@ -41,13 +42,17 @@ def open_storage(url: str, folder: Path | None = None) -> BaseStorage:
     if url.startswith("sqlite:///") and rest.strip("/"):
         path = base / url.removeprefix("sqlite:///")
         path.parent.mkdir(parents=True, exist_ok=True)
-        return _database(f"sqlite:///{path}", {"connect_args": {"timeout": 120}})
+        storage = _database(f"sqlite:///{path}", {"connect_args": {"timeout": 120, "isolation_level": None}})
+        # SQLite has no locks on rows: unless each transaction takes the file's lock before it reads, two workers can
+        # both find a queued trial waiting, and both take it
+        event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        return storage
     if kind.split("+")[0] in ("postgresql", "postgres"):
         return _database(f"postgresql+psycopg:{rest}", {"pool_pre_ping": True})
     raise UserError(f"hydra.sweeper.storage={without_password(url)} must be {_FORMS}.")
 
 
-def _database(url: str, engine: dict[str, object]) -> BaseStorage:
+def _database(url: str, engine: dict[str, object]) -> RDBStorage:
     for attempt in range(1, _OPENINGS + 1):
         try:
             return RDBStorage(url, engine_kwargs=engine)
