@@ -39,6 +39,7 @@ def test_quickstart_reaches_a_qwk_of_090_and_says_where_everything_is(tmp_path):
         assert words in done.stdout
 
 
+QUICK = ["experiment=quickstart", "data.count=40", "trainer.max_epochs=1"]
 RUN = [*SMALL, "data.count=200", "trainer.max_epochs=6", "callbacks.ema_decay=0.9"]
 
 
@@ -142,17 +143,18 @@ def test_the_wheel_works_outside_the_checkout(trained, knees, tmp_path):
     best = f"checkpoint={trained}/checkpoints/best.ckpt"
     for name, *arguments in (
         ["train", "--cfg", "job"],
-        ["train", "experiment=quickstart", "data.count=40", "trainer.fast_dev_run=true"],
+        ["train", *QUICK[:2], "trainer.fast_dev_run=true"],
+        ["train", "-m", "tuning=custom", "gating=mha,mean", *QUICK, "hydra.sweeper.n_trials=1"],
         ["predict", best, f"input={knees}"],
         ["evaluate", best, "resamples=20"],
     ):
         script = tmp_path / f"env/bin/legradnet-{name}"
         done = subprocess.run([script, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-    place = subprocess.run(
-        [python, "-c", "import legradnet; print(legradnet.__file__)"], capture_output=True, text=True
-    )
-    assert place.stdout.startswith(str(site))
+    assert (tmp_path / "outputs/train/custom/trials.csv").is_file()
+    places = "import legradnet, hydra_plugins.legradnet_optuna as plugin; print(legradnet.__file__, plugin.__file__)"
+    shown = subprocess.run([python, "-c", places], capture_output=True, text=True)
+    assert [Path(place).is_relative_to(site) for place in shown.stdout.split()] == [True, True]
 
 
 def full_size_batch(tmp_path, *data):

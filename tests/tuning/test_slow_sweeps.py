@@ -1,22 +1,19 @@
-"""Searches with other launchers, two processes, real signals, the wheel: minutes each. `pytest -m slow`."""
+"""Searches with other launchers, two processes, real signals: minutes each. `pytest -m slow`."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-import venv
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from test_sweeps import ONE
 
 from conftest import command
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 PRETENDED = Path(__file__).with_name("pretended.py")
 QUICK = ["hydra.sweeper.heartbeat_interval=0.5", "hydra.sweeper.grace_period=4"]
 CUSTOM = ["-m", "tuning=custom", "hydra.sweeper.seed=1", *QUICK]
@@ -135,29 +132,3 @@ def test_a_pruned_trial_of_two_processes_stops_both(tmp_path):
         epochs = pd.read_csv(tmp_path / f"trial_{row.number}/metrics.csv")["epoch"]
         assert len(epochs) == (6 if row.state == "complete" else row.pruned_at + 1)
     assert (found["state"] == "pruned").any()
-
-
-def test_the_wheel_brings_the_plugin(tmp_path):
-    build = [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT]
-    subprocess.run(build, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    venv.create(tmp_path / "env", with_pip=True)
-    python = tmp_path / "env/bin/python"
-    subprocess.run([python, "-m", "pip", "install", "--no-deps", wheel], check=True, capture_output=True)
-    site = next((tmp_path / "env/lib").glob("python*/site-packages"))
-    # the dependencies of this environment; a plain path, so its editable install isn't followed
-    (site / "dependencies.pth").write_text(str(Path(torch.__file__).parents[1]))
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(
-        [python, PRETENDED, *CUSTOM, RATES, "hydra.sweeper.n_trials=2", f"hydra.sweep.dir={tmp_path}/sweep"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(table(tmp_path / "sweep")) == 2
-    place = "import hydra_plugins.legradnet_optuna as plugin; print(plugin.__file__)"
-    shown = subprocess.run([python, "-c", place], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert shown.stdout.startswith(str(site))

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import optuna
 import pytest
+from kills import kill_and_check
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from worker import KNOWN, WORKERS_OWN, suggest
 
 from legradnet.errors import UserError
 from legradnet.tuning import trial as trial_module
@@ -26,10 +28,6 @@ from legradnet.tuning.settings import StudySettings
 from legradnet.tuning.storage import has_password, open_storage, without_password
 from legradnet.tuning.study import Search
 from legradnet.tuning.trial import DEATHS, FAILURE, ORIGIN, GivenUpError, TrialRun, bury
-
-sys.path.insert(0, str(Path(__file__).parent))
-from kills import kill_and_check
-from worker import KNOWN, WORKERS_OWN, suggest
 
 WORKER = Path(__file__).with_name("worker.py")
 

@@ -398,7 +398,7 @@ def test_a_search_without_m_is_told(run):
     assert (status, err.strip()) == (2, "legradnet: tuning= searches with -m: legradnet-train -m tuning=...")
 
 
-def test_without_tuning_m_is_hydras_own(run):
+def test_without_tuning_the_sweeper_is_hydras_own(run):
     status, shown, err = run("--cfg", "hydra", "--package", "hydra.sweeper")
     assert status == 0, err
     assert "BasicSweeper" in shown

@@ -1,11 +1,13 @@
 """Optuna's samplers and pruners by name."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
@@ -47,7 +49,9 @@ def make_sampler(settings: Mapping[str, Any], seed: int | None) -> BaseSampler:
 def _made(what: str, kind: Any, settings: Mapping[str, Any], **more: Any) -> Any:
     arguments = {key: value for key, value in settings.items() if key != "name"}
     try:
-        return kind(**{**arguments, **more})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # the user has chosen it
+            return kind(**{**arguments, **more})
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(f"hydra.sweeper.{what} {settings['name']}: {error}") from error
 

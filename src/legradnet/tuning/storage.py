@@ -2,7 +2,6 @@
 
 import re
 import time
-import warnings
 from pathlib import Path
 
 import optuna
@@ -32,7 +31,6 @@ def open_storage(url: str, folder: Path | None = None) -> BaseStorage:
     kind, _, rest = url.partition(":")
     base = folder or Path.cwd()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     if kind == "journal" and rest:
         path = base / rest
         path.parent.mkdir(parents=True, exist_ok=True)

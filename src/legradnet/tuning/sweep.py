@@ -30,7 +30,7 @@ from legradnet.tuning.study import Search
 log = logging.getLogger(__name__)
 
 # settings of the machine that a worker is on, which may differ between workers
-_OF_A_MACHINE = ("data.num_workers", "data.cache", "data.cache_dir", "data.cache_key", "logger.name", "tuning.")
+_OF_A_MACHINE = ("data.num_workers", "data.cache", "logger.name")
 
 
 def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str]) -> None:
