@@ -46,6 +46,8 @@ def run(tmp_path, monkeypatch, capfd):
     root = logging.getLogger()
     before = root.handlers[:], root.level
     monkeypatch.chdir(tmp_path)
+    # Hydra closes every log handler there is, and absl's, which an export brings along, closes pytest's stderr with it
+    monkeypatch.setattr(logging, "_handlerList", [])
 
     def typed(*arguments):
         monkeypatch.setattr(sys, "argv", ["legradnet-train", *arguments])
