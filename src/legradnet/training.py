@@ -112,7 +112,8 @@ def train(
     if dry:
         log.info("fast_dev_run: one batch each of training and validation went through; nothing was saved.")
         return float(trainer.callback_metrics.get("val/qwk", torch.nan))
-    if trainer.should_stop and trainer.current_epoch < config["trainer"]["max_epochs"]:
+    stopping, early = trainer.early_stopping_callback, trainer.current_epoch < config["trainer"]["max_epochs"]
+    if stopping and stopping.wait_count >= stopping.patience and early:
         log.info("Stopped after epoch %d: val/qwk no longer improved.", trainer.current_epoch - 1)
     if config["calibration"]["name"] and trainer.is_global_zero:
         _calibrate(config, folder, data)

@@ -131,4 +131,6 @@ def test_a_pruned_trial_of_two_processes_stops_both(tmp_path):
     for row in found.itertuples():
         epochs = pd.read_csv(tmp_path / f"trial_{row.number}/metrics.csv")["epoch"]
         assert len(epochs) == (6 if row.state == "complete" else row.pruned_at + 1)
-    assert (found["state"] == "pruned").any()
+    pruned = (found["state"] == "pruned").sum()
+    assert pruned and (done.stdout + done.stderr).count(": pruned.") == pruned
+    assert "no longer improved" not in done.stdout + done.stderr

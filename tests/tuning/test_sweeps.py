@@ -174,8 +174,9 @@ def test_best_is_the_best_trial_whatever_was_chosen(run, search, tmp_path, monke
 def test_a_pruned_trial_is_pruned_and_keeps_its_folder_with_the_last_epoch(search, tmp_path):
     prune = ["hydra.sweeper.pruner.name=median", "+hydra.sweeper.pruner.n_startup_trials=1", "trainer.max_epochs=5"]
     known = "hydra.sweeper.enqueue=[{optimizer.learning_rate: 1e-3},{optimizer.learning_rate: 1e-5}]"
-    status, _, err = search(*CUSTOM, *prune, RATES, known, "hydra.sweeper.n_trials=2")
+    status, out, err = search(*CUSTOM, *prune, RATES, known, "hydra.sweeper.n_trials=2")
     assert status == 0, err
+    assert out.count("Stopped after epoch 0: pruned.") == 1
     found = table(tmp_path)
     assert found["state"].tolist() == ["complete", "pruned"]
     rows = pd.read_csv(tmp_path / "sweep/trial_1/metrics.csv")

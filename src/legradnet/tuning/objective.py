@@ -97,6 +97,8 @@ class ReportEpoch(Callback):
         if trainer.is_global_zero:
             values = {name: float(value) for name, value in trainer.callback_metrics.items()}
             stop = self.trial.report(_metrics(values, self.trial.settings)[0], trainer.current_epoch)
+            if stop:
+                log.info("Stopped after epoch %d: pruned.", trainer.current_epoch)
         if trainer.strategy.broadcast(stop):
             trainer.should_stop = True
 
