@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -43,6 +44,8 @@ def run(config_name: str, task: Callable[[dict[str, Any], str], Any]) -> None:
 
     # Lightning's own deprecated call, once a run and process; nothing a user can mend
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+    # Hydra copies its store of schemas for each group that --help lists; what is loaded from it is copied anyway
+    setattr(ConfigStore, "__deepcopy__", lambda store, memo: store)  # noqa: B010 a method that the class has not
     app()
 
 
