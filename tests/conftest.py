@@ -63,7 +63,7 @@ def knees(tmp_path_factory):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """The run folder of a small network, calibrated on 40 validation knees; left knees are mirrored."""
-    from legradnet.training import train
+    from legradnet.training.run import train
 
     folder = tmp_path_factory.mktemp("trained")
     settings = ["data.count=200", "data.val_fraction=0.2", "data.test_fraction=0.2", "data.mirror_left=true"]

@@ -4,9 +4,9 @@ import pickle
 import pytest
 import torch
 
-from legradnet.callbacks import AtomicCheckpointIO
 from legradnet.checkpoint import read_checkpoint
 from legradnet.errors import UserError
+from legradnet.training.callbacks import AtomicCheckpointIO
 
 
 class Bomb:

@@ -6,7 +6,6 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from conftest import compose
-from legradnet.backbones import parse_backbones
 from legradnet.config import (
     BENCHMARK_RULES,
     EVALUATE_RULES,
@@ -20,8 +19,9 @@ from legradnet.config import (
 )
 from legradnet.data.augment import Augmentation
 from legradnet.errors import UserError
-from legradnet.gating import build_gate
-from legradnet.losses import build_loss
+from legradnet.network.backbones import parse_backbones
+from legradnet.network.gating import build_gate
+from legradnet.network.losses import build_loss
 
 GROUPS = [path.parent.name + "=" + path.stem for path in sorted(config_folder().glob("*/*.yaml"))]
 

@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from conftest import command, compose
-from legradnet.training import train
+from legradnet.training.run import train
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 CURVES, EVALUATION, GATING, EXPLANATIONS, STUDY = NOTEBOOKS[:5]

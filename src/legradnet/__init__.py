@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from legradnet.data.datamodule import KneeDataModule as KneeDataModule
-    from legradnet.ensemble import KneeEnsemble as KneeEnsemble
-    from legradnet.grader import Grader as Grader
-    from legradnet.module import GradingModule as GradingModule
+    from legradnet.grading.grader import Grader as Grader
+    from legradnet.network.ensemble import KneeEnsemble as KneeEnsemble
+    from legradnet.training.module import GradingModule as GradingModule
 
 _HOMES = {
-    "Grader": "legradnet.grader",
-    "GradingModule": "legradnet.module",
+    "Grader": "legradnet.grading.grader",
+    "GradingModule": "legradnet.training.module",
     "KneeDataModule": "legradnet.data.datamodule",
-    "KneeEnsemble": "legradnet.ensemble",
+    "KneeEnsemble": "legradnet.network.ensemble",
 }
 __all__ = ["Grader", "GradingModule", "KneeDataModule", "KneeEnsemble"]
 

@@ -1,32 +1,15 @@
 """Checkpoints are data, not code: written whole or not at all, read without running anything that is in them."""
 
-import os
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from legradnet.errors import UserError
 
 BEST = "best.ckpt"
 LAST = "last.ckpt"
-
-
-@contextmanager
-def written_whole(target: Path) -> Iterator[BinaryIO]:
-    """Open a file beside `target` that takes its place, safe on disk, only when all went well; folders are made."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")  # one writer a run folder, so a kill leaves at most one
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from legradnet.checkpoint import BEST, LAST, written_whole
+from legradnet.checkpoint import BEST, LAST
 from legradnet.errors import UserError
+from legradnet.files import write_text, written_whole
 
 if TYPE_CHECKING:
     import pandas as pd  # torch and pandas are slow to import, and predicting from an export needs neither
@@ -156,12 +157,6 @@ class RunFolder:
     def write_versions(self) -> None:
         """Write what this run was made with."""
         write_text(self.versions, json.dumps(versions(), indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with written_whole(path) as file:
-        file.write(text.encode())
 
 
 def versions() -> dict[str, Any]:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 
 from legradnet.data.augment import Augmentation
-from legradnet.training import choose_precision, keep_freed_memory
+from legradnet.training.run import choose_precision, keep_freed_memory
 
 CONF = Path(__file__).parents[2] / "conf" / "augment"
 BATCH, SIDE, THREADS, LIMIT = 32, 224, 2, 0.10

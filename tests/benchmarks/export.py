@@ -24,10 +24,10 @@ from omegaconf import OmegaConf
 
 from legradnet.config import config_folder
 from legradnet.data.synthetic import synthesize
-from legradnet.ensemble import KneeEnsemble
 from legradnet.export.run import export
-from legradnet.exported import PRECISIONS, ExportedNetwork
-from legradnet.inference import CheckpointNetwork
+from legradnet.grading.checkpoint_network import CheckpointNetwork
+from legradnet.grading.exported_network import PRECISIONS, ExportedNetwork
+from legradnet.network.ensemble import KneeEnsemble
 
 AIMS = {"openvino f32": 1.8, "openvino bf16": 4.0, "openvino int8": 6.0}
 SIDE = 224

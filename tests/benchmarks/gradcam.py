@@ -17,9 +17,9 @@ import torch
 from omegaconf import OmegaConf
 
 from legradnet.device import keep_freed_memory
-from legradnet.ensemble import KneeEnsemble
 from legradnet.explain import explain
-from legradnet.losses import build_loss
+from legradnet.network.ensemble import KneeEnsemble
+from legradnet.network.losses import build_loss
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
 FIVE = ("densenet", "swin", "convnext", "vit", "xception")

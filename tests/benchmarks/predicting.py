@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from legradnet.checkpoint import written_whole
 from legradnet.data.synthetic import write_knees
-from legradnet.grader import Grader, Request
-from legradnet.module import GradingModule
+from legradnet.files import written_whole
+from legradnet.grading.grader import Grader
+from legradnet.grading.grading import Request
+from legradnet.training.module import GradingModule
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
 FIVE = ("densenet", "swin", "convnext", "vit", "xception")

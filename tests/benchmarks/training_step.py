@@ -38,7 +38,7 @@ from legradnet.config import config_folder
 from legradnet.data.datamodule import Batch
 from legradnet.device import choose_precision, keep_freed_memory, processor
 from legradnet.run_folder import RunFolder
-from legradnet.training import build_module, build_trainer
+from legradnet.training.run import build_module, build_trainer
 
 FIVE = ("densenet", "swin", "convnext", "vit", "xception")
 SIDE, STEP_LIMIT, ENSEMBLE_LIMIT, MEMORY_LIMIT, BF16_GAIN = 224, 1.05, 1.05, 1.1, 2.0

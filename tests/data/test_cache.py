@@ -20,11 +20,12 @@ from conftest import compose
 from legradnet.data import cache as caching
 from legradnet.data.cache import FOLDER, CacheSettings
 from legradnet.data.datamodule import KneeDataModule
-from legradnet.data.images import fit_image, read_film, thumbnail
+from legradnet.data.film import fit_image, thumbnail
+from legradnet.data.images import read_film
 from legradnet.data.manifest import ManifestError, load_manifest
 from legradnet.data.synthetic import write_knees
 from legradnet.errors import UserError
-from legradnet.training import train
+from legradnet.training.run import train
 
 SIZE = 40
 
@@ -518,7 +519,7 @@ def test_two_data_sets_in_one_named_folder_are_kept_apart(films, tmp_path):
 
 
 def test_off_writes_nothing_and_the_log_says_where_a_cache_is(films, caplog):
-    from legradnet.reporting import describe_films
+    from legradnet.training.reporting import describe_films
 
     caplog.set_level(logging.INFO)
     for choice in ("off", "auto"):

@@ -29,10 +29,11 @@ from pydicom.uid import (
 )
 
 from hostile import COMPRESSED, LOSSY, SYNTAXES, codestream, dicom, dicom_bytes
-from legradnet.data import dicom as reader
-from legradnet.data import dicom_film
-from legradnet.data.dicom_gray import windowed
-from legradnet.data.images import Film, ImageError, check_header, read_film, read_image
+from legradnet.data.dicom import film as dicom_film
+from legradnet.data.dicom import process as reader
+from legradnet.data.dicom.gray import windowed
+from legradnet.data.film import Film, ImageError
+from legradnet.data.images import check_header, read_film, read_image
 from legradnet.data.manifest import ManifestError, load_manifest
 from legradnet.data.synthetic import draw_knee
 
@@ -400,8 +401,8 @@ def test_a_reader_that_crashes_is_an_error_and_the_next_film_is_read(tmp_path, m
 def test_a_film_that_takes_too_long_is_an_error(tmp_path):
     path = written(tmp_path / "a", dicom(KNEE))
     code = (
-        "import time; from pathlib import Path; from legradnet.data import dicom; dicom.SECONDS = 0.3;"
-        "dicom.open_dicom = lambda file: time.sleep(60); dicom.serve()"
+        "import time; from pathlib import Path; from legradnet.data.dicom import process; process.SECONDS = 0.3;"
+        "process.open_dicom = lambda file: time.sleep(60); process.serve()"
     )
     asked = json.dumps([str(path), True]).encode() + b"\n"
     start = time.monotonic()

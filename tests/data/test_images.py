@@ -11,7 +11,8 @@ from PIL import Image
 
 from hostile import write_hostile
 from legradnet.data import images
-from legradnet.data.images import ImageError, check_header, fingerprint, fit_image, read_film, read_image
+from legradnet.data.film import ImageError, fingerprint, fit_image
+from legradnet.data.images import check_header, read_film, read_image
 from legradnet.data.synthetic import draw_knee
 
 RAMP = np.linspace(0, 255, 24 * 32).astype(np.uint8).reshape(24, 32)

@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from legradnet.data.images import ImageError
+from legradnet.data.film import ImageError
 from legradnet.data.inputs import list_films
 from legradnet.errors import UserError
 

@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_numbers import by_hand, graded_films
 
+from graded_films import by_hand, graded_films
 from legradnet.errors import UserError
-from legradnet.evaluation.bootstrap import resampled_weights
 from legradnet.evaluation.compare import compare
 from legradnet.evaluation.numbers import metric_intervals
+from legradnet.statistics.bootstrap import resampled_weights
 
 
 def better(graded, share=0.3, seed=1):

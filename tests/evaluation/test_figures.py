@@ -5,7 +5,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from legradnet.evaluation.figures import draw_figures, picture
+from legradnet.evaluation.figures import draw_figures
+from legradnet.figures import picture
 
 BACKBONES = ("densenet", "swin", "convnext", "vit", "xception")
 

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from legradnet.calibration import Calibration, tempered
 from legradnet.config import config_folder
 from legradnet.data.images import read_image
 from legradnet.data.synthetic import write_knees
@@ -14,6 +13,7 @@ from legradnet.errors import UserError
 from legradnet.evaluation.graded import Graded, read_graded
 from legradnet.evaluation.run import crossfit, evaluate
 from legradnet.evaluation.shortcut import JOINT_BAND, blank_joint
+from legradnet.grading.calibration import Calibration, tempered
 
 
 def config_of(checkpoint, **changes):

@@ -4,11 +4,12 @@ import torch
 
 from conftest import compose
 from legradnet import Grader
-from legradnet.data.images import fit_image, read_image
+from legradnet.data.film import fit_image
+from legradnet.data.images import read_image
 from legradnet.errors import UserError
 from legradnet.explain.film import over_film, spread
 from legradnet.explain.overlay import explanation_figure
-from legradnet.training import train
+from legradnet.training.run import train
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from conftest import compose
 from legradnet import Grader
 from legradnet.data.inputs import list_films
 from legradnet.explain.gate import ablation_table, gate_figure, gate_table, pass_gate
-from legradnet.grader import Request
-from legradnet.metrics import grading_metrics
-from legradnet.training import train
+from legradnet.grading.grading import Request
+from legradnet.statistics.training_metrics import grading_metrics
+from legradnet.training.run import train
 
 
 def gated_by(grader, films, batch=8):

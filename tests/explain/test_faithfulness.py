@@ -12,15 +12,15 @@ from torch import nn
 
 from legradnet import Grader
 from legradnet.data.inputs import list_films
-from legradnet.ensemble import KneeEnsemble
 from legradnet.errors import UserError
 from legradnet.explain.faithfulness import Faithfulness, measure_faithfulness
 from legradnet.explain.perturbation import TILES, baseline_order, curves, tile_order
 from legradnet.explain.randomise import LEVELS, randomise
 from legradnet.explain.verdict import failures, faithfulness_figure, verdict
-from legradnet.gating import MeanGate
-from legradnet.grader import Request
-from legradnet.losses import build_loss
+from legradnet.grading.grading import Request
+from legradnet.network.ensemble import KneeEnsemble
+from legradnet.network.gating import MeanGate
+from legradnet.network.losses import build_loss
 
 SIDE = 64
 

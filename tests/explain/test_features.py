@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from legradnet.ensemble import KneeEnsemble
 from legradnet.errors import UserError
 from legradnet.explain.features import as_grid, token, token_and_place, undisturbed
+from legradnet.network.ensemble import KneeEnsemble
 
 PREFIXED = torch.nn.Identity()
 PREFIXED.num_prefix_tokens = 1

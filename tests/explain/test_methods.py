@@ -9,10 +9,10 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
 
-from legradnet.ensemble import KneeEnsemble
 from legradnet.errors import UserError
 from legradnet.explain import METHODS, explain
-from legradnet.losses import build_loss
+from legradnet.network.ensemble import KneeEnsemble
+from legradnet.network.losses import build_loss
 
 SETTINGS = {"input_size": (3, 48, 48), "mean": (0.5,) * 3, "std": (0.5,) * 3, "num_classes": 1000}
 SMALL = {"img_size": 48, "patch_size": 6, "embed_dim": 48, "depth": 2, "num_heads": 3}

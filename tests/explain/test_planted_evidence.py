@@ -20,10 +20,10 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.models.xception_aligned import XceptionAligned
 from torch.optim.swa_utils import update_bn
 
-from legradnet.ensemble import KneeEnsemble
 from legradnet.explain import explain
 from legradnet.explain.film import over_film, spread
-from legradnet.losses import build_loss
+from legradnet.network.ensemble import KneeEnsemble
+from legradnet.network.losses import build_loss
 
 SIDE, PATCH = 96, 24
 FAMILIES = ("densenet", "swin", "convnext", "vit", "xception")

@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from legradnet.backbones import network_settings, parse_backbones
 from legradnet.benchmark.advice import advise_batch, advise_precision, advise_workers, overrides
 from legradnet.benchmark.loading import loading_rates
 from legradnet.benchmark.speed import Request, Speed, free_memory, measure
@@ -20,8 +19,10 @@ from legradnet.config import BENCHMARK_RULES, check_config
 from legradnet.data.augment import Augmentation
 from legradnet.device import check_compiler, choose_device, choose_precision, processor
 from legradnet.errors import UserError
-from legradnet.gating import build_gate
-from legradnet.run_folder import RunFolder, versions, write_text
+from legradnet.files import write_text
+from legradnet.network.backbones import network_settings, parse_backbones
+from legradnet.network.gating import build_gate
+from legradnet.run_folder import RunFolder, versions
 
 log = logging.getLogger(__name__)
 

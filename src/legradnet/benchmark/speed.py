@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from legradnet.device import keep_freed_memory
-from legradnet.module import GradingModule
+from legradnet.training.module import GradingModule
 
 _LEARNING = {"learning_rate": 1e-4, "weight_decay": 0.05, "backbone_scale": 0.1, "betas": [0.9, 0.999]}
 _SPARE = 0.85  # share of the free memory that a batch may take: the loader and the system need some too

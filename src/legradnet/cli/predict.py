@@ -9,7 +9,7 @@ log = logging.getLogger(__name__)
 
 
 def _predict(config: dict[str, Any], run_folder: str) -> None:
-    from legradnet.predicting import predict  # late: --help and --cfg must not wait for torch
+    from legradnet.grading.run import predict  # late: --help and --cfg must not wait for torch
 
     try:
         all_graded = predict(config, run_folder)

@@ -12,7 +12,7 @@ from legradnet.errors import UserError
 def _train(config: dict[str, Any], run_folder: str) -> float | None:
     hydra = HydraConfig.get()
     if not str(hydra.sweeper.get("_target_")).startswith("hydra_plugins.legradnet_optuna."):
-        from legradnet.training import train  # late: --help, --cfg and mistakes must not wait for torch
+        from legradnet.training.run import train  # late: --help, --cfg and mistakes must not wait for torch
 
         return train(config, run_folder)
     if hydra.sweeper.trial is None:

@@ -33,7 +33,8 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from legradnet.data.cached import RECORD, CachedFilms, megabytes, side_of, slot_size
-from legradnet.data.images import THUMBNAIL, Fit, Gray, fingerprint, fit_image, read_film, thumbnail
+from legradnet.data.film import THUMBNAIL, Fit, Gray, fingerprint, fit_image, thumbnail
+from legradnet.data.images import read_film
 from legradnet.errors import UserError
 
 try:
@@ -51,7 +52,13 @@ _SUM = Struct("<I")  # of the record and its place
 _STEP = RECORD.size + _SUM.size
 _PENDING = 1024**2  # bytes appended at once
 _SHARE = 0.5  # of the free space, at most: checkpoints need some as well
-_CODE = ("images.py", "dicom.py", "dicom_film.py", "dicom_gray.py")  # and packages that make a square what it is
+_CODE = (
+    "film.py",
+    "images.py",
+    "dicom/process.py",
+    "dicom/film.py",
+    "dicom/gray.py",
+)  # and packages that make a square what it is
 _PACKAGES = ("pillow", "numpy", "pydicom", "python-gdcm", "pylibjpeg", "pylibjpeg-openjpeg", "pyjpegls")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from legradnet.data.images import THUMBNAIL, Film, Gray, thumbnail
+from legradnet.data.film import THUMBNAIL, Film, Gray, thumbnail
 
 RECORD = Struct("<16s16sdc?I")  # key, fingerprint, colour, side, the square is the whole film, the slot's checksum
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from legradnet.data.cache import FilmCache, Look
-from legradnet.data.images import ImageError, check_header, fingerprint, read_film
+from legradnet.data.film import ImageError, fingerprint
+from legradnet.data.images import check_header, read_film
 
 if TYPE_CHECKING:
     import pandas as pd  # only for types: grading films needs no tables

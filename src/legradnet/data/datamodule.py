@@ -16,7 +16,7 @@ from legradnet.data.cache import CacheKey, CacheSettings
 from legradnet.data.cached import CachedFilms
 from legradnet.data.dataset import Batch, KneeDataset, collate
 from legradnet.data.features import FeatureDataset, Features, as_it_is
-from legradnet.data.images import Fit
+from legradnet.data.film import Fit
 from legradnet.data.manifest import Manifest, load_manifest
 from legradnet.data.sampler import EpochSampler
 from legradnet.data.splits import assign_splits, check_splits

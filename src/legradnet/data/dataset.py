@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from legradnet.data.cached import CachedFilms
-from legradnet.data.images import Film, Fit, fit_image, read_film, thumbnail
+from legradnet.data.film import Film, Fit, fit_image, thumbnail
+from legradnet.data.images import read_film
 
 
 class Batch(NamedTuple):

@@ -1,55 +1,24 @@
 """One radiograph -- a file, a PIL image or an array -- to one 8-bit gray picture."""
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from legradnet.errors import UserError
-
-Fit = Literal["pad", "crop", "stretch"]
-Gray = npt.NDArray[np.uint8]
+from legradnet.data.film import MAX_PIXELS, Film, Gray, ImageError, check_size, film_of_colour, stretch_range
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # and DICOM
-MIN_SIDE = 16
-MAX_PIXELS = 80_000_000  # a film is 10 to 30 million; Pillow itself starts to warn at 89 million
 MAX_BYTES = 2 * 1024**3
-DEEP_PERCENTILES = (0.5, 99.5)
-THUMBNAIL = 32  # pixels a side
 
 _ORIENTATION = 274  # EXIF: 1 = as it is
 _PHOTOMETRIC = 262  # TIFF 6.0, section 8: 0 = WhiteIsZero
 _VRS = {b"AE", b"CS", b"DA", b"DT", b"IS", b"LO", b"LT", b"PN", b"SH", b"SQ", b"ST", b"TM", b"UI", b"UL", b"UN", b"US"}
-
-
-class ImageError(UserError):
-    """A source that is not a usable radiograph; says which and why."""
-
-
-@dataclass(frozen=True)
-class Film:
-    """One radiograph as read.
-
-    Attributes:
-        gray: uint8 [H, W].
-        side: "L" or "R" where the file itself says so (DICOM), else "".
-        colour: Mean over the pixels of (largest - smallest RGB channel) / 255 before the film became gray, 0-1; 0.0
-            for gray.
-        remarks: What the reader should know, as "the first of 12 frames".
-    """
-
-    gray: Gray
-    side: str = ""
-    colour: float = 0.0
-    remarks: tuple[str, ...] = ()
 
 
 def read_film(source: Path | Image.Image | npt.NDArray[Any]) -> Film:
@@ -58,7 +27,7 @@ def read_film(source: Path | Image.Image | npt.NDArray[Any]) -> Film:
     The content decides what a file is, not its ending. 8-bit gray stays as it is; colour becomes ITU-R 601 luma, alpha
     is dropped (Pillow reads 16-bit colour, and gray with alpha, at 8 bits). Deeper gray (16-bit, 32-bit, float) is
     stretched linearly from its 0.5 and 99.5 percentiles to 0-255 and clipped; a constant deep film is black. EXIF
-    orientation is applied; of several pages the first is read. What DICOM adds: `legradnet.data.dicom`.
+    orientation is applied; of several pages the first is read. What DICOM adds: `legradnet.data.dicom.process`.
 
     Args:
         source: A PNG, JPEG, TIFF, BMP or DICOM file, a PIL image, or an array [H, W] or [H, W, 3 or 4] of booleans,
@@ -95,86 +64,6 @@ def check_header(path: str) -> str:
         return _read_dicom(Path(path), decode=False).side if image is None else ""
 
 
-def fingerprint(gray: Gray) -> bytes:
-    """Hash the picture of a film, not its file: equal pixels in an equal shape give equal 16 bytes."""
-    picture = hashlib.sha256(repr(gray.shape).encode())  # most processors have instructions for it
-    picture.update(gray.data)
-    return picture.digest()[:16]
-
-
-def thumbnail(film: Film) -> Film:
-    """Shrink a film to [THUMBNAIL, THUMBNAIL] whatever its aspect, for a look at it; a thumbnail stays as it is."""
-    side = (THUMBNAIL, THUMBNAIL)
-    small = Image.fromarray(film.gray).resize(side, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return Film(np.array(small), film.side, film.colour, film.remarks)
-
-
-def fit_image(image: Gray, size: int, fit: Fit) -> Gray:
-    """Bring `image` [H, W] to [size, size] with an antialiased bilinear resize.
-
-    Args:
-        image: 8-bit gray; one that is [size, size] is given back as it is.
-        size: Side of the result in pixels.
-        fit: "pad" scales the long side to `size` and centres on black, "crop" scales the short side and cuts the
-            centre out, "stretch" ignores the aspect.
-    """
-    height, width = image.shape
-    if fit in get_args(Fit) and height == width == size:
-        return image
-    film = Image.fromarray(image)
-    match fit:
-        case "stretch":
-            film = film.resize((size, size), Image.Resampling.BILINEAR)
-        case "crop":  # cut before scaling, so that a very long film cannot grow
-            side = min(height, width)
-            left, top = (width - side) / 2, (height - side) / 2
-            film = film.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
-        case "pad":
-            scale = size / max(height, width)
-            inner = max(1, round(width * scale)), max(1, round(height * scale))
-            canvas = Image.new("L", (size, size))
-            canvas.paste(
-                film.resize(inner, Image.Resampling.BILINEAR), ((size - inner[0]) // 2, (size - inner[1]) // 2)
-            )
-            film = canvas
-        case _:
-            raise UserError(f"data.fit={fit!r} is not one of pad, crop, stretch")
-    return np.array(film)
-
-
-def check_size(width: int, height: int) -> None:
-    """Raise ImageError for a size beyond `MAX_PIXELS` or `MIN_SIDE`."""
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
-    if min(width, height) < MIN_SIDE:
-        raise ImageError(f"{width} x {height} is too small, a side has at least {MIN_SIDE} pixels")
-
-
-def film_of_colour(rgb: Gray) -> Film:
-    """Make a gray film of `rgb` [H, W, 3]."""
-    red, green, blue = (rgb[..., channel] for channel in range(3))
-    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    return Film(np.array(Image.fromarray(rgb).convert("L")), colour=float(spread.mean()) / 255)
-
-
-def stretch_range(deep: npt.NDArray[np.generic], ignored: npt.NDArray[np.bool_] | None = None) -> Gray:
-    """Map the `DEEP_PERCENTILES` of `deep` [...] linearly to 0-255; where `ignored` [...] is true they do not count."""
-    values = deep.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ImageError("holds NaN or infinite values")
-    counted = values if ignored is None or ignored.all() else values[~ignored]
-    low, high = np.percentile(counted, DEEP_PERCENTILES)
-    if low == high:  # nearly all of the film is one value; use whatever contrast is left
-        low, high = counted.min(), counted.max()
-    if low == high:
-        return np.zeros(values.shape, np.uint8)
-    if not np.isfinite(float(high) - float(low)):
-        raise ImageError("holds too large values")
-    values -= low
-    values *= 255 / (high - low)
-    return np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
-
-
 def _film_of_image(image: Image.Image) -> Film:
     white_is_zero = image.format == "TIFF" and image.getexif().get(_PHOTOMETRIC) == 0  # Pillow inverts only 8 bits
     if image.getexif().get(_ORIENTATION, 1) != 1:
@@ -203,7 +92,7 @@ def _film_of_array(array: npt.NDArray[Any]) -> Film:
 
 
 def _read_dicom(path: Path, decode: bool = True) -> Film:
-    from legradnet.data.dicom import read_dicom  # its reader needs this module
+    from legradnet.data.dicom.process import read_dicom  # its reader needs this module
 
     return read_dicom(path, decode)
 

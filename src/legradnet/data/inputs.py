@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from legradnet.data.checks import SIDES, OutsideError, parse_label, real_path
-from legradnet.data.images import ImageError
+from legradnet.data.film import ImageError
 from legradnet.data.sources import is_other_file
 from legradnet.errors import UserError
 

@@ -2,7 +2,7 @@
 
 import re
 
-from legradnet.data.images import Film
+from legradnet.data.film import Film
 
 _SIDE_IN_NAME = re.compile(r"(?<![A-Za-z])(left|right|[LR])(?![A-Za-z0-9])", re.IGNORECASE)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from legradnet.evaluation.films import LabelledFilms, run_of
 from legradnet.evaluation.graded import Graded
-from legradnet.grader import Grader
+from legradnet.grading.grader import Grader
 from legradnet.run_folder import versions
 
 Facts = dict[str, dict[str, str]]

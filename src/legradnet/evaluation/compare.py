@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from legradnet.errors import UserError
-from legradnet.evaluation.bootstrap import bootstrap, percentile_interval
-from legradnet.evaluation.graded import Floats, Graded, Ints
+from legradnet.evaluation.graded import Graded
 from legradnet.evaluation.numbers import metric_values, plain
-from legradnet.evaluation.weighted import weighted_metrics
+from legradnet.grades import Floats, Ints
+from legradnet.statistics.bootstrap import bootstrap, percentile_interval
+from legradnet.statistics.metrics import weighted_metrics
 
 
 def compare(

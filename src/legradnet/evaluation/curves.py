@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from legradnet.errors import UserError
-from legradnet.evaluation.figures import COLOURS, FAINT, MARKERS
+from legradnet.figures import COLOURS, FAINT, MARKERS
 from legradnet.run_folder import RunFolder
 
 SHOWN = ("loss", "qwk", "accuracy", "mae")

@@ -1,24 +1,18 @@
 """The figures of an evaluation, drawn from its numbers alone; pyplot's state is neither read nor changed."""
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
-from typing import Any, Literal
+from typing import Any
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from legradnet.figures import BLUE, INK, ORANGE, SOFT, draw_weights, grade_names, plain_axes
+
 Numbers = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
-
-INK, SOFT, FAINT = "#1f2933", "#52606d", "#d9dee4"
-BLUE, ORANGE = "#0072b2", "#d55e00"
-# Okabe and Ito's colours, apart for colour-blind eyes too; each comes with a marker of its own
-COLOURS = (BLUE, "#e69f00", "#009e73", ORANGE, "#cc79a7", "#56b4e9", "#1f2933", "#8c6d31")
-MARKERS = "osD^vPX*"
 
 
 def draw_figures(numbers: Numbers) -> dict[str, Figure]:
@@ -37,15 +31,6 @@ def draw_figures(numbers: Numbers) -> dict[str, Figure]:
     if len(numbers["gate_by_grade"] or ()) > 1:  # one backbone always weighs 1
         figures["gate"] = gate_figure(numbers)
     return figures
-
-
-def picture(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
-    """The figure as an SVG (text as paths) or as a PNG of 160 dots an inch."""
-    file = BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "legradnet"}):  # same look, same bytes
-        metadata = {"Date": None} if kind == "svg" else {}
-        figure.savefig(file, format=kind, dpi=160, facecolor="white", metadata=metadata)
-    return file.getvalue()
 
 
 def confusion_figure(numbers: Numbers) -> Figure:
@@ -179,19 +164,6 @@ def weights_figure(weights: Mapping[str, Sequence[float | None]], groups: Sequen
     return figure
 
 
-def draw_weights(axes: Axes, weights: Mapping[str, Sequence[float | None]], groups: Sequence[str]) -> None:
-    """The lines and dots of `weights_figure`."""
-    axes.axhline(1 / len(weights), color=SOFT, linestyle=(0, (2, 3)), linewidth=1)
-    for index, (backbone, values) in enumerate(weights.items()):
-        style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
-        means = [np.nan if value is None else value for value in values]
-        axes.plot(
-            range(len(groups)), means, label=backbone, linewidth=1.8, markersize=7, markeredgecolor="white", **style
-        )
-    axes.set_xticks(range(len(groups)), groups)
-    axes.set_xlim(-0.3, len(groups) - 0.7)
-
-
 def coverage_figure(numbers: Numbers) -> Figure:
     """Share of prediction sets that hold the true grade, for each grade; dotted: for all films."""
     rows = numbers["coverage_by_grade"]
@@ -214,27 +186,11 @@ def coverage_figure(numbers: Numbers) -> Figure:
     return figure
 
 
-def grade_names(classes: int) -> list[str]:
-    """ "KL 0" to "KL 4" where there are five grades, else "grade 0" and so on."""
-    return [f"KL {grade}" if classes == 5 else f"grade {grade}" for grade in range(classes)]
-
-
 def _chart(width: float, height: float, x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure((width, height), layout="constrained")
     axes = figure.subplots()
     plain_axes(axes, x, y)
     return figure, axes
-
-
-def plain_axes(axes: Axes, x: str, y: str) -> None:
-    """Name the axes, and draw them as all figures here have them."""
-    axes.set_xlabel(x, size=10, color=INK)
-    axes.set_ylabel(y, size=10, color=INK)
-    axes.tick_params(labelsize=9, labelcolor=INK, color=FAINT, length=3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["bottom", "left"]].set_color(FAINT)
-    axes.grid(True, color=FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
 
 
 def _floats(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:

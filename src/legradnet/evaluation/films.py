@@ -11,7 +11,7 @@ import pandas as pd
 
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.errors import UserError
-from legradnet.grader import Request
+from legradnet.grading.grading import Request
 from legradnet.run_folder import RunFolder
 
 _FROM_CHECKPOINT = ("image_size", "fit", "mirror_left")

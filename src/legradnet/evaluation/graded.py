@@ -1,6 +1,5 @@
 """Graded films beside their true grades: what every number and figure of an evaluation is made from."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,15 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from legradnet.errors import UserError
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
-
-def patient_numbers(names: Sequence[str]) -> Ints:
-    """Number of each film's patient [N], from 0 without gaps; a film without a name ("") is a patient of its own."""
-    own = [name or f"\0{i}" for i, name in enumerate(names)]  # no CSV cell has a NUL
-    return pd.factorize(np.array(own, object))[0].astype(np.int64)
+from legradnet.grades import Floats, Ints
+from legradnet.statistics.bootstrap import patient_numbers
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import pandas as pd
 import torch
 
 from legradnet.errors import UserError
-from legradnet.evaluation.bootstrap import bootstrap, percentile_interval
-from legradnet.evaluation.graded import Floats, Graded
-from legradnet.evaluation.weighted import (
+from legradnet.evaluation.graded import Graded
+from legradnet.grades import Floats
+from legradnet.statistics.bootstrap import bootstrap, percentile_interval
+from legradnet.statistics.metrics import (
     ARTHRITIS,
     EDGES,
     REFERRAL_RATES,
@@ -24,7 +25,7 @@ from legradnet.evaluation.weighted import (
     sums_by_score,
     weighted_metrics,
 )
-from legradnet.metrics import ECE_BINS, grading_metrics
+from legradnet.statistics.training_metrics import ECE_BINS, grading_metrics
 
 MOST_SUBGROUPS = 20
 _OF_PROBABILITIES = ("rps", "ece", "auroc_kl2")  # measured before and after calibration

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from legradnet.checkpoint import written_whole
-from legradnet.evaluation.figures import draw_figures, grade_names, picture
+from legradnet.evaluation.figures import draw_figures
 from legradnet.evaluation.graded import Graded
-from legradnet.run_folder import write_text
+from legradnet.figures import grade_names, picture
+from legradnet.files import write_text, written_whole
 
 Metrics = Mapping[str, Mapping[str, float | None]]
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from legradnet.calibration import Calibration, fit_calibration
 from legradnet.config import EVALUATE_RULES, check_config
-from legradnet.data.images import Gray, ImageError, read_film
+from legradnet.data.film import Gray, ImageError
+from legradnet.data.images import read_film
 from legradnet.data.inputs import InputFilm
 from legradnet.evaluation.card import model_card
 from legradnet.evaluation.compare import compare
@@ -23,10 +23,13 @@ from legradnet.evaluation.graded import Graded
 from legradnet.evaluation.numbers import group_names, measure, metric_intervals, subgroups, worst_mistakes
 from legradnet.evaluation.report import Mistake, Report, write_figures, write_report
 from legradnet.evaluation.shortcut import blank_joint
-from legradnet.grader import Grader, Grading
-from legradnet.losses import build_loss
-from legradnet.predicting import PredictionsTable, record
-from legradnet.run_folder import RunFolder, write_text
+from legradnet.files import write_text
+from legradnet.grading.calibration import Calibration, fit_calibration
+from legradnet.grading.grader import Grader
+from legradnet.grading.grading import Grading
+from legradnet.grading.predictions import PredictionsTable, record
+from legradnet.network.losses import build_loss
+from legradnet.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from legradnet.data.images import Gray
+from legradnet.data.film import Gray
 
 JOINT_BAND = (0.35, 0.65)  # of a knee crop's height, from the top; the joint space lies in its middle
 

@@ -11,18 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from legradnet.ensemble import KneeEnsemble
 from legradnet.errors import UserError
-from legradnet.evaluation.bootstrap import bootstrap, percentile_interval
-from legradnet.evaluation.graded import Floats, Ints, patient_numbers
 from legradnet.evaluation.shortcut import JOINT_BAND
 from legradnet.explain.features import undisturbed
 from legradnet.explain.film import fused_map, over_film, spread
 from legradnet.explain.methods import METHODS, Explanation, Target, answer, asked_grades, explain
 from legradnet.explain.perturbation import BASELINES, FUSED, TILES, baseline_order, curves, tile_order
 from legradnet.explain.randomise import LEVELS, randomise
-from legradnet.grader import Prepared
-from legradnet.inference import CheckpointNetwork
+from legradnet.grades import Floats, Ints
+from legradnet.grading.checkpoint_network import CheckpointNetwork
+from legradnet.grading.grading import Prepared
+from legradnet.network.ensemble import KneeEnsemble
+from legradnet.statistics.bootstrap import bootstrap, patient_numbers, percentile_interval
 
 CASCADE_FILMS = 20
 WITHOUT_CASCADE = ("occlusion",)  # hundreds of the network's answers a film, at each level

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from legradnet.backbones import Backbone
 from legradnet.errors import UserError
+from legradnet.network.backbones import Backbone
 
 # off while explaining: batch statistics and dropout, recomputed activations, attention that hides its weights
 _SWITCHES = ("training", "grad_checkpointing", "fused_attn")

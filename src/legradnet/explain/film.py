@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from legradnet.data.images import Fit, Gray
+from legradnet.data.film import Fit, Gray
 from legradnet.errors import UserError
 from legradnet.explain.methods import Explanation, Target, explain
-from legradnet.inference import CheckpointNetwork
-
-if TYPE_CHECKING:
-    from legradnet.grader import Grader, Grading, Prepared
+from legradnet.grading.checkpoint_network import CheckpointNetwork
+from legradnet.grading.grading import Grading, Prepared
+from legradnet.grading.networks import GradingNetwork
 
 Map = npt.NDArray[np.float32]
 
@@ -36,7 +34,7 @@ class FilmExplanation:
         counts: {backbone: share of the fused map}, gate weight times effect on the score, sum 1 or all 0.
     """
 
-    grading: "Grading"
+    grading: Grading
     film: Gray
     method: str
     target: Target
@@ -46,15 +44,18 @@ class FilmExplanation:
 
 
 def explain_films(
-    grader: "Grader", films: Sequence["Prepared"], *, method: str = "gradcam", target: Target = "predicted"
+    network: CheckpointNetwork,
+    films: Sequence[Prepared],
+    gradings: Sequence[Grading],
+    *,
+    method: str = "gradcam",
+    target: Target = "predicted",
 ) -> list[FilmExplanation]:
-    """Explain films that `grader.prepare` has read, in one batch.
+    """Explain in one batch films that a `Grader` of this one `network` has prepared and graded.
 
     Raises:
-        UserError: Unknown method or target, or a grader of several checkpoints.
+        UserError: Unknown method or target.
     """
-    network = only_checkpoint(grader)
-    gradings = grader.grade_prepared(list(films))
     seen = torch.from_numpy(np.stack([film.views[0][0] for film in films])[:, None])
     with network.autocast():
         found = explain(network.ensemble, network.loss, seen, method=method, target=target)
@@ -80,15 +81,15 @@ def explain_films(
     return explained
 
 
-def only_checkpoint(grader: "Grader") -> CheckpointNetwork:
-    """The one network of a grader.
+def only_checkpoint(networks: Sequence[GradingNetwork]) -> CheckpointNetwork:
+    """The one network that a grader has.
 
     Raises:
-        UserError: It has several, or an export.
+        UserError: There are several, or it is an export.
     """
-    if len(grader.networks) > 1:
+    if len(networks) > 1:
         raise UserError("Only one network can be looked into: explain one checkpoint at a time.")
-    (network,) = grader.networks
+    (network,) = networks
     if not isinstance(network, CheckpointNetwork):
         raise UserError(f"{network.path} is an export, which has no gradients: explain its checkpoint.")
     return network

@@ -11,18 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from legradnet.calibration import grades_of
 from legradnet.data.inputs import InputFilm
 from legradnet.errors import UserError
-from legradnet.evaluation.bootstrap import bootstrap, percentile_interval
-from legradnet.evaluation.figures import COLOURS, INK, SOFT, draw_weights, grade_names, plain_axes
-from legradnet.evaluation.graded import Floats, Ints, patient_numbers
-from legradnet.evaluation.weighted import confusions, quadratic_weighted_kappa
 from legradnet.explain.film import only_checkpoint
 from legradnet.explain.methods import answer
-from legradnet.gating import MultiHeadAttentionGate
-from legradnet.grader import Grader, Grading, Prepared
-from legradnet.inference import CheckpointNetwork
+from legradnet.figures import COLOURS, INK, SOFT, draw_weights, grade_names, plain_axes
+from legradnet.grades import Floats, Ints, grades_of
+from legradnet.grading.checkpoint_network import CheckpointNetwork
+from legradnet.grading.grader import Grader
+from legradnet.grading.grading import Grading, Prepared
+from legradnet.network.gating import MultiHeadAttentionGate
+from legradnet.statistics.bootstrap import bootstrap, patient_numbers, percentile_interval
+from legradnet.statistics.metrics import confusions, quadratic_weighted_kappa
 
 HEAD_MEAN = "mean"
 
@@ -64,7 +64,7 @@ def pass_gate(
     Raises:
         UserError: A grader of several networks or of an export, or no film.
     """
-    network = only_checkpoint(grader)
+    network = only_checkpoint(grader.networks)
     films: list[InputFilm] = []
     gradings: list[Grading] = []
     tokens: list[Tensor] = []

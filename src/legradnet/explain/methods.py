@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from legradnet.backbones import Backbone
-from legradnet.ensemble import KneeEnsemble
 from legradnet.errors import UserError
 from legradnet.explain.cam import CAMS
 from legradnet.explain.features import as_grid, token, token_and_place, undisturbed
 from legradnet.explain.pixels import PIXEL_METHODS, Score
 from legradnet.explain.rollout import attention_rollout
-from legradnet.losses import GradingLoss
+from legradnet.network.backbones import Backbone
+from legradnet.network.ensemble import KneeEnsemble
+from legradnet.network.losses import GradingLoss
 
 METHODS = (*CAMS, *PIXEL_METHODS, "attention_rollout")
 Target = Literal["predicted", "expected"] | int | Sequence[int]

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from legradnet.evaluation.graded import Floats, Ints
 from legradnet.explain.features import undisturbed
 from legradnet.explain.methods import answer, seen_by_one
-from legradnet.inference import CheckpointNetwork
+from legradnet.grades import Floats, Ints
+from legradnet.grading.checkpoint_network import CheckpointNetwork
 
 TILES = 16  # a side
 BASELINES = {"random": "a random map", "centred": "a centred map"}

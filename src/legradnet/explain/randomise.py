@@ -7,8 +7,8 @@ from zlib import crc32
 import torch
 from torch import nn
 
-from legradnet.backbones import Backbone
-from legradnet.ensemble import KneeEnsemble
+from legradnet.network.backbones import Backbone
+from legradnet.network.ensemble import KneeEnsemble
 
 LEVELS = (0, 25, 50, 75, 100)  # percent of each trunk's layers; at 0 gate, head and projections are random already
 

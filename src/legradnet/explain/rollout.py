@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from legradnet.backbones import Backbone
 from legradnet.explain.features import head_reads_patches, prefix_tokens
+from legradnet.network.backbones import Backbone
 
 
 @torch.no_grad()

@@ -10,22 +10,23 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from legradnet.checkpoint import written_whole
 from legradnet.config import EXPLAIN_RULES, check_config
-from legradnet.data.images import ImageError
+from legradnet.data.film import ImageError
 from legradnet.data.inputs import InputFilm, list_films
 from legradnet.errors import UserError
-from legradnet.evaluation.figures import picture
-from legradnet.evaluation.graded import patient_numbers
 from legradnet.explain.faithfulness import measure_faithfulness
 from legradnet.explain.film import FilmExplanation, explain_films, only_checkpoint
 from legradnet.explain.gate import GatedFilms, ablation_table, gate_figure, gate_table, pass_gate
 from legradnet.explain.methods import METHODS
 from legradnet.explain.overlay import explanation_figure
 from legradnet.explain.verdict import faithfulness_figure, verdict
-from legradnet.grader import Grader, Grading, Prepared, Request
-from legradnet.predicting import PredictionsTable, Record, record
-from legradnet.run_folder import RunFolder, write_text
+from legradnet.figures import picture
+from legradnet.files import write_text, written_whole
+from legradnet.grading.grader import Grader
+from legradnet.grading.grading import Grading, Prepared, Request
+from legradnet.grading.predictions import PredictionsTable, Record, record
+from legradnet.run_folder import RunFolder
+from legradnet.statistics.bootstrap import patient_numbers
 
 log = logging.getLogger(__name__)
 
@@ -64,10 +65,14 @@ def explain(config: Mapping[str, Any], run_folder: str | Path) -> bool:
 
 
 def _draw_maps(config: Mapping[str, Any], folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
+    network = only_checkpoint(grader.networks)
     places, rows = iter(_places(films)), []
     for batch in _batches(grader, films, config):
         good = [one for _, one in batch if not isinstance(one, ImageError)]
-        found = iter(explain_films(grader, good, method=config["method"], target=config["target"]) if good else [])
+        gradings = grader.grade_prepared(good) if good else []
+        found = iter(
+            explain_films(network, good, gradings, method=config["method"], target=config["target"]) if good else []
+        )
         for film, one in batch:
             place = next(places)
             if isinstance(one, ImageError):
@@ -114,7 +119,7 @@ def _look_at_gate(config: Mapping[str, Any], folder: RunFolder, grader: Grader, 
 
 def _test_maps(config: Mapping[str, Any], folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
     """`faithfulness=true`: `faithfulness.csv`, `.png` and `.txt`."""
-    network = only_checkpoint(grader)
+    network = only_checkpoint(grader.networks)
     drawn = np.random.default_rng(config["seed"]).permutation(len(films))
     sample: list[tuple[InputFilm, Prepared]] = []
     rows = []

@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from legradnet.evaluation.figures import BLUE, COLOURS, INK, MARKERS, ORANGE, SOFT, plain_axes
 from legradnet.evaluation.shortcut import JOINT_BAND
 from legradnet.explain.faithfulness import CASCADE_FILMS, Faithfulness
 from legradnet.explain.perturbation import BASELINES
 from legradnet.explain.randomise import LEVELS
+from legradnet.figures import BLUE, COLOURS, INK, MARKERS, ORANGE, SOFT, plain_axes
 
 ALIKE = 0.5  # structural similarity from which a map under random weights still resembles the trained network's
 TOLD = 0.01  # a smaller change of what is explained, though the whole film is gone, tells nothing about a map

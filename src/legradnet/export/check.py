@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from legradnet.data.images import ImageError
+from legradnet.data.film import ImageError
 from legradnet.data.synthetic import synthesize
 from legradnet.errors import UserError
-from legradnet.exported import ExportedNetwork
-from legradnet.grader import Grader, Grading, Request
-from legradnet.inference import CheckpointNetwork
-from legradnet.metrics import grading_metrics
+from legradnet.grading.checkpoint_network import CheckpointNetwork
+from legradnet.grading.exported_network import ExportedNetwork
+from legradnet.grading.grader import Grader
+from legradnet.grading.grading import Grading, Request
+from legradnet.statistics.training_metrics import grading_metrics
 
 TOLERANCE = 1e-4  # of a float32 probability
 _BATCHES = (1, 2, 7)

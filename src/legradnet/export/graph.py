@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from legradnet.backbones import Backbone
-from legradnet.calibration import LEAST, Calibration
 from legradnet.errors import UserError
-from legradnet.inference import CheckpointNetwork
+from legradnet.grading.calibration import LEAST, Calibration
+from legradnet.grading.checkpoint_network import CheckpointNetwork
+from legradnet.network.backbones import Backbone
 
 OPSET = 18
 MOST_BYTES = 2 * 10**9  # of weights: a protobuf message ends at 2 GiB

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from legradnet.errors import UserError
-from legradnet.exported import FILES, import_onnx_runtime, import_openvino
+from legradnet.grading.exported_network import FILES, import_onnx_runtime, import_openvino
 
 MOST_FILMS = 300  # NNCF's own number: ranges of activations need no more
 _TRUNK = "/trunk/"  # in the names of a trunk's nodes

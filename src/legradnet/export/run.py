@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from legradnet.config import EXPORT_RULES, check_config
-from legradnet.data.images import ImageError
+from legradnet.data.film import ImageError
 from legradnet.errors import UserError
 from legradnet.evaluation.films import LabelledFilms, load_films
 from legradnet.export.check import Quality, check_parity, measure_quality
 from legradnet.export.graph import write_onnx
 from legradnet.export.quantize import MOST_FILMS, Films, check_installed, write_openvino, write_quantised_onnx
-from legradnet.exported import (
+from legradnet.grading.checkpoint_network import CheckpointNetwork
+from legradnet.grading.exported_network import (
     DESCRIPTION,
     FILES,
     PRECISIONS,
@@ -31,8 +32,7 @@ from legradnet.exported import (
     import_openvino,
     limited,
 )
-from legradnet.grader import Grader
-from legradnet.inference import CheckpointNetwork
+from legradnet.grading.grader import Grader
 from legradnet.run_folder import versions
 
 log = logging.getLogger(__name__)

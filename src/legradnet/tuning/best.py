@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from legradnet.config import flat
-from legradnet.run_folder import write_text
+from legradnet.files import write_text
 
 _OF_SEARCHES = ("hydra", "tuning", "optimized_metric")  # a single run needs none of these
 

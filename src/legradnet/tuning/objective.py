@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from legradnet.errors import UserError
 from legradnet.run_folder import RunFolder
-from legradnet.training import train
+from legradnet.training.run import train
 from legradnet.tuning.best import best_trials
 from legradnet.tuning.settings import StudySettings
 from legradnet.tuning.trial import GivenUpError, TrialRun

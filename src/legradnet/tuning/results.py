@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Column, Table
 
-from legradnet.run_folder import write_text
+from legradnet.files import write_text
 from legradnet.tuning.best import best_trials
 from legradnet.tuning.settings import StudySettings
 from legradnet.tuning.storage import without_password

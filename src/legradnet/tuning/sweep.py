@@ -19,7 +19,7 @@ from optuna.trial import Trial, TrialState
 
 from legradnet.config import check_config, flat
 from legradnet.errors import UserError
-from legradnet.run_folder import write_text
+from legradnet.files import write_text
 from legradnet.tuning.best import best_trials, values_of, write_experiments
 from legradnet.tuning.results import write_figures, write_results
 from legradnet.tuning.settings import StudySettings

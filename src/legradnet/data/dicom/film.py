@@ -1,0 +1,200 @@
+"""From an open DICOM file to its first frame: what is checked before decoding, and the decoding."""
+
+import io
+import struct
+import zlib
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from legradnet.data.dicom.gray import meant_gray, scaled, whole
+from legradnet.data.film import MAX_PIXELS, Film, ImageError, check_size, film_of_colour
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+    from pydicom.uid import UID
+
+_PLUGINS = (
+    "pillow",
+    "gdcm",
+    "pylibjpeg",
+    "pydicom",
+    "pyjpegls",
+)  # the first of a decoder's; pyjpegls is slow to give up
+_MAX_INFLATED = 2 * MAX_PIXELS + 1_000_000
+_MACROS = ("FrameAnatomySequence", "PixelValueTransformationSequence", "FrameVOILUTSequence")
+_WANTED = (  # nothing else is read
+    *("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit"),
+    *("PixelRepresentation", "PlanarConfiguration", "PhotometricInterpretation", "PresentationLUTShape"),
+    *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
+    *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "ImageLaterality", "Laterality"),
+    *(
+        f"{colour}PaletteColorLookupTable{part}"
+        for colour in ("Red", "Green", "Blue")
+        for part in ("Data", "Descriptor")
+    ),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+
+
+def open_dicom(file: BinaryIO) -> "tuple[Dataset, BinaryIO, str]":
+    """Read and check what stands before the pixels; gives it, a stream that stands at their value, and their VR."""
+    import pydicom
+
+    stream = _inflated(file)
+    header = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(_WANTED))
+    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in (header.get(name) or [])[:1]:
+            for macro in _MACROS:
+                for item in (group.get(macro) or [])[:1]:
+                    header.update(item)
+
+    implicit, little = header.original_encoding
+    order = "<" if little else ">"
+    if stream.read(4) != struct.pack(f"{order}HH", 0x7FE0, 0x0010):
+        raise ImageError("a DICOM file without pixel data")
+    vr = "OW"
+    if not implicit and (told := stream.read(4)[:2]) in (b"OB", b"OW", b"UN"):
+        vr = told.decode()
+    elif not implicit:  # a data set that turns out to be implicit, as some programs write
+        stream.seek(-4, io.SEEK_CUR)
+    (length,) = struct.unpack(f"{order}L", stream.read(4))
+
+    rows, columns, allocated = (whole(header, name) for name in ("Rows", "Columns", "BitsAllocated"))
+    check_size(columns, rows)
+    samples, stored = whole(header, "SamplesPerPixel", 1), whole(header, "BitsStored", allocated)
+    if samples not in (1, 3) or allocated not in (1, 8, 16, 32) or not 0 < stored <= allocated:
+        raise ImageError(f"{samples} x {stored} of {allocated} bits a pixel is not supported")
+    frame = rows * columns * samples * allocated // 8
+    if header.get("PhotometricInterpretation") == "YBR_FULL_422":
+        frame = frame * 2 // 3
+    start = stream.tell()
+    left = stream.seek(0, io.SEEK_END) - start
+    stream.seek(start)
+    if not _syntax(header).is_encapsulated and frame > min(length, left):
+        raise ImageError(f"is truncated: {min(length, left):,} of {frame:,} bytes of pixels")
+    return header, stream, vr
+
+
+def film_of_dicom(header: "Dataset", pixels: BinaryIO, vr: str) -> Film:
+    """Decode the first frame of what `open_dicom` gave."""
+    values, colour_space = _decode(header, pixels, vr)
+    frames = whole(header, "NumberOfFrames", 1)
+    remarks = [f"the first of {frames} frames"] if frames > 1 else []
+    if colour_space == "PALETTE COLOR":
+        from pydicom.pixels.processing import apply_color_lut
+
+        values = apply_color_lut(values, header)[..., :3]
+        film = film_of_colour(scaled(values, np.iinfo(values.dtype).max))
+    elif values.ndim == 3:
+        film = film_of_colour(scaled(values, 2 ** whole(header, "BitsStored") - 1))
+    elif colour_space in ("MONOCHROME1", "MONOCHROME2"):
+        film = Film(meant_gray(values, header, remarks))
+    else:
+        raise ImageError("its photometric interpretation is not supported")
+    return Film(film.gray, side_of(header), film.colour, tuple(remarks))
+
+
+def side_of(header: "Dataset") -> str:
+    """L or R where the file tells the side of its film, else ""."""
+    sides = (header.get(name) for name in ("ImageLaterality", "FrameLaterality", "Laterality"))
+    return next((side for side in sides if side in ("L", "R")), "")
+
+
+def _inflated(file: BinaryIO) -> BinaryIO:
+    """Give `file`, or what is deflated in it (PS3.5 A.5) as a bare data set: pydicom would inflate without a limit."""
+    from pydicom.filereader import read_dataset
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    if file.read(132)[128:] == b"DICM":
+        meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+            content = inflate.decompress(file.read(), _MAX_INFLATED)
+            if inflate.unconsumed_tail:
+                raise ImageError(f"inflates to more than {_MAX_INFLATED:,} bytes")
+            return io.BytesIO(content)
+    file.seek(0)
+    return file
+
+
+def _syntax(header: "Dataset") -> "UID":
+    from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    name = header.file_meta.get("TransferSyntaxUID")
+    if name:
+        return UID(name)
+    implicit, little = header.original_encoding
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _decode(header: "Dataset", pixels: BinaryIO, vr: str) -> tuple[npt.NDArray[Any], str]:
+    """Give the stored values [H, W] or [H, W, 3] of the first frame and their photometric interpretation."""
+    from pydicom.encaps import encapsulate, get_frame
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import as_pixel_options
+    from pydicom.uid import JPEGExtended12Bit
+
+    syntax = _syntax(header)
+    decoder = get_decoder(syntax)
+    options: Any = as_pixel_options(header) | {"number_of_frames": 1, "pixel_keyword": "PixelData", "pixel_vr": vr}
+    if not syntax.is_encapsulated:
+        values, found = decoder.as_array(pixels, index=0, **options)
+        return values, str(found["photometric_interpretation"])
+    plugins = [name for name in _PLUGINS if name in decoder.available_plugins]
+    if not plugins:
+        raise ImageError(f"{syntax.name} needs a decoder: pip install 'legradnet[dicom]'")
+    offsets = options.pop("extended_offsets", None)
+    frames = whole(header, "NumberOfFrames", 1)
+    frame = get_frame(pixels, 0, extended_offsets=offsets, number_of_frames=frames)
+    _check_codestream(frame, header)
+    if syntax == JPEGExtended12Bit and header.BitsStored > 8:
+        raise ImageError("lossy JPEG of more than 8 bits is not supported: save it as lossless")
+    for plugin in plugins:
+        with suppress(RuntimeError):
+            values, found = decoder.as_array(encapsulate([frame]), index=0, decoding_plugin=plugin, **options)
+            return values, str(found["photometric_interpretation"])
+    raise ImageError("its compressed pixels can't be decoded; they are damaged or of an unusual kind")
+
+
+def _check_codestream(frame: bytes, header: "Dataset") -> None:
+    """Refuse a compressed frame that tells another size than the header: decoders allocate what the frame tells."""
+    room = header.Rows * header.Columns * header.SamplesPerPixel * header.BitsAllocated // 8
+    if len(frame) > 2 * room + 65_536:
+        raise ImageError("holds far more compressed data than pixels")
+    syntax = _syntax(header).name
+    if "RLE" in syntax:  # states no size
+        return
+    if "2000" not in syntax and b"\xff\xd9" not in frame:  # without its end a JPEG-LS decoder may never stop
+        raise ImageError("is truncated: its compressed pixels have no end")
+    told = _j2k_size(frame) if "2000" in syntax else _jpeg_size(frame)
+    if told != (header.Rows, header.Columns, header.SamplesPerPixel):
+        raise ImageError("its compressed pixels are damaged or of another size than its header says")
+
+
+def _j2k_size(frame: bytes) -> tuple[int, ...] | None:
+    """Rows, columns and components of the SIZ segment (ISO 15444-1, A.5.1), which a JP2 file has behind its boxes."""
+    start = frame.find(b"\xff\x4f\xff\x51", 0, 4096)
+    if start < 0 or len(frame) < start + 42:
+        return None
+    width, height, left, top = struct.unpack_from(">4L", frame, start + 8)
+    return height - top, width - left, struct.unpack_from(">H", frame, start + 40)[0]
+
+
+def _jpeg_size(frame: bytes) -> tuple[int, ...] | None:
+    """Rows, columns and components of a JPEG (ISO 10918-1, B.2.2) or JPEG-LS (ISO 14495-1, C.2.2) frame header."""
+    at = 2
+    while at + 10 <= len(frame) and frame[at] == 0xFF:
+        marker, length = frame[at + 1], int.from_bytes(frame[at + 2 : at + 4], "big")
+        if marker == 0xFF:  # fill
+            at += 1
+        elif marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            return struct.unpack_from(">HHB", frame, at + 5)
+        else:
+            at += 2 + length
+    return None

@@ -1,0 +1,130 @@
+"""A radiograph in memory: 8-bit gray, how deep values become that, and how it becomes a square."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from legradnet.errors import UserError
+
+Fit = Literal["pad", "crop", "stretch"]
+
+
+Gray = npt.NDArray[np.uint8]
+
+
+MIN_SIDE = 16
+
+
+MAX_PIXELS = 80_000_000  # a film is 10 to 30 million; Pillow itself starts to warn at 89 million
+
+
+DEEP_PERCENTILES = (0.5, 99.5)
+
+
+THUMBNAIL = 32  # pixels a side
+
+
+class ImageError(UserError):
+    """A source that is not a usable radiograph; says which and why."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """One radiograph as read.
+
+    Attributes:
+        gray: uint8 [H, W].
+        side: "L" or "R" where the file itself says so (DICOM), else "".
+        colour: Mean over the pixels of (largest - smallest RGB channel) / 255 before the film became gray, 0-1; 0.0
+            for gray.
+        remarks: What the reader should know, as "the first of 12 frames".
+    """
+
+    gray: Gray
+    side: str = ""
+    colour: float = 0.0
+    remarks: tuple[str, ...] = ()
+
+
+def fingerprint(gray: Gray) -> bytes:
+    """Hash the picture of a film, not its file: equal pixels in an equal shape give equal 16 bytes."""
+    picture = hashlib.sha256(repr(gray.shape).encode())  # most processors have instructions for it
+    picture.update(gray.data)
+    return picture.digest()[:16]
+
+
+def thumbnail(film: Film) -> Film:
+    """Shrink a film to [THUMBNAIL, THUMBNAIL] whatever its aspect, for a look at it; a thumbnail stays as it is."""
+    side = (THUMBNAIL, THUMBNAIL)
+    small = Image.fromarray(film.gray).resize(side, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return Film(np.array(small), film.side, film.colour, film.remarks)
+
+
+def fit_image(image: Gray, size: int, fit: Fit) -> Gray:
+    """Bring `image` [H, W] to [size, size] with an antialiased bilinear resize.
+
+    Args:
+        image: 8-bit gray; one that is [size, size] is given back as it is.
+        size: Side of the result in pixels.
+        fit: "pad" scales the long side to `size` and centres on black, "crop" scales the short side and cuts the
+            centre out, "stretch" ignores the aspect.
+    """
+    height, width = image.shape
+    if fit in get_args(Fit) and height == width == size:
+        return image
+    film = Image.fromarray(image)
+    match fit:
+        case "stretch":
+            film = film.resize((size, size), Image.Resampling.BILINEAR)
+        case "crop":  # cut before scaling, so that a very long film cannot grow
+            side = min(height, width)
+            left, top = (width - side) / 2, (height - side) / 2
+            film = film.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+        case "pad":
+            scale = size / max(height, width)
+            inner = max(1, round(width * scale)), max(1, round(height * scale))
+            canvas = Image.new("L", (size, size))
+            canvas.paste(
+                film.resize(inner, Image.Resampling.BILINEAR), ((size - inner[0]) // 2, (size - inner[1]) // 2)
+            )
+            film = canvas
+        case _:
+            raise UserError(f"data.fit={fit!r} is not one of pad, crop, stretch")
+    return np.array(film)
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise ImageError for a size beyond `MAX_PIXELS` or `MIN_SIDE`."""
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{width} x {height} is too small, a side has at least {MIN_SIDE} pixels")
+
+
+def film_of_colour(rgb: Gray) -> Film:
+    """Make a gray film of `rgb` [H, W, 3]."""
+    red, green, blue = (rgb[..., channel] for channel in range(3))
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    return Film(np.array(Image.fromarray(rgb).convert("L")), colour=float(spread.mean()) / 255)
+
+
+def stretch_range(deep: npt.NDArray[np.generic], ignored: npt.NDArray[np.bool_] | None = None) -> Gray:
+    """Map the `DEEP_PERCENTILES` of `deep` [...] linearly to 0-255; where `ignored` [...] is true they do not count."""
+    values = deep.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ImageError("holds NaN or infinite values")
+    counted = values if ignored is None or ignored.all() else values[~ignored]
+    low, high = np.percentile(counted, DEEP_PERCENTILES)
+    if low == high:  # nearly all of the film is one value; use whatever contrast is left
+        low, high = counted.min(), counted.max()
+    if low == high:
+        return np.zeros(values.shape, np.uint8)
+    if not np.isfinite(float(high) - float(low)):
+        raise ImageError("holds too large values")
+    values -= low
+    values *= 255 / (high - low)
+    return np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)

@@ -1,0 +1,22 @@
+"""How a grade follows from probabilities, and the arrays that both are kept in."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+Ints = npt.NDArray[np.int64]
+
+
+Rule = Literal["mode", "median"]
+
+
+def grades_of(probabilities: Floats, rule: Rule) -> Ints:
+    """The grades [N] that stand for `probabilities` [N, K]: their mode, or their median (as `losses` defines them)."""
+    if rule == "mode":
+        return probabilities.argmax(axis=1).astype(np.int64)
+    at_most = probabilities.astype(np.float64).cumsum(axis=1)[:, :-1]
+    return (at_most < 0.5).sum(axis=1).astype(np.int64)

@@ -1,0 +1,1 @@
+"""Grading films with a trained network."""

@@ -1,0 +1,118 @@
+"""A trained network that answers batches of films: from a checkpoint, without Lightning, Hydra or the internet."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from legradnet.checkpoint import is_ours, read_checkpoint
+from legradnet.data.film import Fit
+from legradnet.device import choose_device, choose_precision, keep_freed_memory
+from legradnet.errors import UserError
+from legradnet.grades import Rule
+from legradnet.grading.calibration import Calibration
+from legradnet.grading.film_check import FilmCheck
+from legradnet.grading.networks import Answers
+from legradnet.network.ensemble import KneeEnsemble
+from legradnet.network.losses import build_loss
+
+PRECISIONS = ("auto", "f32", "bf16")
+
+
+class CheckpointNetwork:
+    """The network of a checkpoint, ready to grade.
+
+    Args:
+        path: A `best.ckpt` or `last.ckpt` of `legradnet-train`.
+        device: auto, cpu, cuda, cuda:1, mps.
+        precision: auto (bf16 where the hardware multiplies it natively), f32 or bf16.
+
+    Raises:
+        UserError: No checkpoint of ours, or no such device or precision.
+    """
+
+    def __init__(self, path: str | Path, *, device: str = "auto", precision: str = "auto") -> None:
+        if precision not in PRECISIONS:
+            raise UserError(f"precision={precision!r} is not one of {', '.join(PRECISIONS)}.")
+        keep_freed_memory()
+        checkpoint = read_checkpoint(path)
+        if not is_ours(checkpoint):
+            raise UserError(f"{path} is no LegRadNet checkpoint.")
+        self.path = Path(path)
+        self.settings: dict[str, Any] = checkpoint["hyper_parameters"]
+        self.device = choose_device(device)
+        bf16 = choose_precision(self.device.type) == "bf16-mixed" if precision == "auto" else precision == "bf16"
+        self.precision = "bf16" if bf16 else "f32"
+
+        model = dict(self.settings["model"])
+        self.classes = int(model.pop("num_classes"))
+        model.pop("pretrained", None)
+        # a tensor of class weights belongs to the loss, but only its probabilities and grades are needed here
+        self.loss = build_loss(
+            num_classes=self.classes, class_counts=self.settings["class_counts"], **self.settings["loss"]
+        )
+        backbone: dict[str, Any] = self.settings["backbone"]
+        if not bf16:  # f32 means f32, for a backbone that was trained in bf16 too
+            backbone = {key: {**settings, "precision": None} for key, settings in backbone.items()}
+        self.ensemble = KneeEnsemble(backbone, self.settings["gating"], self.loss.num_outputs, **model)
+        weights = {
+            name.removeprefix("ensemble."): tensor
+            for name, tensor in checkpoint["state_dict"].items()
+            if name.startswith("ensemble.")
+        }
+        try:
+            self.ensemble.load_state_dict(weights)
+        except RuntimeError as error:
+            raise UserError(f"{path} doesn't fit the network it describes: {error}") from error
+        self.ensemble.to(self.device).eval().requires_grad_(False)
+
+        films: Mapping[str, Any] = self.settings["films"] or {}
+        self.image_size: int = films.get("image_size", 224)
+        self.fit: Fit = films.get("fit", "pad")
+        self.mirror_left: bool = films.get("mirror_left", False)
+        self.batch_size: int = (self.settings["run"] or {}).get("batch_size", 16)
+        self.rule: Rule = self.loss.rule
+        learned: Mapping[str, Any] = checkpoint.get("legradnet") or {}
+        self.learned = learned
+        try:
+            self.calibration = (
+                Calibration.from_plain(learned["calibration"]) if learned.get("calibration") else Calibration(self.rule)
+            )
+            self.film_check = FilmCheck.from_plain(learned["film_check"]) if learned.get("film_check") else None
+            if self.calibration.rule != self.rule or len(self.calibration.thresholds) not in (0, self.classes):
+                raise ValueError("its calibration is of another network")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} holds a calibration of another version, or a damaged one ({error}).") from error
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """Backbone keys in the order of the gate's weights."""
+        return self.ensemble.keys
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the gate gives each backbone a weight; `concat` gives none."""
+        return bool(self.settings["gating"]["name"] != "concat")
+
+    def autocast(self) -> torch.autocast:
+        """The context that the network's precision asks for."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters it has."""
+        return sum(parameter.numel() for parameter in self.ensemble.parameters())
+
+    def __call__(self, films: npt.NDArray[np.uint8]) -> Answers:
+        """Grade `films` uint8 [B, 1, S, S]."""
+        batch = torch.from_numpy(films).to(self.device)
+        with torch.inference_mode(), self.autocast():
+            output = self.ensemble(batch)
+        logits = output.logits.float().cpu()
+        gate_weights = (
+            None if output.gate_weights is None else output.gate_weights.float().cpu().numpy().astype(np.float64)
+        )
+        return Answers(logits.numpy(), self.loss.probabilities(logits).numpy(), gate_weights)

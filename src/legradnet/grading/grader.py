@@ -1,0 +1,319 @@
+"""Grade films with a trained model from Python: no Hydra, no Trainer, no network connection."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+from PIL import Image
+
+from legradnet.data.film import Film, Gray, ImageError, fit_image
+from legradnet.data.images import read_film
+from legradnet.data.sides import find_side
+from legradnet.errors import UserError
+from legradnet.grades import Floats, Ints, grades_of
+from legradnet.grading.exported_network import ExportedNetwork, is_export
+from legradnet.grading.grading import Grading, Prepared, Request, Side, Source
+from legradnet.grading.networks import Answers, GradingNetwork
+
+if TYPE_CHECKING:
+    from legradnet.explain.film import FilmExplanation
+    from legradnet.explain.methods import Target
+
+
+UNKNOWN_SIDE = "side unknown: graded both ways and averaged"
+
+
+_NO_FILM = Film(np.zeros((0, 0), np.uint8))
+
+
+class Grader:
+    """Grade films with one trained network, or with the mean of several.
+
+    Of several networks (folds, seeds) probabilities are averaged; prediction sets are joined by majority vote
+    (Gasparin and Ramdas 2024, arXiv:2401.09379), which promises 2 * coverage - 1 only, and a film is referred when
+    their mean confidence is below their median threshold, which promises no error rate.
+
+    Args:
+        networks: Networks with the same grades and the same rule from probabilities to a grade.
+        batch_size: Films a batch; None: that of the first network's training.
+
+    Raises:
+        UserError: Networks that can't be averaged.
+    """
+
+    def __init__(self, networks: Sequence[GradingNetwork], *, batch_size: int | None = None) -> None:
+        if not networks:
+            raise UserError("A grader needs at least one checkpoint.")
+        for what in ("classes", "rule"):
+            if len(kinds := {getattr(network, what) for network in networks}) > 1:
+                raise UserError(f"These checkpoints can't be averaged: they differ in {what}, {sorted(kinds)}.")
+        self.networks: list[GradingNetwork] = list(networks)
+        self.classes = networks[0].classes
+        self.rule = networks[0].rule
+        self.backbones = tuple(dict.fromkeys(key for network in networks for key in network.backbones))
+        self.batch_size = batch_size or networks[0].batch_size
+
+    @property
+    def weighed(self) -> tuple[str, ...]:
+        """The backbones that gradings have gate weights of: all, or none where a gate gives none."""
+        return self.backbones if all(network.weighs for network in self.networks) else ()
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: str | Path | Sequence[str | Path],
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | None = None,
+    ) -> "Grader":
+        """Load one checkpoint or export, or several to average; nothing is downloaded.
+
+        Args:
+            checkpoint: `best.ckpt` of a training run, a folder that `legradnet-export` wrote, or a list of them.
+            device: auto, cpu, cuda, cuda:1, mps; an export runs on the CPU.
+            precision: auto (bf16 where the hardware multiplies it natively), f32, bf16; an export has its own.
+            batch_size: Films a batch; None: that of the training run.
+
+        Raises:
+            UserError: A file that is no checkpoint of ours, or checkpoints that can't be averaged.
+        """
+        paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
+        return cls([_network(path, device, precision) for path in paths], batch_size=batch_size)
+
+    @classmethod
+    def from_export(cls, folder: str | Path, *, batch_size: int | None = None, threads: int | None = None) -> "Grader":
+        """Load what `legradnet-export` wrote; torch is not imported.
+
+        Args:
+            folder: Its folder.
+            batch_size: Films a batch; None: that of the training run.
+            threads: CPU threads of the network; None: the runtime's choice.
+
+        Raises:
+            UserError: No export of ours, a damaged one, or its runtime is not installed.
+        """
+        return cls([ExportedNetwork(folder, threads=threads)], batch_size=batch_size)
+
+    @overload
+    def grade(self, films: Source, side: Side | None = None) -> Grading: ...
+    @overload
+    def grade(self, films: list[Source], side: Side | Sequence[Side] | None = None) -> list[Grading]: ...
+    def grade(self, films: Source | list[Source], side: Side | Sequence[Side] | None = None) -> Grading | list[Grading]:
+        """Grade one film, or a list of films.
+
+        Args:
+            films: Path, PIL image or array ([H, W] gray or [H, W, 3] colour), or a list of them.
+            side: L or R, or one for each film. Without it a model that was trained with `data.mirror_left` takes the
+                side from the DICOM tag or the file name; if neither tells, both ways are averaged and `reason` says so.
+
+        Raises:
+            ImageError: A film that can't be read.
+        """
+        single = isinstance(films, (str, Path, Image.Image, np.ndarray))
+        sources: list[Source] = [films] if single else list(films)  # type: ignore[list-item, arg-type]
+        sides = [side or ""] * len(sources) if side is None or isinstance(side, str) else list(side)
+        if len(sides) != len(sources) or not set(sides) <= {"L", "R", ""}:
+            raise UserError("side= is L or R, or a list with L, R or an empty string for each film.")
+        gradings = []
+        for batch in self.stream(Request(film, one) for film, one in zip(sources, sides, strict=True)):
+            for grading in batch:
+                if isinstance(grading, ImageError):
+                    raise grading
+                gradings.append(grading)
+        return gradings[0] if single else gradings
+
+    def explain(
+        self, film: Source, side: Side | None = None, *, method: str = "gradcam", target: "Target" = "predicted"
+    ) -> "FilmExplanation":
+        """Grade one film and show where the evidence for its grade lies.
+
+        Args:
+            film: Path, PIL image or array.
+            side: L or R, as in `grade`; a film of unknown side is explained as it is.
+            method: One of `legradnet.explain.methods.METHODS`.
+            target: predicted, expected (the sum of k * p_k), or a grade.
+
+        Raises:
+            ImageError: A film that can't be read.
+            UserError: Unknown method or target, or a grader of several checkpoints.
+        """
+        from legradnet.explain.film import explain_films, only_checkpoint  # late: grading needs none of it
+
+        network = only_checkpoint(self.networks)
+        prepared = self.prepare(Request(film, side or ""))
+        if isinstance(prepared, ImageError):
+            raise prepared
+        gradings = self.grade_prepared([prepared])
+        return explain_films(network, [prepared], gradings, method=method, target=target)[0]
+
+    def stream(
+        self,
+        requests: Iterable[Request],
+        *,
+        workers: int | None = None,
+        alter: Callable[[Gray], Gray] | None = None,
+    ) -> Iterator[list[Grading | ImageError]]:
+        """Grade any number of films in memory for a few batches, read in parallel with the network's work.
+
+        Args:
+            requests: The films.
+            workers: Reading threads; None: one a core, at most 8.
+            alter: Changes what the networks see of each film, uint8 [H, W] to [H, W].
+
+        Yields:
+            For each batch, in order, a grading for each film, or what is wrong with its file.
+        """
+        workers = max(1, min(8, os.cpu_count() or 1) if workers is None else workers)
+        remaining = iter(requests)
+        with ThreadPoolExecutor(workers) as pool:
+            reading: deque[Future[Prepared | ImageError]] = deque()
+            try:
+                while True:
+                    ahead = 3 * self.batch_size - len(reading)
+                    reading.extend(
+                        pool.submit(self._without_film, request, alter) for request in islice(remaining, ahead)
+                    )
+                    if not reading:
+                        return
+                    count = min(self.batch_size, len(reading))
+                    yield self._grade_batch([reading.popleft().result() for _ in range(count)])
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _without_film(self, request: Request, alter: Callable[[Gray], Gray] | None) -> Prepared | ImageError:
+        """As `prepare`, without the film itself: many wait in memory."""
+        prepared = self.prepare(request, alter)
+        return prepared._replace(film=_NO_FILM) if isinstance(prepared, Prepared) else prepared
+
+    def prepare(self, request: Request, alter: Callable[[Gray], Gray] | None = None) -> Prepared | ImageError:
+        """Read a film and bring it to the form each network wants; what is wrong with its file is given, not raised."""
+        if isinstance(request.film, ImageError):
+            return request.film
+        try:
+            source = Path(request.film) if isinstance(request.film, str) else request.film
+            film = read_film(source)
+            side, remarks = find_side(request.side, film, source.name if isinstance(source, Path) else "")
+            gray = alter(film.gray) if alter else film.gray
+            views = []
+            for network in self.networks:
+                square = fit_image(gray, network.image_size, network.fit)
+                both = network.mirror_left and not side
+                views.append(
+                    [square, square[:, ::-1]]
+                    if both
+                    else [square[:, ::-1] if network.mirror_left and side == "L" else square]
+                )
+            if any(len(each) > 1 for each in views):
+                remarks.append(UNKNOWN_SIDE)
+            checks = (network.film_check for network in self.networks)
+            refer = next((reason for check in checks if check and (reason := check.reason(film))), "")
+            return Prepared(film, side, views, refer, remarks)
+        except ImageError as error:
+            return error
+
+    def _grade_batch(self, films: list[Prepared | ImageError]) -> list[Grading | ImageError]:
+        good = [film for film in films if isinstance(film, Prepared)]
+        gradings = iter(self.grade_prepared(good) if good else [])
+        return [next(gradings) if isinstance(film, Prepared) else film for film in films]
+
+    def grade_prepared(self, films: list[Prepared]) -> list[Grading]:
+        """Grade films that `prepare` has read, in one batch."""
+        answers = [_answers(network, [film.views[i] for film in films]) for i, network in enumerate(self.networks)]
+        alone = len(answers) == 1
+        raws = [answer.probabilities for answer in answers]
+        raw = raws[0] if alone else np.mean([one.astype(np.float64) for one in raws], axis=0)
+        grades = grades_of(raw, self.rule)
+        calibrations = [network.calibration for network in self.networks]
+        calibrated = [calibration.probabilities(one) for calibration, one in zip(calibrations, raws, strict=True)]
+        probabilities = np.mean(calibrated, axis=0)
+        sets = _joined([c.sets(p, grades) for c, p in zip(calibrations, calibrated, strict=True)], self.classes)
+        threshold = float(np.median([calibration.min_confidence for calibration in calibrations]))
+        gate_weights = self._gate_weights(answers)
+        gradings = []
+        for i, film in enumerate(films):
+            grade = int(grades[i])
+            confidence = float(probabilities[i, grade])
+            unsure = _unsure(confidence, threshold) if confidence < threshold else ""
+            gradings.append(
+                Grading(
+                    grade=grade,
+                    probabilities=probabilities[i],
+                    expected_grade=float(probabilities[i] @ np.arange(self.classes)),
+                    prediction_set=() if sets is None else tuple(range(int(sets[i, 0]), int(sets[i, 1]) + 1)),
+                    referred=bool(film.refer or unsure),
+                    reason="; ".join(filter(None, [film.refer, unsure, *film.remarks])),
+                    gate_weights={}
+                    if gate_weights is None
+                    else dict(zip(self.backbones, gate_weights[i], strict=True)),
+                    raw=raw[i],
+                    look=film.refer,
+                    logits=answers[0].logits[i] if alone and len(film.views[0]) == 1 else None,
+                )
+            )
+        return gradings
+
+    def _gate_weights(self, answers: list[Answers]) -> list[list[float]] | None:
+        """Mean weight of every backbone, 0 in a network that hasn't got it."""
+        total = np.zeros((len(answers[0].probabilities), len(self.backbones)))
+        for network, answer in zip(self.networks, answers, strict=True):
+            if answer.gate_weights is None:
+                return None
+            total[:, [self.backbones.index(key) for key in network.backbones]] += answer.gate_weights / len(answers)
+        return [[float(weight) for weight in row] for row in total]
+
+
+def _network(path: str | Path, device: str, precision: str) -> GradingNetwork:
+    if not is_export(path):
+        from legradnet.grading.checkpoint_network import CheckpointNetwork  # late: an export needs no torch
+
+        return CheckpointNetwork(path, device=device, precision=precision)
+    if device not in ("auto", "cpu"):
+        raise UserError(f"device={device}: the export {path} runs on the CPU.")
+    network = ExportedNetwork(path)
+    if precision not in ("auto", network.precision):
+        raise UserError(f"precision={precision}: the export {path} is {network.precision}.")
+    return network
+
+
+def _answers(network: GradingNetwork, views: list[list[Gray]]) -> Answers:
+    """One answer a film [B, ...]; the answers to a film and its mirror image are averaged."""
+    first = [each[0] for each in views]
+    mirrored = [i for i, each in enumerate(views) if len(each) > 1]
+    answer = network(np.stack([*first, *(views[i][1] for i in mirrored)])[:, None])
+    if not mirrored:
+        return answer
+
+    def averaged(values: Floats) -> Floats:
+        means = values[: len(first)].copy()
+        means[mirrored] = (means[mirrored] + values[len(first) :]) / 2
+        return means
+
+    gates = answer.gate_weights
+    return answer._replace(
+        logits=averaged(answer.logits),
+        probabilities=averaged(answer.probabilities),
+        gate_weights=None if gates is None else averaged(gates),
+    )
+
+
+def _joined(sets: Sequence[Ints | None], classes: int) -> Ints | None:
+    """Lowest and highest grade [N, 2] among those in at least half of the networks' sets; None if one has no sets."""
+    known = [one for one in sets if one is not None]
+    if len(known) < len(sets):
+        return None
+    grades = np.arange(classes)
+    votes = np.mean([(one[:, :1] <= grades) & (grades <= one[:, 1:]) for one in known], axis=0)
+    inside = votes >= 0.5  # never empty: every set holds the film's grade
+    return np.stack([inside.argmax(axis=1), classes - 1 - inside[:, ::-1].argmax(axis=1)], axis=1).astype(np.int64)
+
+
+def _unsure(confidence: float, threshold: float) -> str:
+    if threshold > 1:
+        return "unsure: no validation knees reached the wanted error rate"
+    return f"unsure: probability {confidence:.2f} of its grade is below {threshold:.2f}"

@@ -1,0 +1,62 @@
+"""What goes into a `Grader` and what comes out of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy.typing as npt
+from PIL import Image
+
+from legradnet.data.film import Film, Gray, ImageError
+from legradnet.grades import Floats
+
+Source = str | Path | Image.Image | npt.NDArray[Any]
+
+
+Side = Literal["L", "R", ""]
+
+
+@dataclass(frozen=True)
+class Grading:
+    """What the model says of one film; K grades.
+
+    Attributes:
+        grade: Kellgren-Lawrence grade, 0..K-1.
+        probabilities: Calibrated probability of each grade [K], sum 1.
+        expected_grade: Sum of k * p_k.
+        prediction_set: Contiguous grades that hold the true one with the calibrated coverage; () without calibration.
+        referred: Whether a reader should grade this film instead.
+        reason: Why it is referred, and remarks (side unknown, first of many frames); "" if there are none.
+        gate_weights: {backbone: weight}, sum 1; {} under `gating=concat`.
+        raw: Uncalibrated probabilities [K], which the grade follows from.
+        look: What is wrong with the film's look, the part of `reason` that calibration has nothing to do with.
+        logits: The network's outputs; None where several answers were averaged.
+    """
+
+    grade: int
+    probabilities: Floats
+    expected_grade: float
+    prediction_set: tuple[int, ...]
+    referred: bool
+    reason: str
+    gate_weights: dict[str, float]
+    raw: Floats
+    look: str = ""
+    logits: Floats | None = None
+
+
+class Request(NamedTuple):
+    """A film to grade: a path, PIL image or array, or why there is none; and its side ("" = look for it)."""
+
+    film: Source | ImageError
+    side: str = ""
+
+
+class Prepared(NamedTuple):
+    """A film as read, and as each network wants it: [S, S] once, or as it is and mirrored; why to refer it; remarks."""
+
+    film: Film
+    side: str
+    views: list[list[Gray]]
+    refer: str
+    remarks: list[str]

@@ -1,0 +1,68 @@
+"""What a `Grader` asks of a trained network, whatever runs it: PyTorch, OpenVINO or ONNX Runtime."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from legradnet.data.film import Fit
+from legradnet.grades import Floats, Rule
+from legradnet.grading.calibration import Calibration
+from legradnet.grading.film_check import FilmCheck
+
+
+class Answers(NamedTuple):
+    """What a network says of B films: `logits` [B, outputs], `probabilities` [B, K], `gate_weights` [B, N] or None."""
+
+    logits: Floats
+    probabilities: Floats
+    gate_weights: Floats | None
+
+
+class GradingNetwork(Protocol):
+    """A trained network that answers batches of films.
+
+    Attributes:
+        path: Where it was read from.
+        settings: What it was built and trained with.
+        learned: What training left beside the weights: counts of films, versions.
+        classes: Grades K.
+        image_size: Side S of the films it takes, pixels.
+        fit: How a film becomes square.
+        mirror_left: Whether left knees are turned to look like right ones.
+        batch_size: Films a batch in training.
+        rule: How a grade follows from probabilities.
+        calibration: What validation films taught.
+        film_check: Limits of a film's look; None if nothing was fitted.
+        precision: f32, bf16 or int8.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    learned: Mapping[str, Any]
+    classes: int
+    image_size: int
+    fit: Fit
+    mirror_left: bool
+    batch_size: int
+    rule: Rule
+    calibration: Calibration
+    film_check: FilmCheck | None
+    precision: str
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """Backbone keys in the order of the gate's weights."""
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the gate gives each backbone a weight; `concat` gives none."""
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters it has."""
+
+    def __call__(self, films: npt.NDArray[np.uint8]) -> Answers:
+        """Grade `films` uint8 [B, 1, S, S]; the probabilities are not calibrated."""

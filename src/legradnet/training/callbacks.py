@@ -1,0 +1,147 @@
+"""What happens around Lightning's loop: rows of metrics, checkpoints, early stopping, Ctrl-C."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+from legradnet.checkpoint import BEST, read_checkpoint
+from legradnet.files import write_text, written_whole
+from legradnet.run_folder import RunFolder
+
+_KEPT_IN_BEST = ("state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version", "legradnet")
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write a checkpoint beside its place and then move it there, so that a kill leaves the previous one.
+
+    `best.ckpt` is for using, not for resuming: optimiser, schedule and loops are left out of it.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Save `checkpoint` at `path` atomically; missing folders are made."""
+        target = Path(path)
+        if target.name == BEST:
+            checkpoint = {key: checkpoint[key] for key in _KEPT_IN_BEST if key in checkpoint}
+        with written_whole(target) as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Load `path` as data only, whatever `weights_only` says."""
+        return read_checkpoint(path)
+
+
+class MetricsTable(Callback):
+    """Append one row an epoch to `metrics.csv`; on resume drop the rows of epochs that are run again.
+
+    Args:
+        folder: The run folder.
+        report: Called with each row, for a line in the log; None is silent.
+        resumable: Whether to save the start, so that a run can be resumed from there too.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        report: Callable[[dict[str, float]], None] | None = None,
+        *,
+        resumable: bool = True,
+    ) -> None:
+        self.folder = folder
+        self.report = report
+        self.resumable = resumable
+        self.rows = pd.DataFrame()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take up the rows of epochs that are done; save the start of a fresh run, so that it can be resumed too."""
+        if not trainer.ckpt_path:
+            if self.resumable:
+                trainer.save_checkpoint(self.folder.last)
+        elif self.folder.metrics.is_file():
+            # "round_trip" reads back every digit, so that a resumed file equals one never interrupted
+            rows = pd.read_csv(self.folder.metrics, float_precision="round_trip")
+            self.rows = rows[rows["epoch"] < trainer.current_epoch]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write this epoch's row."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if not trainer.is_global_zero:
+            return
+        row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row["learning_rate"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+        row |= {name: metrics[name] for name in sorted(metrics, key=lambda n: (n.split("/")[0], n != "val/loss"))}
+        self.rows = pd.concat([self.rows, pd.DataFrame([row])], ignore_index=True)
+        write_text(self.folder.metrics, self.rows.to_csv(index=False))
+        if self.report:
+            self.report(row)
+
+
+class ResumableEarlyStopping(EarlyStopping):
+    """Early stopping that, resumed from the epoch at which it stopped, does not train on."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop at once if patience had run out; Lightning restores the count but not the stop."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class StopAfterBatch(Callback):
+    """Take Ctrl-C at the end of a batch, where nothing can swallow it; a second one at once.
+
+    Raised just anywhere, a KeyboardInterrupt that falls into a destructor or callback of some library is lost.
+    """
+
+    asked = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take over SIGINT for the time of the fit, if it is Python's own to give."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._ask)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give SIGINT back."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _ask(self, signum: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Stop now if that was asked for."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """Stop now if that was asked for."""
+        self.on_train_batch_end()
+
+
+class PortableCheckpoint(ModelCheckpoint):
+    """Checkpointing that still knows its best epoch when the run folder was moved or copied."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state with all paths in the present folder."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+
+
+def exponential_average(average: torch.Tensor, current: torch.Tensor, count: int, *, decay: float) -> torch.Tensor:
+    """Next moving average of a weight; unlike torch's own closure it can be sent to the processes of ddp."""
+    return decay * average + (1 - decay) * current

@@ -1,0 +1,291 @@
+"""One training run: check everything that can be wrong, train, and measure the best epoch on the test films."""
+
+import json
+import logging
+import math
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from legradnet.checkpoint import is_ours, read_checkpoint
+from legradnet.config import check_config, flat
+from legradnet.data.datamodule import KneeDataModule
+from legradnet.device import check_compiler, choose_device, choose_precision, keep_freed_memory
+from legradnet.errors import UserError
+from legradnet.files import write_text
+from legradnet.network.backbones import parse_backbones
+from legradnet.network.weights import check_weights, load_ensemble, load_starting_weights
+from legradnet.run_folder import RunFolder
+from legradnet.training.calibrate import calibrate
+from legradnet.training.callbacks import (
+    AtomicCheckpointIO,
+    MetricsTable,
+    PortableCheckpoint,
+    ResumableEarlyStopping,
+    StopAfterBatch,
+    exponential_average,
+)
+from legradnet.training.frozen import compute_features, feature_views
+from legradnet.training.module import GradingModule
+from legradnet.training.reporting import describe_films, log_epoch, print_summary, tell_how_to_resume
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    config: Mapping[str, Any], run_folder: str | Path, *, callbacks: Sequence[Callback] = (), resumable: bool = True
+) -> float:
+    """Train as `conf/train.yaml` composes it and leave everything in the run folder.
+
+    Args:
+        config: The composed config as plain dicts, lists and values.
+        run_folder: Folder for checkpoints, metrics, split; made if need be.
+        callbacks: More of Lightning's callbacks.
+        resumable: Whether to keep the optimiser's state, as `checkpoints/last.ckpt`.
+
+    Returns:
+        `val/qwk` of the best epoch.
+
+    Raises:
+        UserError: A mistake in the config, the data, the weights or the checkpoint.
+    """
+    check_config(config)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # its banners and tips say nothing of this run
+    keep_freed_memory()
+    folder = RunFolder(Path(run_folder))
+    ckpt_path = _checkpoint_to_resume(config["ckpt_path"], folder)
+    backbones = parse_backbones(config["backbone"])
+    pretrained = config["model"]["pretrained"]
+    if ckpt_path is None and config["init_from"] is None:
+        check_weights(backbones, pretrained)
+    if config["compile"]:
+        check_compiler(config["trainer"]["accelerator"])
+    seed_everything(config["seed"], workers=True, verbose=False)
+
+    # cheap mistakes first: the films are read when everything else has been found right
+    trainer = build_trainer(config, folder, callbacks=callbacks, resumable=resumable)
+    module = build_module(config)
+    if ckpt_path:
+        _check_same_settings(ckpt_path, module)
+    elif config["init_from"]:
+        load_ensemble(module.ensemble, config["init_from"])
+        log.info("The whole ensemble starts from %s", config["init_from"])
+    else:
+        load_starting_weights(module.ensemble, backbones, pretrained)
+    data = KneeDataModule(**config["data"], num_classes=config["model"]["num_classes"], progress=sys.stderr.isatty())
+    data.setup()
+    describe_films(data)
+    module.use_class_counts(data.class_counts())
+
+    dry = bool(config["trainer"]["fast_dev_run"])
+    if not dry and (views := feature_views(module, data.feature_views)):
+        device = choose_device(_accelerator(config["trainer"]["accelerator"]))
+        compute_features(module, data, views=views, device=device, precision=_precision(config["trainer"]))
+    if not dry:
+        if ckpt_path and ckpt_path.resolve() != folder.last.resolve():
+            folder.carry_over(RunFolder(ckpt_path.parent.parent))
+        folder.write_data(data.table, data.skipped, resumed=ckpt_path is not None)
+        folder.write_versions()
+        folder.write_config(config)
+    warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # frozen trunks are
+    try:
+        # weights_only: a checkpoint is data, whatever is found in its place
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    except (SystemExit, KeyboardInterrupt) as stop:
+        if resumable:
+            tell_how_to_resume(folder)
+        raise SystemExit(143 if isinstance(stop, SIGTERMException) else 130) from None
+    finally:
+        if config["logger"]["name"] == "wandb":
+            sys.modules["wandb"].finish()  # else the next job of a multirun writes into this one's run
+    if dry:
+        log.info("fast_dev_run: one batch each of training and validation went through; nothing was saved.")
+        return float(trainer.callback_metrics.get("val/qwk", torch.nan))
+    stopping, early = trainer.early_stopping_callback, trainer.current_epoch < config["trainer"]["max_epochs"]
+    if stopping and stopping.wait_count >= stopping.patience and early:
+        log.info("Stopped after epoch %d: val/qwk no longer improved.", trainer.current_epoch - 1)
+    if config["calibration"]["name"] and trainer.is_global_zero:
+        _calibrate(config, folder, data)
+    tested = _test(config, folder, module, data) if config["test"] and len(data.films("test")) else None
+    if trainer.is_global_zero:
+        print_summary(folder, tested)
+    return folder.best_epoch().get("val/qwk", math.nan)
+
+
+def build_module(config: Mapping[str, Any]) -> GradingModule:
+    """The module of a composed config, at random weights; where weights came from is not kept in it."""
+    trainer, data = config["trainer"], config["data"]
+    return GradingModule(
+        backbone={key: {**settings, "weights": None} for key, settings in config["backbone"].items()},
+        gating=config["gating"],
+        model=config["model"],
+        loss=config["loss"],
+        optimizer=config["optimizer"],
+        scheduler=config["scheduler"],
+        augment=config["augment"],
+        films={name: data[name] for name in ("image_size", "fit", "mirror_left")},
+        run={
+            **{name: data[name] for name in ("batch_size", "balance", "feature_views")},
+            **{name: trainer[name] for name in ("gradient_clip_val", "accumulate_grad_batches")},
+            "precision": _precision(trainer),
+            **({"compile": True} if config["compile"] else {}),  # older runs have no such key
+            **config["callbacks"],
+        },
+        seed=config["seed"],
+    )
+
+
+def build_trainer(
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    *,
+    testing: bool = False,
+    callbacks: Sequence[Callback] = (),
+    resumable: bool = True,
+) -> Trainer:
+    """Lightning's Trainer for a composed config; when `testing` it has one device, no loggers, and writes nothing."""
+    settings = dict(config["trainer"])
+    if testing:
+        settings |= {"devices": 1, "strategy": "auto"}
+    elif settings["strategy"] == "auto" and settings["devices"] != 1:
+        settings["strategy"] = "ddp_spawn"  # Lightning's own choice would run the whole command again in each process
+    settings["precision"] = _precision(settings)
+    all_callbacks: list[Callback] = [RichProgressBar()] if sys.stderr.isatty() else []
+    if not testing:
+        log.info("Precision %s, run folder %s", settings["precision"], folder.path)
+    if not testing and not settings["fast_dev_run"]:
+        all_callbacks += [*_callbacks(config, folder, resumable), *callbacks]
+    try:
+        return Trainer(
+            **settings,
+            callbacks=all_callbacks,
+            logger=False if testing else _loggers(config["logger"]["name"], folder),
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=folder.path,
+            enable_progress_bar=sys.stderr.isatty(),
+            enable_model_summary=False,
+            log_every_n_steps=10,
+            use_distributed_sampler=False,  # EpochSampler knows its process
+        )
+    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"trainer: {error}") from error
+
+
+def _accelerator(name: str) -> str:
+    """What torch calls Lightning's accelerator."""
+    return "cuda" if name == "gpu" and torch.cuda.is_available() else name.replace("gpu", "mps")
+
+
+def _precision(trainer: Mapping[str, Any]) -> str:
+    precision = trainer["precision"]
+    return choose_precision(trainer["accelerator"]) if precision == "auto" else str(precision)
+
+
+def _checkpoint_to_resume(ckpt_path: str | None, folder: RunFolder) -> Path | None:
+    path = folder.last if ckpt_path == "last" else Path(ckpt_path) if ckpt_path else None
+    if folder.last.is_file() and (path is None or path.resolve() != folder.last.resolve()):
+        raise UserError(
+            f"{folder.path} already holds a run, which would be overwritten: add ckpt_path=last to go on with it, "
+            "or choose another hydra.run.dir=."
+        )
+    if path is None:
+        return None
+    if not path.is_file():
+        hint = " Repeat the run's own hydra.run.dir=." if ckpt_path == "last" else ""
+        raise UserError(f"ckpt_path={ckpt_path}: there is no checkpoint at {path}.{hint}")
+    checkpoint = read_checkpoint(path)
+    if not is_ours(checkpoint):
+        raise UserError(f"{path} is no LegRadNet checkpoint.")
+    if "optimizer_states" not in checkpoint:
+        raise UserError(
+            f"{path} has no optimiser state to resume from: use checkpoints/last.ckpt, or init_from={path}."
+        )
+    return path
+
+
+def _check_same_settings(path: Path, module: GradingModule) -> None:
+    theirs, ours = flat(read_checkpoint(path)["hyper_parameters"]), flat(dict(module.hparams))
+    keys = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
+    if keys := [key for key in keys if key not in ("model.pretrained", "class_counts")]:
+        changes = "\n".join(f"  {key}: was {theirs.get(key)}, now {ours.get(key)}" for key in keys)
+        raise UserError(
+            f"A resumed run goes on with its own settings; these differ (init_from= starts a new run):\n{changes}"
+        )
+
+
+def _callbacks(config: Mapping[str, Any], folder: RunFolder, resumable: bool) -> list[Callback]:
+    settings = config["callbacks"]
+    place: dict[str, Any] = {
+        "dirpath": folder.last.parent,
+        "enable_version_counter": False,
+        "save_on_train_epoch_end": True,
+    }
+    callbacks: list[Callback] = [StopAfterBatch()]
+    last = [PortableCheckpoint(filename=folder.last.stem, **place)] if resumable else []
+    if settings["ema_decay"] is not None:
+        callbacks.append(WeightAveraging(avg_fn=partial(exponential_average, decay=settings["ema_decay"])))
+    if settings["early_stopping_patience"] is not None:
+        patience = settings["early_stopping_patience"]
+        callbacks.append(
+            ResumableEarlyStopping("val/qwk", mode="max", patience=patience, check_finite=False, verbose=False)
+        )
+    return [
+        *callbacks,
+        MetricsTable(folder, report=None if sys.stderr.isatty() else log_epoch, resumable=resumable),
+        # last.ckpt comes last: it holds the state of all the others, and the row is in metrics.csv before it
+        PortableCheckpoint(filename=folder.best.stem, monitor="val/qwk", mode="max", **place),
+        *last,
+    ]
+
+
+def _loggers(name: str | None, folder: RunFolder) -> list[Logger] | bool:
+    if name is None:
+        return False
+    try:
+        match name:
+            case "tensorboard":
+                return [TensorBoardLogger(folder.path, name="tensorboard", version="")]
+            case "mlflow":
+                os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a database would need the whole of mlflow
+                return [MLFlowLogger("legradnet", tracking_uri=f"file:{folder.path.resolve() / 'mlruns'}")]
+            case _:
+                return [WandbLogger(project="legradnet", save_dir=folder.path, offline=True)]
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"logger={name} needs a package that isn't installed: pip install 'legradnet[loggers]'"
+        ) from error
+
+
+def _calibrate(config: Mapping[str, Any], folder: RunFolder, data: KneeDataModule) -> None:
+    calibrate(
+        folder.best,
+        data,
+        coverage=config["calibration"]["coverage"],
+        target_error=config["calibration"]["target_error"],
+        device=_accelerator(config["trainer"]["accelerator"]),
+        precision="bf16" if _precision(config["trainer"]) == "bf16-mixed" else "f32",
+    )
+
+
+def _test(
+    config: Mapping[str, Any], folder: RunFolder, module: GradingModule, data: KneeDataModule
+) -> dict[str, float]:
+    module.load_state_dict(read_checkpoint(folder.best)["state_dict"])
+    trainer = build_trainer(config, folder, testing=True)
+    metrics = {name: float(value) for name, value in trainer.test(module, datamodule=data, verbose=False)[0].items()}
+    if trainer.is_global_zero:
+        defined = {name: None if math.isnan(value) else value for name, value in metrics.items()}  # JSON has no nan
+        write_text(folder.test_metrics, json.dumps(defined, indent=2) + "\n")
+    return metrics

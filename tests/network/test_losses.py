@@ -1,0 +1,110 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from legradnet.errors import UserError
+from legradnet.network.losses import LOSSES, build_loss
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(list(LOSSES)), st.integers(2, 9), st.integers(0, 2**31))
+def test_probabilities_sum_to_one_and_grades_are_classes_for_any_number_of_classes(name, classes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    loss = build_loss(name, classes)
+    logits = torch.randn(7, loss.num_outputs, generator=generator) * 4
+    probabilities = loss.probabilities(logits)
+    assert probabilities.shape == (7, classes)
+    assert (probabilities >= 0).all()
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(7))
+    grades = loss.grades(probabilities)
+    assert grades.shape == (7,)
+    assert ((grades >= 0) & (grades < classes)).all()
+    assert torch.isfinite(loss(logits, torch.randint(0, classes, (7,), generator=generator)))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_training_on_the_loss_recovers_the_grades(name):
+    loss = build_loss(name, 5)
+    labels = torch.arange(5)
+    logits = torch.zeros(5, loss.num_outputs, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=0.3)
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss(logits, labels).backward()
+        optimizer.step()
+    assert loss.grades(loss.probabilities(logits.detach())).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_corn_is_the_mean_over_the_tasks_that_each_grade_takes_part_in():
+    logits = torch.tensor([[0.3, -1.0, 2.0], [1.5, 0.2, -0.4]])
+    labels = torch.tensor([1, 3])  # K = 4; grade 1: tasks 0, 1; grade 3: tasks 0, 1, 2
+    terms = [
+        -F.logsigmoid(torch.tensor(0.3)),  # film 0 is above 0
+        -F.logsigmoid(torch.tensor(1.0)),  # and not above 1
+        *(-F.logsigmoid(torch.tensor(x)) for x in (1.5, 0.2, -0.4)),
+    ]
+    torch.testing.assert_close(build_loss("corn", 4)(logits, labels), torch.stack(terms).mean())
+
+
+def test_corn_grades_by_the_thresholds_that_are_likelier_passed_than_not():
+    loss = build_loss("corn", 5)
+    conditional = torch.tensor([[0.9, 0.9, 0.5, 0.9]])  # P(>0) .9, P(>1) .81, P(>2) .405
+    assert loss.grades(loss.probabilities(conditional.logit())).item() == 2
+
+
+def test_soft_labels_cost_a_far_miss_more_than_a_near_one():
+    loss = build_loss("soft_labels", 5, sigma=0.7)
+    near, far = F.one_hot(torch.tensor([[2], [4]]), 5).float().squeeze(1) * 5
+    label = torch.tensor([1])
+    assert loss(near[None], label) < loss(far[None], label)
+    plain = build_loss("cross_entropy", 5)
+    torch.testing.assert_close(plain(near[None], label), plain(far[None], label))
+
+
+def test_narrow_soft_labels_are_cross_entropy():
+    logits, labels = torch.randn(6, 5), torch.randint(0, 5, (6,))
+    torch.testing.assert_close(
+        build_loss("soft_labels", 5, sigma=0.05)(logits, labels), build_loss("cross_entropy", 5)(logits, labels)
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_balanced_weights_make_every_grade_count_the_same(name):
+    loss = build_loss(name, 2, class_weights="balanced", class_counts=[90, 10])
+    assert loss.class_weights.tolist() == pytest.approx([100 / 180, 100 / 20])
+    labels = torch.tensor([0] * 90 + [1] * 10)
+    logits = torch.zeros(100, loss.num_outputs)
+    logits.requires_grad_()
+    loss(logits, labels).backward()
+    assert logits.grad.sum().abs() < 1e-6  # 90 light pulls one way balance 10 heavy ones the other
+
+
+def test_a_class_without_films_gets_no_weight_and_no_infinity():
+    loss = build_loss("cross_entropy", 3, class_weights="balanced", class_counts=[5, 0, 5])
+    assert loss.class_weights[1] == 0
+    assert math.isfinite(loss(torch.zeros(2, 3), torch.tensor([0, 2])))
+
+
+def test_label_smoothing_is_torchs():
+    logits, labels = torch.randn(6, 5), torch.randint(0, 5, (6,))
+    expected = F.cross_entropy(logits, labels, label_smoothing=0.1)
+    torch.testing.assert_close(build_loss("cross_entropy", 5, label_smoothing=0.1)(logits, labels), expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ({"name": "mse", "num_classes": 5}, "cross_entropy, corn, soft_labels"),
+        ({"name": "corn", "num_classes": 1}, "at least 2"),
+        ({"name": "corn", "num_classes": 5, "class_weights": "some"}, "none or balanced"),
+        ({"name": "corn", "num_classes": 5, "sigma": 1.0}, "sigma"),
+        ({"name": "soft_labels", "num_classes": 5, "sigma": 0.0}, "more than 0"),
+    ],
+)
+def test_a_wrong_loss_is_told(call, words):
+    with pytest.raises(UserError, match=words):
+        build_loss(**call)
