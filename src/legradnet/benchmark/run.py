@@ -119,14 +119,15 @@ def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, An
     return result
 
 
-def _list(config: Mapping[str, Any], name: str, known: Any) -> list[Any] | None:
-    """A key that is a list of some of `known`, or None."""
+def _list(config: Mapping[str, Any], name: str, choices: Any) -> list[Any] | None:
+    """A key that is a list of some of `choices`, or None."""
     values = config[name]
     if values is None:
         return None
-    if not isinstance(values, list) or not values or any(isinstance(v, bool) or v not in known for v in values):
-        choices = f"from {known[0]} to {known[-1]}" if isinstance(known, range) else f"of {', '.join(known)}"
-        raise UserError(f"{name}={values} must be null or a list {choices}, such as '{name}=[{known[0]},{known[1]}]'.")
+    if not isinstance(values, list) or not values or any(isinstance(v, bool) or v not in choices for v in values):
+        words = f"from {choices[0]} to {choices[-1]}" if isinstance(choices, range) else f"of {', '.join(choices)}"
+        example = f"'{name}=[{choices[0]},{choices[1]}]'"
+        raise UserError(f"{name}={values} must be null or a list {words}, such as {example}.")
     return list(dict.fromkeys(values))
 
 

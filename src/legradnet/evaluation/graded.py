@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from legradnet.errors import UserError
+from legradnet.data.inputs import InputFilm
 from legradnet.grades import Floats, Ints
+from legradnet.grading.grading import Grading
+from legradnet.grading.predictions import PredictionsTable, inert_id, read_predictions, record
 from legradnet.statistics.bootstrap import patient_numbers
 
 
@@ -89,30 +91,38 @@ def read_graded(csv: str | Path) -> Graded:
     Raises:
         UserError: No such file, or no labelled film in it.
     """
-    path = Path(csv)
-    if not path.is_file():
-        raise UserError(f"There is no predictions.csv at {path}.")
-    table = pd.read_csv(path, dtype={"filename": str, "patient": str, "side": str, "error": str}, keep_default_na=True)
-    table = table[table["grade"].notna() & table["label"].notna()] if "label" in table else table.iloc[:0]
-    if table.empty:
-        raise UserError(f"{path} has no labelled film.")
-    for name in ("patient", "side"):
-        table[name] = table[name].fillna("") if name in table else ""
-    table = table.assign(label=table["label"].astype("int64")).reset_index(drop=True)
-    probabilities = table.filter(regex=r"^p\d+$").to_numpy(np.float64)
-    gates = list(table.filter(regex="^gate_"))
-    sets = None
-    if table["prediction_set"].notna().all():
-        grades = table["prediction_set"].astype(str).str.split()
-        sets = np.array([[int(float(cell[0])), int(float(cell[-1]))] for cell in grades])
+    read = read_predictions(Path(csv), labelled=True)
     return Graded(
-        table=table,
-        grades=table["grade"].to_numpy(np.int64),
-        probabilities=probabilities,
-        raw=probabilities,
-        sets=sets,
-        referred=table["referred"].astype(str).str.lower().eq("true").to_numpy(),
-        reasons=table["reason"].fillna("").astype(str).tolist(),
-        gate_weights=table[gates].to_numpy(np.float64) if gates else None,
-        backbones=tuple(str(name).removeprefix("gate_") for name in gates),
+        table=read.table.assign(label=read.table["label"].astype("int64")),
+        grades=read.grades,
+        probabilities=read.probabilities,
+        raw=read.probabilities,
+        sets=read.sets,
+        referred=read.referred,
+        reasons=read.reasons,
+        gate_weights=read.gate_weights,
+        backbones=read.backbones,
     )
+
+
+def predictions_text(graded: Graded) -> str:
+    """`predictions.csv` of labelled films, with patient and side."""
+    weighed = () if graded.gate_weights is None else graded.backbones
+    table = PredictionsTable(graded.classes, weighed, labelled=True, others=("patient", "side"))
+    columns = np.arange(graded.classes)
+    rows = []
+    for i, film in enumerate(graded.table.to_dict("records")):
+        gates = {} if graded.gate_weights is None else dict(zip(graded.backbones, graded.gate_weights[i], strict=True))
+        grading = Grading(
+            grade=int(graded.grades[i]),
+            probabilities=graded.probabilities[i],
+            expected_grade=float(graded.probabilities[i] @ columns),
+            prediction_set=() if graded.sets is None else tuple(range(graded.sets[i, 0], graded.sets[i, 1] + 1)),
+            referred=bool(graded.referred[i]),
+            reason=graded.reasons[i],
+            gate_weights=gates,
+            raw=graded.raw[i],
+        )
+        row = record(InputFilm(film["filename"], Path(), int(film["label"])), grading)
+        rows.append({**row, "patient": inert_id(str(film["patient"])), "side": film["side"]})
+    return table.header() + table.rows(rows)

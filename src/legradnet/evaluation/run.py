@@ -15,11 +15,10 @@ from tqdm import tqdm
 from legradnet.config import EVALUATE_RULES, check_config
 from legradnet.data.film import Gray, ImageError
 from legradnet.data.images import read_film
-from legradnet.data.inputs import InputFilm
 from legradnet.evaluation.card import model_card
 from legradnet.evaluation.compare import compare
 from legradnet.evaluation.films import LabelledFilms, load_films, run_of, seen_in_training
-from legradnet.evaluation.graded import Graded
+from legradnet.evaluation.graded import Graded, predictions_text
 from legradnet.evaluation.numbers import group_names, measure, metric_intervals, subgroups, worst_mistakes
 from legradnet.evaluation.report import Mistake, Report, write_figures, write_report
 from legradnet.evaluation.shortcut import blank_joint
@@ -27,7 +26,6 @@ from legradnet.files import write_text
 from legradnet.grading.calibration import Calibration, fit_calibration
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Grading
-from legradnet.grading.predictions import PredictionsTable, record
 from legradnet.network.losses import build_loss
 from legradnet.run_folder import RunFolder
 
@@ -126,16 +124,16 @@ def _grade(
                     raise grading
                 gradings.append(grading)
             bar.update(len(batch))
-    sets = [(each.prediction_set[0], each.prediction_set[-1]) for each in gradings if each.prediction_set]
-    gates = [[each.gate_weights[key] for key in grader.backbones] for each in gradings if each.gate_weights]
+    sets = [(film.prediction_set[0], film.prediction_set[-1]) for film in gradings if film.prediction_set]
+    gates = [[film.gate_weights[key] for key in grader.backbones] for film in gradings if film.gate_weights]
     return Graded(
         table=films.table,
-        grades=np.array([each.grade for each in gradings]),
-        probabilities=np.stack([each.probabilities for each in gradings]),
-        raw=np.stack([each.raw for each in gradings]),
+        grades=np.array([film.grade for film in gradings]),
+        probabilities=np.stack([film.probabilities for film in gradings]),
+        raw=np.stack([film.raw for film in gradings]),
         sets=np.array(sets) if sets else None,
-        referred=np.array([each.referred for each in gradings]),
-        reasons=[each.reason for each in gradings],
+        referred=np.array([film.referred for film in gradings]),
+        reasons=[film.reason for film in gradings],
         gate_weights=np.array(gates) if gates else None,
         backbones=grader.backbones,
     ), gradings
@@ -160,10 +158,10 @@ def crossfit(graded: Graded, looks: Sequence[str], like: Calibration, seed: int)
         notes += calibration.notes
         probabilities[measured] = calibration.probabilities(graded.raw[measured])
         grades = graded.grades[measured]
-        found = calibration.sets(probabilities[measured], grades)
-        have_sets &= found is not None
-        if found is not None:
-            sets[measured] = found
+        crossed_sets = calibration.sets(probabilities[measured], grades)
+        have_sets &= crossed_sets is not None
+        if crossed_sets is not None:
+            sets[measured] = crossed_sets
         unsure[measured] = probabilities[measured][np.arange(len(grades)), grades] < calibration.min_confidence
     crossed = replace(
         graded,
@@ -171,7 +169,8 @@ def crossfit(graded: Graded, looks: Sequence[str], like: Calibration, seed: int)
         sets=sets if have_sets else None,
         referred=unsure | np.array([bool(look) for look in looks]),
         reasons=[
-            "; ".join(filter(None, [look, "unsure" if one else ""])) for look, one in zip(looks, unsure, strict=True)
+            "; ".join(filter(None, [look, "unsure" if doubted else ""]))
+            for look, doubted in zip(looks, unsure, strict=True)
         ],
     )
     return crossed, list(dict.fromkeys(notes))
@@ -193,7 +192,7 @@ def _training_warnings(config: Mapping[str, Any], grader: Grader, films: Labelle
 
 def _loss(grader: Grader, gradings: Sequence[Grading], graded: Graded) -> float | None:
     """The training loss of a single network on these films; None where a film has no logits of its own."""
-    logits = [each.logits for each in gradings if each.logits is not None]
+    logits = [film.logits for film in gradings if film.logits is not None]
     if len(logits) < len(gradings):
         return None
     settings = grader.networks[0].settings
@@ -228,33 +227,6 @@ def _write(report: Report, path: Path) -> None:
     write_report(report, path / "report.html")
 
 
-def predictions_text(graded: Graded) -> str:
-    """`predictions.csv` of labelled films, with patient and side."""
-    weighed = () if graded.gate_weights is None else graded.backbones
-    table = PredictionsTable(graded.classes, weighed, labelled=True, others=("patient", "side"))
-    columns = np.arange(graded.classes)
-    rows = []
-    for i, film in enumerate(graded.table.to_dict("records")):
-        gates = {} if graded.gate_weights is None else dict(zip(graded.backbones, graded.gate_weights[i], strict=True))
-        grading = Grading(
-            grade=int(graded.grades[i]),
-            probabilities=graded.probabilities[i],
-            expected_grade=float(graded.probabilities[i] @ columns),
-            prediction_set=() if graded.sets is None else tuple(range(graded.sets[i, 0], graded.sets[i, 1] + 1)),
-            referred=bool(graded.referred[i]),
-            reason=graded.reasons[i],
-            gate_weights=gates,
-            raw=graded.raw[i],
-        )
-        one = record(InputFilm(film["filename"], Path(), int(film["label"])), grading)
-        rows.append({**one, "patient": _inert_id(str(film["patient"])), "side": film["side"]})
-    return table.header() + table.rows(rows)
-
-
-def _inert_id(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
 def _write_comparison(config: Mapping[str, Any], folder: RunFolder, names: list[str], reports: list[Report]) -> None:
     first = reports[0]
     settings = {name: config[name] for name in ("resamples", "seed", "confidence_level", "threshold")}
@@ -264,8 +236,8 @@ def _write_comparison(config: Mapping[str, Any], folder: RunFolder, names: list[
     ]
     runs = {name: report.numbers["metrics"] for name, report in zip(names, reports, strict=True)}
     warnings = list(dict.fromkeys(warning for report in reports for warning in report.warnings))
-    found = {"runs": runs, "comparisons": comparisons, "warnings": warnings}
-    text = json.dumps(found, indent=2, allow_nan=False)
+    compared = {"runs": runs, "comparisons": comparisons, "warnings": warnings}
+    text = json.dumps(compared, indent=2, allow_nan=False)
     write_text(folder.path / "metrics.json", text + "\n")
     write_report(
         replace(first, title=" against ".join([first.title, *names[1:]]), comparisons=comparisons, warnings=warnings),

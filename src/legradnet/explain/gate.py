@@ -46,7 +46,7 @@ class GatedFilms:
     film: Ints
 
     @property
-    def known(self) -> npt.NDArray[np.bool_]:
+    def labelled(self) -> npt.NDArray[np.bool_]:
         """Which films have a true grade that the network knows [F]."""
         return np.array([f.label is not None and f.label < self.network.classes for f in self.films], bool)
 
@@ -73,11 +73,11 @@ def pass_gate(
     try:
         for batch in batches:
             first = len(films)
-            prepared = [each for _, each in batch]
+            prepared = [film for _, film in batch]
             gradings += grader.grade_prepared(prepared)
             films += [film for film, _ in batch]
             film_of += range(first, len(films))
-            film_of += [first + i for i, each in enumerate(prepared) if len(each.views[0]) > 1]  # mirrored, at the end
+            film_of += [first + i for i, film in enumerate(prepared) if len(film.views[0]) > 1]  # mirrored, at the end
     finally:
         hook.remove()
     if not films:
@@ -96,17 +96,19 @@ def gate_table(gated: GatedFilms) -> pd.DataFrame | None:
     weights = _weights(gated)
     if weights is None:
         return None
-    labels, grades, known = gated.labels, gated.grades, gated.known
+    labels, grades, labelled = gated.labels, gated.grades, gated.labelled
     groups = [("all", "", np.ones(len(grades), bool))]
-    groups += [("label", str(k), known & (labels == k)) for k in range(gated.network.classes)] if known.any() else []
+    groups += (
+        [("label", str(k), labelled & (labels == k)) for k in range(gated.network.classes)] if labelled.any() else []
+    )
     groups += [("grade", str(k), grades == k) for k in range(gated.network.classes)]
-    groups += [("right", "right", known & (labels == grades)), ("right", "wrong", known & (labels != grades))]
+    groups += [("right", "right", labelled & (labels == grades)), ("right", "wrong", labelled & (labels != grades))]
     rows = [
         {"group": group, "value": value, "head": head, "films": int(chosen.sum())}
-        | dict(zip(gated.network.backbones, each[chosen].mean(axis=0), strict=True))
+        | dict(zip(gated.network.backbones, of_head[chosen].mean(axis=0), strict=True))
         for group, value, chosen in groups
         if chosen.any()
-        for head, each in weights.items()
+        for head, of_head in weights.items()
     ]
     return pd.DataFrame(rows)
 
@@ -114,17 +116,17 @@ def gate_table(gated: GatedFilms) -> pd.DataFrame | None:
 def _weights(gated: GatedFilms) -> dict[str, Floats] | None:
     """{head: weights [F, N]}, their mean first."""
     gate = gated.network.ensemble.gate
-    found: dict[str, list[Tensor]] = {}
+    by_head: dict[str, list[Tensor]] = {}
     for tokens in _batches(gated):
         with torch.inference_mode():
             weights = gate(tokens)[1]
             if weights is None:
                 return None
-            found.setdefault(HEAD_MEAN, []).append(weights)
+            by_head.setdefault(HEAD_MEAN, []).append(weights)
             if isinstance(gate, MultiHeadAttentionGate) and gate.num_heads > 1:
-                for head, each in enumerate(gate.head_weights(tokens).unbind(dim=1)):
-                    found.setdefault(str(head), []).append(each)
-    return {head: _by_film(gated, torch.cat(each).double().cpu().numpy()) for head, each in found.items()}
+                for head, of_head in enumerate(gate.head_weights(tokens).unbind(dim=1)):
+                    by_head.setdefault(str(head), []).append(of_head)
+    return {head: _by_film(gated, torch.cat(batches).double().cpu().numpy()) for head, batches in by_head.items()}
 
 
 def ablation_table(gated: GatedFilms, *, resamples: int, seed: int) -> pd.DataFrame:
@@ -137,20 +139,20 @@ def ablation_table(gated: GatedFilms, *, resamples: int, seed: int) -> pd.DataFr
         grades are known `films` (with one), `qwk` as it is, `qwk_without`, `change` (below 0: the backbone is worth
         something), `low`, `high`.
     """
-    network, known = gated.network, gated.known
+    network, labelled = gated.network, gated.labelled
     mean = gated.tokens.mean(dim=0)
     as_it_is = _regraded(gated, None, mean)
-    labels = gated.labels[known]
-    patients = patient_numbers([film.patient for film, one in zip(gated.films, known, strict=True) if one])
+    labels = gated.labels[labelled]
+    patients = patient_numbers([film.patient for film, counts in zip(gated.films, labelled, strict=True) if counts])
 
     def kappa(weights: Floats, grades: Ints) -> Floats:
-        return quadratic_weighted_kappa(confusions(weights, labels, grades[known], network.classes))
+        return quadratic_weighted_kappa(confusions(weights, labels, grades[labelled], network.classes))
 
     rows = []
     for index, key in enumerate(network.backbones):
         without = _regraded(gated, index, mean)
         row = {"backbone": key, "grades_changed": float((without != as_it_is).mean())}
-        if known.any():
+        if labelled.any():
             ones = np.ones((1, len(labels)))
             before, after = float(kappa(ones, as_it_is)[0]), float(kappa(ones, without)[0])
             samples = bootstrap(
@@ -160,7 +162,7 @@ def ablation_table(gated: GatedFilms, *, resamples: int, seed: int) -> pd.DataFr
                 seed=seed,
             )
             low, high = percentile_interval(samples["change"], 0.95)
-            row |= {"films": int(known.sum()), "qwk": before, "qwk_without": after, "change": after - before}
+            row |= {"films": int(labelled.sum()), "qwk": before, "qwk_without": after, "change": after - before}
             row |= {"low": float(low), "high": float(high)}
         rows.append(row)
     return pd.DataFrame(rows)
@@ -169,14 +171,14 @@ def ablation_table(gated: GatedFilms, *, resamples: int, seed: int) -> pd.DataFr
 def _regraded(gated: GatedFilms, index: int | None, mean: Tensor) -> Ints:
     """Grades [F] when the backbone at `index` gives `mean` [N, D] for every film."""
     network = gated.network
-    found = []
+    probabilities = []
     for tokens in _batches(gated):
         if index is not None:
             tokens = tokens.clone()
             tokens[:, index] = mean[index]
         with torch.inference_mode():
-            found.append(answer(network.ensemble, network.loss, tokens)[0])
-    return grades_of(_by_film(gated, torch.cat(found).numpy()), network.rule)
+            probabilities.append(answer(network.ensemble, network.loss, tokens)[0])
+    return grades_of(_by_film(gated, torch.cat(probabilities).numpy()), network.rule)
 
 
 def _batches(gated: GatedFilms) -> Iterable[Tensor]:
@@ -198,13 +200,13 @@ def gate_figure(weights: pd.DataFrame | None, ablation: pd.DataFrame, classes: i
     rows = -(-(len(panels) + 1) // columns)
     figure = Figure((4.3 * columns + (1.3 if panels else 0), 3.4 * rows), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for one in axes[len(panels) + 1 :]:
-        one.set_axis_off()
+    for unused in axes[len(panels) + 1 :]:
+        unused.set_axis_off()
     top = max((float(table[keys].to_numpy().max()) for table, _, _ in panels), default=1.0)
-    for one, (table, names, title) in zip(axes, panels, strict=False):
-        plain_axes(one, title, "Mean gate weight")
-        draw_weights(one, {key: list(table[key]) for key in keys}, names)
-        one.set_ylim(0, 1.1 * top)
+    for panel, (table, names, title) in zip(axes, panels, strict=False):
+        plain_axes(panel, title, "Mean gate weight")
+        draw_weights(panel, {key: list(table[key]) for key in keys}, names)
+        panel.set_ylim(0, 1.1 * top)
     if panels:
         legend = figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
         for text in legend.get_texts():

@@ -68,17 +68,17 @@ def _draw_maps(config: Mapping[str, Any], folder: RunFolder, grader: Grader, fil
     network = only_checkpoint(grader.networks)
     places, rows = iter(_places(films)), []
     for batch in _batches(grader, films, config):
-        good = [one for _, one in batch if not isinstance(one, ImageError)]
+        good = [prepared for _, prepared in batch if not isinstance(prepared, ImageError)]
         gradings = grader.grade_prepared(good) if good else []
-        found = iter(
+        explanations = iter(
             explain_films(network, good, gradings, method=config["method"], target=config["target"]) if good else []
         )
-        for film, one in batch:
+        for film, prepared in batch:
             place = next(places)
-            if isinstance(one, ImageError):
-                rows.append(record(film, one))
+            if isinstance(prepared, ImageError):
+                rows.append(record(film, prepared))
             else:
-                explained = next(found)
+                explained = next(explanations)
                 rows.append(record(film, explained.grading))
                 _write(explained, folder.path / "maps" / place, PurePosixPath(film.filename).name)
     print(folder.path / "maps")
@@ -92,9 +92,14 @@ def _look_at_gate(config: Mapping[str, Any], folder: RunFolder, grader: Grader, 
     def readable() -> Iterator[list[tuple[InputFilm, Prepared]]]:
         count = 0
         for batch in _batches(grader, films, config):
-            unreadable.update({count + i: one for i, (_, one) in enumerate(batch) if isinstance(one, ImageError)})
+            good = []
+            for number, (film, prepared) in enumerate(batch, start=count):
+                if isinstance(prepared, ImageError):
+                    unreadable[number] = prepared
+                else:
+                    good.append((film, prepared))
             count += len(batch)
-            if good := [(film, one) for film, one in batch if not isinstance(one, ImageError)]:
+            if good:
                 yield good
 
     gated, gradings = pass_gate(grader, readable())
@@ -126,18 +131,18 @@ def _test_maps(config: Mapping[str, Any], folder: RunFolder, grader: Grader, fil
     for number in drawn:
         if len(sample) == config["sample"]:
             break
-        one = _prepared(grader, films[number], config)
-        if isinstance(one, ImageError):
-            rows.append(record(films[number], one))
+        prepared = _prepared(grader, films[number], config)
+        if isinstance(prepared, ImageError):
+            rows.append(record(films[number], prepared))
         else:
-            sample.append((films[number], one))
+            sample.append((films[number], prepared))
     if not sample:
         raise UserError(f"input={config['input']}: there is no film that can be read.")
     patients = [film.patient for film, _ in sample]
     _warn_of_patients([film for film, _ in sample])
-    found = measure_faithfulness(
+    measured = measure_faithfulness(
         network,
-        [one for _, one in sample],
+        [prepared for _, prepared in sample],
         patients,
         methods=config["methods"],
         target=config["target"],
@@ -146,11 +151,11 @@ def _test_maps(config: Mapping[str, Any], folder: RunFolder, grader: Grader, fil
         resamples=config["resamples"],
         progress=lambda methods: tqdm(methods, unit="method", disable=not sys.stderr.isatty()),
     )
-    words = verdict(found, len(sample), int(patient_numbers(patients).max()) + 1)
-    write_text(folder.path / "faithfulness.csv", found.table.to_csv(index=False))
+    words = verdict(measured, len(sample), int(patient_numbers(patients).max()) + 1)
+    write_text(folder.path / "faithfulness.csv", measured.table.to_csv(index=False))
     write_text(folder.path / "faithfulness.txt", words)
     with written_whole(folder.path / "faithfulness.png") as file:
-        file.write(picture(faithfulness_figure(found.table), "png"))
+        file.write(picture(faithfulness_figure(measured.table), "png"))
     rows = [record(film, grading) for (film, _), grading in zip(sample, _graded(grader, sample), strict=True)] + rows
     print(words)
     print(folder.path / "faithfulness.png")
@@ -159,7 +164,7 @@ def _test_maps(config: Mapping[str, Any], folder: RunFolder, grader: Grader, fil
 
 def _graded(grader: Grader, sample: Sequence[tuple[InputFilm, Prepared]]) -> Iterator[Grading]:
     for start in range(0, len(sample), grader.batch_size):
-        yield from grader.grade_prepared([one for _, one in sample[start : start + grader.batch_size]])
+        yield from grader.grade_prepared([prepared for _, prepared in sample[start : start + grader.batch_size]])
 
 
 def _write_rows(folder: RunFolder, grader: Grader, films: Sequence[InputFilm], rows: Sequence[Record]) -> bool:
@@ -172,7 +177,7 @@ def _write_rows(folder: RunFolder, grader: Grader, films: Sequence[InputFilm], r
 
 
 def _warn_of_labels(gated: GatedFilms) -> None:
-    if odd := sum(film.label is not None for film in gated.films) - int(gated.known.sum()):
+    if odd := sum(film.label is not None for film in gated.films) - int(gated.labelled.sum()):
         log.warning("%d films have a label that the network doesn't know: they count as films without one.", odd)
 
 
@@ -208,7 +213,7 @@ def _places(films: Sequence[InputFilm]) -> list[Path]:
 
 
 def _write(explained: FilmExplanation, place: Path, name: str) -> None:
-    native = {f"native_{key}": one for key, one in explained.native.items()}
+    native = {f"native_{key}": native for key, native in explained.native.items()}
     with written_whole(place.with_name(f"{place.name}.npz")) as file:
         arrays: dict[str, Any] = {**explained.maps, **native}
         np.savez_compressed(file, **arrays)

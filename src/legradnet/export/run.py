@@ -60,7 +60,7 @@ def export(config: Mapping[str, Any]) -> Path:
     if precision not in PRECISIONS[kind]:
         raise UserError(
             f"precision={precision} with format={kind}: ONNX Runtime has no bf16 on a CPU. Choose "
-            f"{' or '.join(f'precision={each}' for each in PRECISIONS[kind])}, or format=openvino."
+            f"{' or '.join(f'precision={other}' for other in PRECISIONS[kind])}, or format=openvino."
         )
     _check_output(output)
     (import_openvino if kind == "openvino" else import_onnx_runtime)()
@@ -110,13 +110,13 @@ def _seen(checkpoint: CheckpointNetwork, films: LabelledFilms) -> Films:
     """At most `MOST_FILMS` of the films, spread evenly over them, as the network sees them: uint8 [1, 1, S, S] each."""
     grader = Grader([checkpoint])
     rows = np.unique(np.linspace(0, len(films.requests) - 1, MOST_FILMS).round().astype(int))
-    found = []
+    seen = []
     for row in rows.tolist():
         prepared = grader.prepare(films.requests[row])
         if isinstance(prepared, ImageError):
             raise prepared
-        found += [np.ascontiguousarray(view[None, None]) for view in prepared.views[0]]
-    return found
+        seen += [np.ascontiguousarray(view[None, None]) for view in prepared.views[0]]
+    return seen
 
 
 def _quality(

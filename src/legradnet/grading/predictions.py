@@ -1,14 +1,24 @@
-"""The format of `predictions.csv` and `predictions.jsonl`."""
+"""The format of `predictions.csv` and `predictions.jsonl`, written and read."""
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from legradnet.data.film import ImageError
 from legradnet.data.inputs import InputFilm
+from legradnet.errors import UserError
+from legradnet.grades import Floats, Ints
 from legradnet.grading.grading import Grading
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _DIGITS = 6
 
@@ -43,42 +53,113 @@ class PredictionsTable:
         classes: K, for `p0..p{K-1}`.
         backbones: For `gate_<key>`.
         labelled: Whether there is a column `label`.
-        others: Columns after it.
+        others: Columns after it, which are no part of a `record`.
     """
 
     def __init__(self, classes: int, backbones: Sequence[str], labelled: bool, others: Sequence[str] = ()) -> None:
         self.backbones = backbones
         self.classes = classes
-        self.known = [*(["label"] if labelled else []), *others]
+        self.given = [*(["label"] if labelled else []), *others]
 
     def header(self) -> str:
         """The first line."""
         grades = ["grade", *(f"p{k}" for k in range(self.classes)), "expected_grade", "prediction_set"]
         gates = [f"gate_{key}" for key in self.backbones]
-        return _csv_line(["filename", *self.known, *grades, "referred", "reason", *gates, "error"])
+        return _csv_line(["filename", *self.given, *grades, "referred", "reason", *gates, "error"])
 
     def rows(self, records: Iterable[Record]) -> str:
         """A line for each record."""
-        return "".join(_csv_line(self._cells(each)) for each in records)
+        return "".join(_csv_line(self._cells(film)) for film in records)
 
-    def _cells(self, each: Record) -> list[Any]:
-        known = [each[name] for name in self.known]
-        if each["error"] is not None:
+    def _cells(self, film: Record) -> list[Any]:
+        given = [film[name] for name in self.given]
+        if film["error"] is not None:
             empty = [None] * (self.classes + len(self.backbones) + 5)
-            return [each["filename"], *known, *empty, each["error"]]
-        gates = [each["gate_weights"].get(key) for key in self.backbones]
+            return [film["filename"], *given, *empty, film["error"]]
+        gates = [film["gate_weights"].get(key) for key in self.backbones]
         return [
-            each["filename"],
-            *known,
-            each["grade"],
-            *each["probabilities"],
-            each["expected_grade"],
-            " ".join(map(str, each["prediction_set"])),
-            str(each["referred"]).lower(),
-            each["reason"],
+            film["filename"],
+            *given,
+            film["grade"],
+            *film["probabilities"],
+            film["expected_grade"],
+            " ".join(map(str, film["prediction_set"])),
+            str(film["referred"]).lower(),
+            film["reason"],
             *gates,
             None,
         ]
+
+
+def json_lines(records: Iterable[Record]) -> str:
+    """A line of `predictions.jsonl` for each record."""
+    return "".join(json.dumps(film, ensure_ascii=False) + "\n" for film in records)
+
+
+def read_json_lines(path: Path) -> list[Record]:
+    """The records of a `predictions.jsonl`; a last line that a kill cut off is none."""
+    whole = path.read_bytes().rpartition(b"\n")[0].decode()
+    return [json.loads(line) for line in whole.split("\n") if line]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Graded films of a `predictions.csv`: N films, K grades, B backbones.
+
+    Attributes:
+        table: The rows; `patient` and `side` are "" where unknown, a missing `label` is NaN.
+        grades: The grade given to each film [N].
+        probabilities: [N, K].
+        sets: Lowest and highest grade of each prediction set [N, 2]; None where a film has none.
+        referred: Whether the film was referred to a reader [N].
+        reasons: Why, "" otherwise [N].
+        gate_weights: [N, B]; None without columns `gate_<key>`.
+        backbones: Their keys.
+    """
+
+    table: "pd.DataFrame"
+    grades: Ints
+    probabilities: Floats
+    sets: Ints | None
+    referred: npt.NDArray[np.bool_]
+    reasons: list[str]
+    gate_weights: Floats | None
+    backbones: tuple[str, ...]
+
+
+def read_predictions(path: Path, *, labelled: bool = False) -> Predictions:
+    """Read a `predictions.csv`; films with an error are left out, and with `labelled` those without a label.
+
+    Raises:
+        UserError: No such file, or no such film in it.
+    """
+    import pandas as pd  # late: grading films needs no tables
+
+    if not path.is_file():
+        raise UserError(f"There is no predictions.csv at {path}.")
+    table = pd.read_csv(path, dtype={"filename": str, "patient": str, "side": str, "error": str}, keep_default_na=True)
+    if "label" not in table:
+        table["label"] = np.nan
+    table = table[table["grade"].notna() & (table["label"].notna() | (not labelled))].reset_index(drop=True)
+    if table.empty:
+        raise UserError(f"{path} has no {'labelled' if labelled else 'graded'} film.")
+    for name in ("patient", "side"):
+        table[name] = table[name].fillna("") if name in table else ""
+    gates = list(table.filter(regex="^gate_"))
+    sets = None
+    if table["prediction_set"].notna().all():
+        grades = table["prediction_set"].astype(str).str.split()
+        sets = np.array([[int(float(cell[0])), int(float(cell[-1]))] for cell in grades])
+    return Predictions(
+        table=table,
+        grades=table["grade"].to_numpy(np.int64),
+        probabilities=table.filter(regex=r"^p\d+$").to_numpy(np.float64),
+        sets=sets,
+        referred=table["referred"].astype(str).str.lower().eq("true").to_numpy(),
+        reasons=table["reason"].fillna("").astype(str).tolist(),
+        gate_weights=table[gates].to_numpy(np.float64) if gates else None,
+        backbones=tuple(str(name).removeprefix("gate_") for name in gates),
+    )
 
 
 def inert(text: str) -> str:
@@ -88,6 +169,11 @@ def inert(text: str) -> str:
     """
     text = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace").decode()
     return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
+def inert_id(text: str) -> str:
+    """As `inert`, of a text that is no path: the quotation mark in front makes it text to a table program."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _csv_line(cells: Sequence[Any]) -> str:

@@ -1,11 +1,10 @@
 """Grade any number of films into `predictions.csv` and `predictions.jsonl`, written as it goes."""
 
-import json
 import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from legradnet.errors import UserError
 from legradnet.files import write_text
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Request
-from legradnet.grading.predictions import PredictionsTable, Record, inert, record
+from legradnet.grading.predictions import PredictionsTable, Record, inert, json_lines, read_json_lines, record
 from legradnet.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def predict(config: Mapping[str, Any], run_folder: str | Path) -> bool:
     labelled = any(film.label is not None for film in films)
     table = PredictionsTable(grader.classes, grader.weighed, labelled)
     # The lines are the journal and come first: after a kill the table is made again from them.
-    write_text(folder.predictions_json, _lines(done))
+    write_text(folder.predictions_json, json_lines(done))
     write_text(folder.predictions, table.header() + table.rows(done))
     if done:
         log.info("Going on after %d of %d films", len(done), len(films))
@@ -70,7 +69,7 @@ def predict(config: Mapping[str, Any], run_folder: str | Path) -> bool:
     ):
         for batch in grader.stream(requests, workers=config["num_workers"]):
             records = [record(next(rest), grading) for grading in batch]
-            for file, text in ((lines_file, _lines(records)), (table_file, table.rows(records))):
+            for file, text in ((lines_file, json_lines(records)), (table_file, table.rows(records))):
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -97,17 +96,12 @@ def _already_graded(config: Mapping[str, Any], folder: RunFolder, films: Sequenc
     if changed:
         changes = "\n".join(f"  {key}: was {before.get(key)}, now {config[key]}" for key in changed)
         raise UserError(f"Predictions are resumed with the settings they began with; these differ:\n{changes}")
-    whole = folder.predictions_json.read_bytes().rpartition(b"\n")[0].decode()
-    done: list[Record] = [json.loads(line) for line in whole.split("\n") if line]
-    if [each["filename"] for each in done] != [inert(film.filename) for film in films[: len(done)]]:
+    done = read_json_lines(folder.predictions_json)
+    if [film["filename"] for film in done] != [inert(film.filename) for film in films[: len(done)]]:
         raise UserError(f"The films of input={config['input']} have changed since {folder.predictions} was begun: "
                         "start again in another hydra.run.dir=.")  # fmt: skip
     return done
 
 
-def _outcome(each: Record) -> str:
-    return "error" if each["error"] is not None else "referred" if each["referred"] else "graded"
-
-
-def _lines(records: Iterable[Record]) -> str:
-    return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in records)
+def _outcome(film: Record) -> str:
+    return "error" if film["error"] is not None else "referred" if film["referred"] else "graded"
