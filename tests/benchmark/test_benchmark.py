@@ -10,11 +10,11 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from conftest import command
-from legradnet.benchmark import benchmark
 from legradnet.benchmark import run as benchmark_run
 from legradnet.benchmark import speed as benchmark_speed
 from legradnet.benchmark.advice import advise_batch, advise_precision, advise_workers, overrides
 from legradnet.benchmark.loading import loading_rates
+from legradnet.benchmark.run import benchmark
 from legradnet.benchmark.speed import Request, Speed, measure
 from legradnet.config import check_config, config_folder
 from legradnet.errors import UserError

@@ -6,7 +6,7 @@ from legradnet.cli import run
 
 
 def _benchmark(config: dict[str, Any], run_folder: str) -> None:
-    from legradnet.benchmark import benchmark  # late: --help and --cfg must not wait for torch
+    from legradnet.benchmark.run import benchmark  # late: --help and --cfg must not wait for torch
 
     benchmark(config, run_folder)
 
