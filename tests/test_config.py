@@ -5,7 +5,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from conftest import compose
 from legradnet.config import (
     BENCHMARK_RULES,
     EVALUATE_RULES,
@@ -22,6 +21,7 @@ from legradnet.errors import UserError
 from legradnet.network.backbones import parse_backbones
 from legradnet.network.gating import build_gate
 from legradnet.network.losses import build_loss
+from small_runs import compose
 
 GROUPS = [path.parent.name + "=" + path.stem for path in sorted(config_folder().glob("*/*.yaml"))]
 

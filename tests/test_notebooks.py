@@ -13,8 +13,8 @@ from ipykernel.kernelspec import write_kernel_spec
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from conftest import command, compose
 from legradnet.training.run import train
+from small_runs import command, compose
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 CURVES, EVALUATION, GATING, EXPLANATIONS, STUDY = NOTEBOOKS[:5]

@@ -9,7 +9,6 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from conftest import command
 from legradnet.benchmark import run as benchmark_run
 from legradnet.benchmark import speed as benchmark_speed
 from legradnet.benchmark.advice import advise_batch, advise_precision, advise_workers, overrides
@@ -18,6 +17,7 @@ from legradnet.benchmark.run import benchmark
 from legradnet.benchmark.speed import Request, Speed, measure
 from legradnet.config import check_config, config_folder
 from legradnet.errors import UserError
+from small_runs import command
 
 TWO = ["backbone=tiny", "~backbone.densenet", "~backbone.xception", "~backbone.convnext", "model.feature_dim=16"]
 QUICK = [*TWO, "data.image_size=48", "data.count=20", "data.batch_size=4", "seconds=0.01", "workers=[0,1]"]

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import compose
 from legradnet import Grader
 from legradnet.data.film import fit_image
 from legradnet.data.images import read_image
@@ -10,6 +9,7 @@ from legradnet.errors import UserError
 from legradnet.explain.film import over_film, spread
 from legradnet.explain.overlay import explanation_figure
 from legradnet.training.run import train
+from small_runs import compose
 
 
 @pytest.fixture(scope="module")

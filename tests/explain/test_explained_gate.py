@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import compose
 from legradnet import Grader
 from legradnet.data.inputs import list_films
 from legradnet.explain.gate import ablation_table, gate_figure, gate_table, pass_gate
 from legradnet.grading.grading import Request
 from legradnet.statistics.training_metrics import grading_metrics
 from legradnet.training.run import train
+from small_runs import compose
 
 
 def gated_by(grader, films, batch=8):

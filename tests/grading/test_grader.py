@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import compose
 from hostile import dicom, dicom_bytes
 from legradnet import Grader
 from legradnet.checkpoint import read_checkpoint
@@ -20,6 +19,7 @@ from legradnet.errors import UserError
 from legradnet.grading.grader import UNKNOWN_SIDE, _joined
 from legradnet.grading.grading import Request
 from legradnet.training.run import train
+from small_runs import compose
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import compose
 from legradnet import Grader
 from legradnet.checkpoint import read_checkpoint
 from legradnet.data.features import FeatureDataset
@@ -18,6 +17,7 @@ from legradnet.network.backbones import Backbone
 from legradnet.network.ensemble import KneeEnsemble
 from legradnet.training.frozen import digest_of_network
 from legradnet.training.run import train
+from small_runs import compose
 
 FROZEN = ["backbone.vit.frozen=true", "backbone.swin.frozen=true", "trainer.max_epochs=3"]
 

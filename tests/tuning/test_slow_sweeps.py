@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_sweeps import ONE
+from typed_sweeps import ONE
 
-from conftest import command
+from small_runs import command
 
 pytestmark = pytest.mark.slow
 PRETENDED = Path(__file__).with_name("pretended.py")

@@ -1,103 +1,28 @@
 """A study is searched by many workers, goes on after any of them is gone, and ends with what was asked for."""
 
 import math
-import os
 import pickle
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import optuna
 import pytest
-from kills import kill_and_check
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
-from worker import KNOWN, WORKERS_OWN, suggest
+from searched import points, searched, settings, states
+from worker import KNOWN, suggest
 
 from legradnet.errors import UserError
 from legradnet.tuning import trial as trial_module
 from legradnet.tuning.best import best_trials
-from legradnet.tuning.settings import StudySettings
-from legradnet.tuning.storage import has_password, open_storage, without_password
 from legradnet.tuning.study import Search
 from legradnet.tuning.trial import DEATHS, FAILURE, ORIGIN, GivenUpError, TrialRun, bury
 
 WORKER = Path(__file__).with_name("worker.py")
-
-
-@pytest.fixture(scope="session")
-def postgresql():
-    """URL of an empty database in a server of our own on 127.0.0.1."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    found = binaries[-1].parent if binaries else None
-    if found is None and (there := shutil.which("initdb")):
-        found = Path(there).resolve().parent
-    if found is None:
-        pytest.skip("PostgreSQL is not installed")
-    pytest.importorskip("psycopg")
-    folder = Path(tempfile.mkdtemp())  # not below pytest's own folder, which only root may enter
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    user = []
-    if os.geteuid() == 0:  # the server refuses to run as root
-        if not shutil.which("runuser") or subprocess.run(["id", "postgres"], capture_output=True).returncode:
-            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
-        user = ["runuser", "-u", "postgres", "--"]
-        shutil.chown(folder, "postgres")
-    data, options = folder / "data", f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
-
-    def run(*words):
-        done = subprocess.run([*user, *words], capture_output=True, text=True, cwd="/", timeout=120)
-        assert done.returncode == 0, done.stderr + done.stdout
-
-    run(found / "initdb", "-D", data, "-U", "legradnet", "-A", "trust")
-    run(found / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start")
-    try:
-        yield f"postgresql://legradnet@127.0.0.1:{port}/postgres"
-    finally:
-        run(found / "pg_ctl", "-D", data, "-m", "immediate", "stop")
-        shutil.rmtree(folder)
-
-
-@pytest.fixture(params=["sqlite", "journal", "postgresql"])
-def storage(request, tmp_path):
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgresql")
-        if "mine" in optuna.get_all_study_names(open_storage(url)):
-            optuna.delete_study(study_name="mine", storage=open_storage(url))
-        return url
-    return f"sqlite:///{tmp_path}/study.db" if request.param == "sqlite" else f"journal:{tmp_path}/study.log"
-
-
-@pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path}/study.db"
-
-
-def settings(url, n_trials=6, **more):
-    return StudySettings.from_plain({"storage": url, "study_name": "mine", "n_trials": n_trials, **WORKERS_OWN, **more})
-
-
-def searched(url, n_trials=6, objective=lambda run, x: [x], *, known=None, record=None, **more):
-    search = Search(settings(url, n_trials, **more), suggest, known=known, record=record)
-    search.optimize(objective)
-    return search
-
-
-def states(search):
-    return Counter(trial.state.name for trial in search.trials)
-
-
-def points(search):
-    return [trial.params["x"] for trial in search.trials if trial.state.is_finished()]
 
 
 def test_n_trials_is_the_total_and_resuming_runs_the_rest(storage):
@@ -302,51 +227,6 @@ def test_another_space_setting_or_objective_is_refused_with_the_difference(stora
         searched(storage, 1, record={"space of x": "0 to 1", "seed": "0"}, direction="minimize")
 
 
-@pytest.mark.parametrize(
-    ("wrong", "reason"),
-    [
-        ({"n_trials": 0}, "n_trials=0 must be a whole number of at least 1"),
-        ({"sampler": "cmaes"}, "sampler.name=cmaes must be one of tpe, gp, random, grid, nsgaii"),
-        ({"sampler": {"name": "tpe", "colour": 1}}, "sampler tpe: .*colour"),
-        ({"pruner": "percentile"}, "pruner.name=percentile must be one of none, median"),
-        ({"pruner": {"n_startup_trials": 1}}, "pruner has no name"),
-        ({"pruner": {"name": "median", "n_startup_trials": -1}}, "pruner median: "),
-        ({"direction": "up"}, "direction=up must be one of maximize, minimize"),
-        ({"direction": ["maximize", "minimize"]}, "must be as many"),
-        (
-            {"direction": ["maximize"] * 2, "optimized_metric": ["a", "b"], "pruner": "median"},
-            "several objectives cannot prune",
-        ),
-        ({"grace_period": 0.1}, "at least twice heartbeat_interval"),
-        ({"n_trials": None}, "n_trials or timeout is needed"),
-        ({"study_name": ""}, "study_name= must be a name"),
-    ],
-)
-def test_wrong_settings_are_told(url, wrong, reason):
-    with pytest.raises(UserError, match=reason):
-        settings(url, **wrong)
-
-
-@pytest.mark.parametrize("url", ["study.db", "sqlite:///", "mysql://h/d", "journal:", "redis://h"])
-def test_other_storages_are_refused(url):
-    with pytest.raises(UserError, match=r"must be sqlite:///PATH, postgresql://USER@HOST/DATABASE or journal:PATH"):
-        open_storage(url)
-
-
-def test_no_password_is_told_where_a_database_cannot_be_reached(monkeypatch):
-    pytest.importorskip("psycopg")
-    monkeypatch.setattr("legradnet.tuning.storage._OPENINGS", 1)
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        url = f"postgresql://me:s3cret@127.0.0.1:{closed.getsockname()[1]}/d"
-        with pytest.raises(UserError, match=r"me:\*\*\*@127.0.0.1.* cannot be opened: .*[Cc]onnection") as told:
-            open_storage(url)
-    assert "s3cret" not in str(told.value)
-    assert has_password(url)
-    assert not has_password("postgresql://me@h/d")
-    assert without_password(f"a {url} b {url}").count("***") == 2
-
-
 def test_a_storage_that_is_away_for_a_moment_costs_no_result(url, monkeypatch):
     waits = []
     monkeypatch.setattr(trial_module.time, "sleep", waits.append)
@@ -373,12 +253,3 @@ def test_a_running_trial_can_be_sent_to_another_process(url):
     run.report(0.5, 0)
     sent = pickle.loads(pickle.dumps(run))
     assert sent.frozen.intermediate_values == {0: 0.5}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sqlite", "journal"])
-def test_ten_kills_at_random_moments_lose_and_double_nothing(kind, tmp_path):
-    url = f"sqlite:///{tmp_path}/study.db" if kind == "sqlite" else f"journal:{tmp_path}/study.log"
-    kills, counts = kill_and_check(url, 10, 150)
-    assert kills >= 5
-    assert counts["COMPLETE"] == 150

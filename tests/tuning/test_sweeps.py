@@ -1,87 +1,21 @@
 """`legradnet-train -m tuning=...` as it is typed, where many trials are needed with a training of milliseconds."""
 
-import logging
 import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import hydra
 import optuna
 import pandas as pd
-import pretended
 import pytest
 import yaml
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf, open_dict
 from PIL import Image
+from typed_sweeps import CUSTOM, GRID, ONE, RATES, composed, config_of, table
 
-from conftest import command
-from legradnet.cli.train import main
-from legradnet.config import check_config, config_folder
+from legradnet.config import check_config
 from legradnet.data.datamodule import KneeDataModule
-
-ROOT = Path(__file__).parents[2]
-CUSTOM = ["tuning=custom", "trainer.max_epochs=2", "hydra.sweeper.seed=1"]
-RATES = "optimizer.learning_rate=tag(log,interval(1e-5,1e-2))"
-GRID = "hydra.sweeper.sampler.name=grid"
-ONE = [
-    "backbone=vit",
-    "backbone.vit.timm_name=tiny_vit",
-    "backbone.vit.image_size=48",
-    "model.feature_dim=16",
-    "model.pretrained=false",
-    "data.image_size=48",
-    "data.count=60",
-    "data.batch_size=8",
-    "trainer=cpu",
-    "trainer.max_epochs=2",
-]
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capfd):
-    """Type `legradnet-train ...` in this process: (exit status, stdout, stderr)."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    monkeypatch.chdir(tmp_path)
-    # Hydra closes every log handler there is, and absl's, which an export brings along, closes pytest's stderr with it
-    monkeypatch.setattr(logging, "_handlerList", [])
-
-    def typed(*arguments):
-        monkeypatch.setattr(sys, "argv", ["legradnet-train", *arguments])
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code
-        GlobalHydra.instance().clear()
-        return status, *capfd.readouterr()
-
-    yield typed
-    root.handlers[:], root.level = before
-
-
-@pytest.fixture
-def search(run, tmp_path, monkeypatch):
-    """The same with `-m`, a sweep in `tmp_path/sweep`, and the pretended training."""
-    monkeypatch.setattr("legradnet.tuning.objective.train", pretended.train)
-    return lambda *arguments: run("-m", f"hydra.sweep.dir={tmp_path}/sweep", *arguments)
-
-
-def table(tmp_path):
-    return pd.read_csv(tmp_path / "sweep/trials.csv")
-
-
-def config_of(tmp_path, number):
-    return yaml.safe_load((tmp_path / f"sweep/trial_{number}/.hydra/config.yaml").read_text())
-
-
-def composed(*overrides):
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return hydra.compose("train", list(overrides), return_hydra_config=True)
+from small_runs import command
 
 
 @pytest.mark.parametrize(
@@ -203,69 +137,6 @@ def test_a_failing_trial_does_not_end_the_search(wrong, reason, search, tmp_path
     assert reason in found.loc[1e-2, "reason"]
 
 
-def test_too_many_failures_end_the_search_with_the_reason(search, tmp_path):
-    status, out, _ = search(*CUSTOM, RATES, "+pretend.mistake=0", "hydra.sweeper.max_failures=2")
-    assert status == 1
-    assert len(table(tmp_path)) == 2
-    assert "2 trials failed (max_failures), the last one: a mistake of this trial" in out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["tuning=gating", "data=csv"], "data.dataset_path"),
-        (["tuning=gating", "data=folder", "data.dataset_path=/nowhere"], "/nowhere"),
-        (["tuning=gating", "data.batchsize=4"], "batchsize"),
-        (["tuning=gating", "data.batchsize=choice(4,8)"], "batchsize"),
-        (["tuning=gating", "optimizer.learning_rate=0"], "optimizer.learning_rate=0"),
-        (["tuning=custom"], "Nothing is searched"),
-        (["tuning=gating", "hydra.sweeper.n_trials=many"], "hydra.sweeper.n_trials=many"),
-        (["tuning=gating", "hydra.sweeper.sampler.name=guess"], "tpe, gp, random, grid, nsgaii"),
-        (["tuning=gating", "hydra.sweeper.pruner.name=axe"], "hyperband"),
-        (["tuning=gating", "hydra.sweeper.pruner.name=median", "+hydra.sweeper.pruner.colour=1"], "colour"),
-        (["tuning=gating", "hydra.sweeper.direction=up"], "maximize, minimize"),
-        (["tuning=gating", "hydra.sweeper.direction=[maximize,minimize]"], "as many"),
-        (["tuning=gating", "hydra.sweeper.sampler.name=grid"], "range()"),
-        (["tuning=gating", "hydra.sweeper.trials=3"], "trials"),
-        (["tuning=gating", "hydra.sweeper.storage=nowhere"], "sqlite:///"),
-        (["tuning=gating", "hydra.sweeper.custom_search_space=no_such_module.space"], "no_such_module"),
-        (["tuning=gating", "hydra.sweeper.enqueue=[{seed: 3}]"], "seed is not searched"),
-        (["tuning=gating", "trainer.fast_dev_run=true"], "fast_dev_run"),
-        (["tuning=gating", "tuning.folds=true"], "data.num_folds="),
-        (["tuning=gating", "tuning.keep_checkpoints=-1"], "tuning.keep_checkpoints=-1"),
-    ],
-)
-def test_a_mistake_is_told_before_anything_is_begun(arguments, words, search, tmp_path):
-    status, out, err = search(*arguments)
-    assert status in (1, 2) if "batchsize=4" in str(arguments) or "trials=3" in str(arguments) else status == 2
-    assert words in err
-    assert "Traceback" not in err + out
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_password_on_the_command_line_is_refused_and_not_repeated(search, tmp_path):
-    for url in ("postgresql://me:s3cret@127.0.0.1:1/knees", "postgresql://127.0.0.1:1/knees?password=s3cret"):
-        status, out, err = search("tuning=gating", f"hydra.sweeper.storage='{url}'")
-        assert status == 2 and "${oc.env:NAME}" in err
-        assert "s3cret" not in out + err
-        assert not list(tmp_path.iterdir())
-
-
-def test_a_password_in_the_environment_is_in_no_file_and_no_output(search, tmp_path, monkeypatch):
-    monkeypatch.setattr("legradnet.tuning.storage._OPENINGS", 1)
-    monkeypatch.setenv("LEGRADNET_STORAGE", "postgresql://me:s3cret@127.0.0.1:1/knees")
-    status, out, err = search("tuning=gating", "hydra.sweeper.storage='${oc.env:LEGRADNET_STORAGE}'")
-    assert status == 2 and "cannot be opened" in err and "Traceback" not in err
-    assert "s3cret" not in out + err
-    monkeypatch.setenv("LEGRADNET_STORAGE", f"journal:{tmp_path}/s3cret.log")
-    quiet = ["hydra.sweeper.n_trials=2", "hydra.sweeper.storage='${oc.env:LEGRADNET_STORAGE}'"]
-    status, _, err = search(*CUSTOM, RATES, *quiet)
-    assert status == 0, err
-    files = [path for path in (tmp_path / "sweep").rglob("*") if path.is_file()]
-    assert len(files) > 8
-    assert not [path for path in files if b"s3cret" in path.read_bytes()]
-
-
 @pytest.mark.slow
 def test_the_same_command_goes_on_and_touches_nothing_that_is_finished(search, tmp_path):
     assert search(*CUSTOM, RATES, "hydra.sweeper.n_trials=2")[0] == 0
@@ -280,20 +151,6 @@ def test_the_same_command_goes_on_and_touches_nothing_that_is_finished(search, t
     assert found["optimizer.learning_rate"].nunique() == 4
     assert search(*CUSTOM, RATES, "hydra.sweeper.n_trials=4")[0] == 0
     assert len(table(tmp_path)) == 4
-
-
-def test_another_study_is_refused_with_the_difference(search, tmp_path):
-    assert search(*CUSTOM, RATES, "hydra.sweeper.n_trials=1")[0] == 0
-    written = (tmp_path / "sweep/trials.csv").read_bytes()
-    for change, words in {
-        "gating=mlp": "gating.name: was mha, now mlp",
-        "optimizer.learning_rate=interval(1e-5,1e-2)": "search of optimizer.learning_rate: was numbers from",
-        "hydra.sweeper.direction=minimize": "direction: was maximize, now minimize",
-        "hydra.sweeper.study_name=other": "holds trials of another study",
-    }.items():
-        status, _, err = search(*CUSTOM, RATES, "hydra.sweeper.n_trials=3", change)
-        assert status == 2 and words in err, err
-        assert (tmp_path / "sweep/trials.csv").read_bytes() == written
 
 
 @pytest.mark.parametrize(
@@ -394,11 +251,6 @@ def test_a_sweep_never_asks_for_the_test_films_and_one_bad_trial_is_told(run, tm
     assert math.isclose(rows["val/qwk"].max(), found.loc[4, "val/qwk"])
     assert not list(tmp_path.rglob("test_metrics.json")) and not list(tmp_path.rglob("last.ckpt"))
     assert len(list(tmp_path.rglob("best.ckpt"))) == 1
-
-
-def test_a_search_without_m_is_told(run):
-    status, _, err = run("tuning=gating")
-    assert (status, err.strip()) == (2, "legradnet: tuning= searches with -m: legradnet-train -m tuning=...")
 
 
 def test_without_tuning_the_sweeper_is_hydras_own(run):

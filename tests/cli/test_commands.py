@@ -14,8 +14,8 @@ import timm
 import torch
 from safetensors.torch import save
 
-from conftest import SMALL, command
 from legradnet.checkpoint import read_checkpoint
+from small_runs import SMALL, command
 
 ONE = [
     "backbone=vit",
@@ -26,7 +26,7 @@ ONE = [
 ]
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PATIENT = r"(?P<patient>S\d+)(?P<side>.)"
 
 

@@ -1,0 +1,41 @@
+"""The package as it is installed, outside the checkout."""
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+QUICK = ["experiment=quickstart", "data.count=40", "trainer.max_epochs=1"]
+
+
+def test_the_wheel_works_outside_the_checkout(trained, knees, tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT], check=True, capture_output=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "--no-deps", wheel], check=True, capture_output=True)
+    site = next((tmp_path / "env/lib").glob("python*/site-packages"))
+    # the heavy dependencies of this environment; a plain path, so its editable install isn't followed
+    (site / "dependencies.pth").write_text(str(Path(torch.__file__).parents[1]))
+    best = f"checkpoint={trained}/checkpoints/best.ckpt"
+    for name, *arguments in (
+        ["train", "--cfg", "job"],
+        ["train", *QUICK[:2], "trainer.fast_dev_run=true"],
+        ["train", "-m", "tuning=custom", "gating=mha,mean", *QUICK, "hydra.sweeper.n_trials=1"],
+        ["predict", best, f"input={knees}"],
+        ["evaluate", best, "resamples=20"],
+    ):
+        script = tmp_path / f"env/bin/legradnet-{name}"
+        done = subprocess.run([script, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "outputs/train/custom/trials.csv").is_file()
+    places = "import legradnet, hydra_plugins.legradnet_optuna as plugin; print(legradnet.__file__, plugin.__file__)"
+    shown = subprocess.run([python, "-c", places], capture_output=True, text=True)
+    assert [Path(place).is_relative_to(site) for place in shown.stdout.split()] == [True, True]

@@ -1,0 +1,148 @@
+"""Killed and resumed: the same numbers as never killed."""
+
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+from killed import Killed, kill_at
+
+from legradnet.checkpoint import read_checkpoint
+from legradnet.errors import UserError
+from legradnet.files import written_whole
+from legradnet.training.run import train
+from small_runs import compose
+
+
+@pytest.mark.parametrize("extra", [[], ["callbacks.ema_decay=0.9", "loss=corn", "data.balance=true"]])
+@pytest.mark.parametrize(("epoch", "batch"), [(0, 2), (1, 0), (2, 3)])
+def test_a_killed_and_resumed_run_ends_with_the_numbers_of_one_never_killed(
+    finished, tmp_path, monkeypatch, epoch, batch, extra
+):
+    whole = finished[0]
+    if extra:
+        whole = tmp_path / "whole"
+        train(compose("trainer.max_epochs=4", *extra), whole)
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        kill_at(patch, epoch, batch)
+        with pytest.raises(Killed):
+            train(compose("trainer.max_epochs=4", *extra), run)
+    if epoch:
+        assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == list(range(epoch))
+    train(compose("trainer.max_epochs=4", "ckpt_path=last", *extra), run)
+    for name in ("metrics.csv", "test_metrics.json", "split.csv"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+    best, other = (read_checkpoint(folder / "checkpoints/best.ckpt")["state_dict"] for folder in (run, whole))
+    assert all(torch.equal(best[name], other[name]) for name in other)
+
+
+def test_early_stopping_counts_on_after_a_resume(tmp_path, monkeypatch):
+    settings = ["trainer.max_epochs=30", "callbacks.early_stopping_patience=2", "optimizer.learning_rate=1e-9"]
+    settings += ["scheduler=constant", "scheduler.warmup_epochs=0"]
+    train(compose(*settings), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        kill_at(patch, 2, 0)
+        with pytest.raises(Killed):
+            train(compose(*settings), tmp_path / "run")
+    train(compose(*settings, "ckpt_path=last"), tmp_path / "run")
+    rows = pd.read_csv(tmp_path / "run/metrics.csv")
+    pd.testing.assert_frame_equal(rows, pd.read_csv(tmp_path / "whole/metrics.csv"))
+    assert 3 <= len(rows) < 30
+    train(compose(*settings, "ckpt_path=last"), tmp_path / "run")  # it had stopped, and stays so
+    assert len(pd.read_csv(tmp_path / "run/metrics.csv")) == len(rows)
+
+
+def test_rows_of_epochs_after_the_checkpoint_are_dropped_on_resume(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_at(patch, 2, 0)
+        with pytest.raises(Killed):
+            train(compose("trainer.max_epochs=3"), tmp_path)
+    table = pd.read_csv(tmp_path / "metrics.csv")
+    pd.concat([table, table.iloc[[-1]].assign(epoch=2)]).to_csv(tmp_path / "metrics.csv", index=False)
+    train(compose("trainer.max_epochs=3", "ckpt_path=last"), tmp_path)
+    assert pd.read_csv(tmp_path / "metrics.csv")["epoch"].tolist() == [0, 1, 2]
+
+
+def test_a_finished_run_is_not_overwritten(finished):
+    before = (finished[0] / "metrics.csv").read_bytes()
+    with pytest.raises(UserError, match="already holds a run.*ckpt_path=last to go on"):
+        train(compose("trainer.max_epochs=1"), finished[0])
+    assert (finished[0] / "metrics.csv").read_bytes() == before
+
+
+def test_a_finished_run_can_be_tested_again_and_trained_for_longer(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    (run / "test_metrics.json").unlink()
+    train(compose("trainer.max_epochs=4", "ckpt_path=last"), run)
+    for name in ("metrics.csv", "test_metrics.json"):
+        assert (run / name).read_bytes() == (finished[0] / name).read_bytes()
+    train(compose("trainer.max_epochs=5", "ckpt_path=last"), run)
+    assert_longer_run(run)
+
+
+def assert_longer_run(run):
+    table = pd.read_csv(run / "metrics.csv")
+    assert table["epoch"].tolist() == [0, 1, 2, 3, 4]
+    assert read_checkpoint(run / "checkpoints/best.ckpt")["epoch"] == table["val/qwk"].idxmax()
+
+
+def test_a_run_can_go_on_in_another_folder_which_then_holds_all_of_it(finished, tmp_path):
+    last = finished[0] / "checkpoints/last.ckpt"
+    train(compose("trainer.max_epochs=5", f"ckpt_path={last}"), tmp_path / "longer")
+    assert_longer_run(tmp_path / "longer")
+    with pytest.raises(UserError, match="already holds a run"):
+        train(compose("trainer.max_epochs=5", f"ckpt_path={last}"), tmp_path / "longer")
+    with pytest.raises(UserError, match="films, labels or split have changed"):
+        train(compose("trainer.max_epochs=5", f"ckpt_path={last}", "data.seed=5"), tmp_path / "third")
+
+
+def test_resuming_where_there_is_nothing_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"no checkpoint at .*last\.ckpt.*Repeat the run's own hydra\.run\.dir="):
+        train(compose("ckpt_path=last"), tmp_path)
+
+
+def test_resuming_from_a_checkpoint_without_optimiser_state_is_an_error(finished, tmp_path):
+    with pytest.raises(UserError, match="no optimiser state"):
+        train(compose(f"ckpt_path={finished[0]}/checkpoints/best.ckpt"), tmp_path)
+
+
+def test_resuming_with_other_settings_names_them(finished):
+    with pytest.raises(
+        UserError, match=r"(?s)optimizer\.learning_rate: was 0\.001, now 0\.002.*run\.batch_size: was 8, now 4"
+    ):
+        train(compose("ckpt_path=last", "optimizer.learning_rate=2e-3", "data.batch_size=4"), finished[0])
+
+
+def test_resuming_with_other_films_is_an_error(finished, tmp_path):
+    run = tmp_path / "copy"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints/last.ckpt").write_bytes((finished[0] / "checkpoints/last.ckpt").read_bytes())
+    (run / "split.csv").write_text((finished[0] / "split.csv").read_text().replace("S00001", "X00001"))
+    with pytest.raises(UserError, match="films, labels or split have changed"):
+        train(compose("ckpt_path=last", "trainer.max_epochs=4"), run)
+
+
+def test_a_run_begun_before_there_was_a_fused_optimiser_or_a_precision_of_each_backbone_can_be_resumed(
+    finished, tmp_path
+):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    last = run / "checkpoints/last.ckpt"
+    checkpoint = read_checkpoint(last)
+    for settings in checkpoint["hyper_parameters"]["backbone"].values():
+        del settings["precision"]
+    for group in checkpoint["optimizer_states"][0]["param_groups"]:
+        group["fused"] = None
+    with written_whole(last) as file:
+        torch.save(checkpoint, file)
+    train(compose("trainer.max_epochs=5", "ckpt_path=last"), run)
+    assert_longer_run(run)
+    assert read_checkpoint(last)["optimizer_states"][0]["param_groups"][0]["fused"] is None  # same numbers as before
+
+
+def test_resuming_with_another_precision_of_a_backbone_or_compiled_names_it(finished):
+    changed = ["ckpt_path=last", "backbone.vit.precision=bf16", "compile=true"]
+    with pytest.raises(UserError, match=r"(?s)backbone\.vit\.precision: was None, now bf16.*run\.compile: was None"):
+        train(compose(*changed), finished[0])
