@@ -11,8 +11,8 @@ from pydicom.uid import (
 
 from hostile import dicom, dicom_bytes
 from legradnet.data.dicom import film as dicom_film
+from legradnet.data.drawn_knee import draw_knee
 from legradnet.data.film import Film
-from legradnet.data.synthetic import draw_knee
 
 KNEE = draw_knee(0.4, "L", np.random.default_rng(0), size=64)[:60]  # not square
 

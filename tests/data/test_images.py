@@ -11,9 +11,9 @@ from PIL import Image
 
 from hostile import write_hostile
 from legradnet.data import images
+from legradnet.data.drawn_knee import draw_knee
 from legradnet.data.film import MIN_SIDE, ImageError
 from legradnet.data.images import check_header, read_film, read_image
-from legradnet.data.synthetic import draw_knee
 
 in_tmp_path = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from legradnet.data.synthetic import draw_knee, synthesize, write_knees
+from legradnet.data.drawn_knee import draw_knee
+from legradnet.data.synthetic import synthesize, write_knees
 from legradnet.errors import UserError
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from test_figures import BACKBONES, graded_knees, measured, numbers_of, without_values
 
-from legradnet.data.synthetic import draw_knee
+from legradnet.data.drawn_knee import draw_knee
 from legradnet.evaluation.graded import Graded
 from legradnet.evaluation.report import WORDS, Mistake, Report, findings, interval, number, write_figures, write_report
 

@@ -35,6 +35,7 @@ import numpy as np
 from legradnet.data.cached import RECORD, CachedFilms, megabytes, side_of, slot_size
 from legradnet.data.film import THUMBNAIL, Fit, Gray, fingerprint, fit_image, thumbnail
 from legradnet.data.images import read_film
+from legradnet.data.sides import Side
 from legradnet.errors import UserError
 
 try:
@@ -76,7 +77,7 @@ class Look(NamedTuple):
     """What a look at a film tells: its pixels' fingerprint, if they are known; its side, if it has one; its key."""
 
     pixels: bytes | None
-    side: str
+    side: Side
     key: bytes = b""
 
 

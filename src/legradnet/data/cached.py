@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from legradnet.data.film import THUMBNAIL, Film, Gray, thumbnail
+from legradnet.data.sides import Side
 
 RECORD = Struct("<16s16sdc?I")  # key, fingerprint, colour, side, the square is the whole film, the slot's checksum
 
@@ -34,12 +35,12 @@ class CachedFilms:
         self, path: Path, records: Sequence[bytes | None], slots: npt.NDArray[np.int64], image_size: int, size: int
     ) -> None:
         self.path, self.slots, self.image_size, self.size = path, slots, image_size, size
-        read = [RECORD.unpack(record) if record else (b"", b"", 0.0, b"\0", False, 0) for record in records]
-        self._colours = np.array([colour for _, _, colour, *_ in read], np.float64)
-        self._sides = np.array([side_of(side) for _, _, _, side, _, _ in read], "U1")
-        self._whole = np.array([whole for *_, whole, _ in read], bool)
-        self._sums = np.array([total for *_, total in read], np.uint32)
-        self._is_told = False
+        fields = [RECORD.unpack(record) if record else (b"", b"", 0.0, b"\0", False, 0) for record in records]
+        self._colours = np.array([colour for _, _, colour, *_ in fields], np.float64)
+        self._sides = [side_of(side) for _, _, _, side, _, _ in fields]
+        self._whole = np.array([whole for *_, whole, _ in fields], bool)
+        self._sums = np.array([total for *_, total in fields], np.uint32)
+        self._has_warned = False
         self._file: int | None = None
         with suppress(OSError):  # now, so that nobody who deletes it is in our way
             self._file = os.open(self.path, os.O_RDONLY)
@@ -71,7 +72,7 @@ class CachedFilms:
         if slot is None:
             return None
         square, small = np.split(slot, [self.image_size**2])
-        side, colour = str(self._sides[row]), float(self._colours[row])
+        side, colour = self._sides[row], float(self._colours[row])
         if self._whole[row]:
             return thumbnail(Film(square.reshape(self.image_size, self.image_size), side, colour))
         return Film(small.reshape(THUMBNAIL, THUMBNAIL), side, colour)
@@ -87,8 +88,8 @@ class CachedFilms:
             length = os.preadv(self._file, [slot.data], int(self.slots[row]) * len(slot))
             if length == len(slot) and zlib.crc32(slot.data) == self._sums[row]:
                 return slot
-        if not self._is_told:
-            self._is_told = True
+        if not self._has_warned:
+            self._has_warned = True
             _log.warning("%s is damaged or gone: films are read from their own files. Delete it.", self.path)
         return None
 
@@ -98,9 +99,9 @@ def slot_size(image_size: int) -> int:
     return image_size**2 + THUMBNAIL**2
 
 
-def side_of(side: bytes) -> str:
+def side_of(side: bytes) -> Side:
     """L, R or "" from a record."""
-    return side.strip(b"\0").decode()
+    return "L" if side == b"L" else "R" if side == b"R" else ""
 
 
 def megabytes(size: int) -> str:

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Literal
 from legradnet.data.cache import FilmCache, Look
 from legradnet.data.film import ImageError, fingerprint
 from legradnet.data.images import check_header, read_film
+from legradnet.data.sides import SIDE_WORDS, SIDES, Side
+from legradnet.data.splits import SPLITS
 
 if TYPE_CHECKING:
     import pandas as pd  # only for types: grading films needs no tables
 
 COLUMNS = ["filename", "label", "patient", "side", "split"]
-SPLITS = ("train", "val", "test")
 SHOWN = 10  # examples of each kind of problem
 
 Verify = Literal["decode", "header"]
 
 _log = logging.getLogger(__name__)
 _LONGEST_FILENAME = 4096
-SIDES = {"": "", "l": "L", "left": "L", "r": "R", "right": "R"}
 
 
 class Draft:
@@ -74,7 +74,7 @@ class Draft:
         self.table = table = given.assign(
             label=_recoded(given["label"], lambda text: parse_label(text, num_classes)).astype("int64"),
             patient=given.get("patient", ""),
-            side=_recoded(given["side"], lambda text: SIDES.get(text.lower(), "?")) if "side" in given else "",
+            side=_recoded(given["side"], lambda text: SIDE_WORDS.get(text.lower(), "?")) if "side" in given else "",
             split=_recoded(given["split"], str.lower) if "split" in given else "",
         )
         no_split = table["split"].eq("") & bool(table["split"].ne("").any())
@@ -126,10 +126,10 @@ class Draft:
         with ThreadPool(None if workers is None else max(1, workers)) as pool:
             films = pool.imap(look, order, chunksize=32)
             bar = tqdm(films, "Checking films", len(order), unit="film", disable=not progress)
-            found = dict(zip(order, bar, strict=True))
+            results = dict(zip(order, bar, strict=True))
         looks: dict[int, Look] = {}
         for position in positions:
-            result = found.pop(position)
+            result = results.pop(position)
             if isinstance(result, ImageError):
                 self.bad[position] = str(result)
             else:
@@ -138,17 +138,17 @@ class Draft:
         self._take_sides({position: look.side for position, look in looks.items() if look.side})
         self._compare({position: look.pixels for position, look in looks.items() if look.pixels})
 
-    def _take_sides(self, told: dict[int, str]) -> None:
+    def _take_sides(self, in_files: dict[int, Side]) -> None:
         """Fill in the sides that DICOM files tell of themselves; they must not contradict the table."""
         side = self.table["side"].tolist()
         wrong = [
-            position
-            for position, found in told.items()
-            if side[position] in SIDES.values() and side[position] not in ("", found)
+            position for position, in_file in in_files.items() if side[position] in SIDES and side[position] != in_file
         ]
-        self.add_rows("side is not that of the DICOM file", wrong, lambda i: f"{side[i]}, but the file says {told[i]}")
-        for position, found in told.items():
-            side[position] = side[position] or found
+        self.add_rows(
+            "side is not that of the DICOM file", wrong, lambda i: f"{side[i]}, but the file says {in_files[i]}"
+        )
+        for position, in_file in in_files.items():
+            side[position] = side[position] or in_file
         self.table = self.table.assign(side=side)
 
     def _compare(self, pixels: dict[int, bytes]) -> None:
@@ -232,8 +232,8 @@ def _looked(path: str, verify: Verify, cache: FilmCache | None) -> Look | ImageE
     """Look at a film; what is wrong with it comes back without its path."""
     try:
         if verify == "header":
-            known = cache.find(path) if cache else None
-            return known._replace(pixels=None) if known else Look(None, check_header(path))
+            look = cache.find(path) if cache else None
+            return look._replace(pixels=None) if look else Look(None, check_header(path))
         if cache:
             return cache.look(path)
         film = read_film(Path(path))

@@ -19,13 +19,12 @@ from legradnet.data.features import FeatureDataset, Features, as_it_is
 from legradnet.data.film import Fit
 from legradnet.data.manifest import Manifest, load_manifest
 from legradnet.data.sampler import EpochSampler
-from legradnet.data.splits import assign_splits, check_splits
+from legradnet.data.sides import SIDES
+from legradnet.data.splits import Split, assign_splits, check_splits
 from legradnet.data.synthetic import synthesize
 from legradnet.errors import UserError
 
 log = logging.getLogger(__name__)
-
-Split = Literal["train", "val", "test"]
 
 
 class KneeDataModule(LightningDataModule):
@@ -140,7 +139,7 @@ class KneeDataModule(LightningDataModule):
         self.read()
         table = assign_splits(self.table, **self.split_settings).reset_index(drop=True)
         check_splits(table, self.num_classes)
-        if self.mirror_left and len(unsided := table[~table["side"].isin(["L", "R"])]):
+        if self.mirror_left and len(unsided := table[~table["side"].isin(SIDES)]):
             raise UserError(
                 f"data.mirror_left=true needs the side of every film, and {len(unsided)} have none (first: "
                 f"{unsided['filename'].iloc[0]}): add a `side` column (L or R) or a `side` group to data.patient_regex."

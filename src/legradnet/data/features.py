@@ -1,7 +1,6 @@
 """Pooled features of frozen backbones in the films' place: what never changes is computed once."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from legradnet.data.dataset import Batch
+from legradnet.data.splits import Split
 
 
 class FeatureDataset(Dataset[Batch]):
@@ -44,4 +44,4 @@ def as_it_is(batch: Batch) -> Batch:
     return batch
 
 
-Features = dict[Literal["train", "val", "test"], Tensor]
+Features = dict[Split, Tensor]

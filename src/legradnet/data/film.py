@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from legradnet.data.sides import Side
 from legradnet.errors import UserError
 
 Fit = Literal["pad", "crop", "stretch"]
@@ -45,7 +46,7 @@ class Film:
     """
 
     gray: Gray
-    side: str = ""
+    side: Side = ""
     colour: float = 0.0
     remarks: tuple[str, ...] = ()
 

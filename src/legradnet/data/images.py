@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from legradnet.data.film import MAX_PIXELS, Film, Gray, ImageError, check_size, film_of_colour, stretch_range
+from legradnet.data.sides import Side
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # and DICOM
 MAX_BYTES = 2 * 1024**3
@@ -54,7 +55,7 @@ def read_image(path: Path) -> Gray:
     return read_film(path).gray
 
 
-def check_header(path: str) -> str:
+def check_header(path: str) -> Side:
     """Check what can be known without decoding: that the file opens, its format and its size; gives the film's side.
 
     Raises:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from legradnet.data.checks import SIDES, OutsideError, parse_label, real_path
+from legradnet.data.checks import OutsideError, parse_label, real_path
 from legradnet.data.film import ImageError
+from legradnet.data.sides import SIDE_WORDS, Side
 from legradnet.data.sources import is_other_file
 from legradnet.errors import UserError
 
@@ -32,7 +33,7 @@ class InputFilm:
     filename: str
     film: Path | ImageError
     label: int | None = None
-    side: str = ""
+    side: Side = ""
     patient: str = ""
 
 
@@ -64,14 +65,14 @@ def list_films(source: Path, dataset_path: Path | None = None) -> list[InputFilm
 
 def _in_folder(folder: Path) -> Iterator[InputFilm]:
     root = os.path.realpath(folder)
-    known: dict[str, str] = {}
+    real_folders: dict[str, str] = {}
     names = []
     for place, folders, files in os.walk(root):
         files += [name for name in folders if os.path.islink(os.path.join(place, name))]  # not followed: a row each
         folders[:] = [name for name in folders if not name.startswith(".")]
         names += [os.path.relpath(os.path.join(place, name), root) for name in files]
     for name in sorted(names, key=lambda name: name.split(os.sep)):
-        film = _found(root, name, known)
+        film = _find(root, name, real_folders)
         if is_other_file(os.path.basename(name)) and not (isinstance(film, Path) and _is_film(film)):
             continue
         yield InputFilm(name.replace(os.sep, "/"), film)
@@ -79,7 +80,7 @@ def _in_folder(folder: Path) -> Iterator[InputFilm]:
 
 def _in_csv(path: Path, header: list[str], folder: Path) -> Iterator[InputFilm]:
     root = os.path.realpath(folder)
-    known: dict[str, str] = {}
+    real_folders: dict[str, str] = {}
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         rows = csv.reader(file)
         try:
@@ -89,19 +90,19 @@ def _in_csv(path: Path, header: list[str], folder: Path) -> Iterator[InputFilm]:
                     continue
                 row = dict(zip(header, cells, strict=False))
                 name = row.get("filename", "").strip()
-                film = _found(root, name, known)
+                film = _find(root, name, real_folders)
                 if len(cells) != len(header):
                     film = ImageError(f"row {rows.line_num} of the CSV has {len(cells)} cells, not {len(header)}")
                 label = parse_label(row.get("label", "").strip(), 1000)
-                side = SIDES.get(row.get("side", "").strip().lower(), "")
+                side = SIDE_WORDS.get(row.get("side", "").strip().lower(), "")
                 yield InputFilm(name, film, None if label < 0 else label, side, row.get("patient", "").strip())
         except csv.Error as error:
             raise UserError(f"{path}: row {rows.line_num}: {error}.") from None
 
 
-def _found(root: str, name: str, known: dict[str, str]) -> Path | ImageError:
+def _find(root: str, name: str, real_folders: dict[str, str]) -> Path | ImageError:
     try:
-        return Path(real_path(root, name, known)) if name else ImageError("the file name is empty")
+        return Path(real_path(root, name, real_folders)) if name else ImageError("the file name is empty")
     except OutsideError:
         return ImageError(f"leads out of {root}")
     except OSError as error:

@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from legradnet.data.checks import COLUMNS, SHOWN, SPLITS, Draft, shown
+from legradnet.data.checks import COLUMNS, SHOWN, Draft, shown
+from legradnet.data.splits import SPLITS
 from legradnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,13 +79,13 @@ def _csv_text(csv_path: Path) -> str:
     except OSError as error:
         raise ManifestError(f"data.csv_path={csv_path}: {error.strerror}") from None
     if (nul := content.find(0)) >= 0:
-        at, found = nul, "a NUL byte (a UTF-16 file?)"
+        at, fault = nul, "a NUL byte (a UTF-16 file?)"
     else:
         try:
             return content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            at, found = error.start, f"byte 0x{error.object[error.start]:02x}"
-    raise ManifestError(f"{csv_path}: row {1 + content.count(10, 0, at)} holds {found}; save the file as UTF-8")
+            at, fault = error.start, f"byte 0x{error.object[error.start]:02x}"
+    raise ManifestError(f"{csv_path}: row {1 + content.count(10, 0, at)} holds {fault}; save the file as UTF-8")
 
 
 def _check_header(csv_path: Path, header: list[str]) -> None:
@@ -107,7 +108,7 @@ def read_folders(root: Path, num_classes: int) -> Draft:
     import pandas as pd
 
     top = _folders(root)
-    splits = [split for split in SPLITS if split in top]
+    splits: list[str] = [split for split in SPLITS if split in top]
     unused = [name for name in top if name not in splits and (splits or not name.isdecimal())]
     classes = [(split, f"{split}/{name}") for split in splits for name in _folders(root / split)]
     classes = classes or [("", name) for name in top if name.isdecimal()]
@@ -152,10 +153,10 @@ def with_patients(table: "pd.DataFrame", patient_regex: str) -> "pd.DataFrame":
     if "patient" not in pattern.groupindex:
         raise UserError(f"data.patient_regex={patient_regex!r} has no group (?P<patient>...)")
     bases = [name.rpartition("/")[2] for name in table["filename"]]
-    columns = [name for name in ("patient", "side") if name in pattern.groupindex and name not in table]
-    found = {
-        name: [(match[name] or "") if (match := pattern.search(base)) else "" for base in bases] for name in columns
+    missing = [name for name in ("patient", "side") if name in pattern.groupindex and name not in table]
+    columns = {
+        name: [(match[name] or "") if (match := pattern.search(base)) else "" for base in bases] for name in missing
     }
-    if unknown := found.get("patient", []).count(""):
+    if unknown := columns.get("patient", []).count(""):
         _log.warning("%d of %d file names tell no patient by data.patient_regex=%s", unknown, len(table), patient_regex)
-    return table.assign(**found)
+    return table.assign(**columns)

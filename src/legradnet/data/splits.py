@@ -1,13 +1,18 @@
 """Training, validation and test: stratified by grade, and both knees of a patient on one side."""
 
 import logging
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from legradnet.data.checks import SPLITS
 from legradnet.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd  # only for types: grading films needs no tables
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 SHOWN = 10  # patients named in an error
 
@@ -15,14 +20,14 @@ _log = logging.getLogger(__name__)
 
 
 def assign_splits(
-    table: pd.DataFrame,
+    table: "pd.DataFrame",
     *,
     val_fraction: float,
     test_fraction: float,
     fold: int | None = None,
     num_folds: int | None = None,
     seed: int = 0,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Return `table`, rows and order kept, with every film's `split`.
 
     A `split` column that is filled is used as given, without the fractions. Otherwise patients are drawn by systematic
@@ -42,6 +47,8 @@ def assign_splits(
     Raises:
         UserError: The fractions or the fold make no sense, or some films have a split and others none.
     """
+    import pandas as pd  # late: grading films needs no tables
+
     given = table["split"].ne("")
     if given.any() and not given.all():
         raise UserError(f"{int((~given).sum())} of {len(table)} films have no split while the others have one")
@@ -80,7 +87,7 @@ def assign_splits(
     return table.assign(split=pd.Series(result, index=table.index, dtype=table["filename"].dtype))
 
 
-def check_splits(table: pd.DataFrame, num_classes: int) -> None:
+def check_splits(table: "pd.DataFrame", num_classes: int) -> None:
     """Assert that no patient is in two splits and that there is something to train and to validate on.
 
     A grade that training never sees is only warned about.
@@ -134,9 +141,11 @@ def _check_fractions(val_fraction: float, test_fraction: float, *, needs_val: bo
 
 
 def _graded_patients(
-    films: pd.DataFrame, rng: np.random.Generator
+    films: "pd.DataFrame", rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Return each film's patient as a number, and all patients in random order within their grades."""
+    import pandas as pd
+
     own = "\0" + films["filename"]  # no id of a CSV file holds a NUL
     patient_of_row, names = pd.factorize(films["patient"].where(films["patient"].ne(""), own), sort=True)
     grades = films["label"].groupby(patient_of_row).agg(["max", "min", "size"]).to_numpy()

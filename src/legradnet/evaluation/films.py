@@ -4,12 +4,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from legradnet.data.datamodule import KneeDataModule
+from legradnet.data.sides import Side
 from legradnet.errors import UserError
 from legradnet.grading.grading import Request
 from legradnet.run_folder import RunFolder
@@ -79,7 +80,7 @@ def load_films(
     if not len(rows):
         there = ", ".join(sorted(set(table["split"]) - {""})) or "no split column"
         raise UserError(f"split={chosen}: there is no such film; the data have {there}. split=all takes every film.")
-    requests = [Request(module.film(row), str(table["side"].iat[row])) for row in rows.tolist()]
+    requests = [Request(module.film(row), cast(Side, table["side"].iat[row])) for row in rows.tolist()]
     films = table.iloc[rows].reset_index(drop=True)
     return LabelledFilms(
         films, requests, chosen, module.source, run.path if own else None, list(_warnings(films, module, chosen, own))

@@ -13,11 +13,11 @@ from PIL import Image
 
 from legradnet.data.film import Film, Gray, ImageError, fit_image
 from legradnet.data.images import read_film
-from legradnet.data.sides import find_side
+from legradnet.data.sides import Side, find_side
 from legradnet.errors import UserError
 from legradnet.grades import Floats, Ints, grades_of
 from legradnet.grading.exported_network import ExportedNetwork, is_export
-from legradnet.grading.grading import Grading, Prepared, Request, Side, Source
+from legradnet.grading.grading import Grading, Prepared, Request, Source
 from legradnet.grading.networks import Answers, GradingNetwork
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class Grader:
         try:
             source = Path(request.film) if isinstance(request.film, str) else request.film
             film = read_film(source)
-            side, remarks = find_side(request.side, film, source.name if isinstance(source, Path) else "")
+            side, remarks = find_side(request.side, film.side, source.name if isinstance(source, Path) else "")
             gray = alter(film.gray) if alter else film.gray
             views = []
             for network in self.networks:

@@ -2,18 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 from PIL import Image
 
 from legradnet.data.film import Film, Gray, ImageError
+from legradnet.data.sides import Side
 from legradnet.grades import Floats
 
 Source = str | Path | Image.Image | npt.NDArray[Any]
-
-
-Side = Literal["L", "R", ""]
 
 
 @dataclass(frozen=True)
@@ -49,14 +47,14 @@ class Request(NamedTuple):
     """A film to grade: a path, PIL image or array, or why there is none; and its side ("" = look for it)."""
 
     film: Source | ImageError
-    side: str = ""
+    side: Side = ""
 
 
 class Prepared(NamedTuple):
     """A film as read, and as each network wants it: [S, S] once, or as it is and mirrored; why to refer it; remarks."""
 
     film: Film
-    side: str
+    side: Side
     views: list[list[Gray]]
     refer: str
     remarks: list[str]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from tqdm import tqdm
 from legradnet.data.augment import Augmentation
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.data.features import Features
+from legradnet.data.splits import SPLITS, Split
 from legradnet.network.backbones import Backbone
 from legradnet.network.ensemble import KneeEnsemble
 from legradnet.training.module import GradingModule
@@ -27,7 +28,6 @@ from legradnet.training.module import GradingModule
 log = logging.getLogger(__name__)
 
 _VERSION = 1  # of what is kept
-Split = Literal["train", "val", "test"]
 
 
 def feature_views(module: GradingModule, asked: int | None) -> int:
@@ -71,7 +71,7 @@ def compute_features(
     ensemble = module.ensemble.to(device)
     features: Features = {}
     computed = 0
-    for split in cast(tuple[Split, ...], ("train", "val", "test")):
+    for split in SPLITS:
         if not len(data.films(split)):
             continue
         stacked = []

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from legradnet.data.dicom.gray import meant_gray, scaled, whole
 from legradnet.data.film import MAX_PIXELS, Film, ImageError, check_size, film_of_colour
+from legradnet.data.sides import SIDES, Side
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -59,8 +60,8 @@ def open_dicom(file: BinaryIO) -> "tuple[Dataset, BinaryIO, str]":
     if stream.read(4) != struct.pack(f"{order}HH", 0x7FE0, 0x0010):
         raise ImageError("a DICOM file without pixel data")
     vr = "OW"
-    if not implicit and (told := stream.read(4)[:2]) in (b"OB", b"OW", b"UN"):
-        vr = told.decode()
+    if not implicit and (stated := stream.read(4)[:2]) in (b"OB", b"OW", b"UN"):
+        vr = stated.decode()
     elif not implicit:  # a data set that turns out to be implicit, as some programs write
         stream.seek(-4, io.SEEK_CUR)
     (length,) = struct.unpack(f"{order}L", stream.read(4))
@@ -100,10 +101,10 @@ def film_of_dicom(header: "Dataset", pixels: BinaryIO, vr: str) -> Film:
     return Film(film.gray, side_of(header), film.colour, tuple(remarks))
 
 
-def side_of(header: "Dataset") -> str:
+def side_of(header: "Dataset") -> Side:
     """L or R where the file tells the side of its film, else ""."""
     sides = (header.get(name) for name in ("ImageLaterality", "FrameLaterality", "Laterality"))
-    return next((side for side in sides if side in ("L", "R")), "")
+    return next((side for side in sides if side in SIDES), "")
 
 
 def _inflated(file: BinaryIO) -> BinaryIO:
@@ -144,8 +145,8 @@ def _decode(header: "Dataset", pixels: BinaryIO, vr: str) -> tuple[npt.NDArray[A
     decoder = get_decoder(syntax)
     options: Any = as_pixel_options(header) | {"number_of_frames": 1, "pixel_keyword": "PixelData", "pixel_vr": vr}
     if not syntax.is_encapsulated:
-        values, found = decoder.as_array(pixels, index=0, **options)
-        return values, str(found["photometric_interpretation"])
+        values, about = decoder.as_array(pixels, index=0, **options)
+        return values, str(about["photometric_interpretation"])
     plugins = [name for name in _PLUGINS if name in decoder.available_plugins]
     if not plugins:
         raise ImageError(f"{syntax.name} needs a decoder: pip install 'legradnet[dicom]'")
@@ -157,8 +158,8 @@ def _decode(header: "Dataset", pixels: BinaryIO, vr: str) -> tuple[npt.NDArray[A
         raise ImageError("lossy JPEG of more than 8 bits is not supported: save it as lossless")
     for plugin in plugins:
         with suppress(RuntimeError):
-            values, found = decoder.as_array(encapsulate([frame]), index=0, decoding_plugin=plugin, **options)
-            return values, str(found["photometric_interpretation"])
+            values, about = decoder.as_array(encapsulate([frame]), index=0, decoding_plugin=plugin, **options)
+            return values, str(about["photometric_interpretation"])
     raise ImageError("its compressed pixels can't be decoded; they are damaged or of an unusual kind")
 
 
@@ -172,8 +173,8 @@ def _check_codestream(frame: bytes, header: "Dataset") -> None:
         return
     if "2000" not in syntax and b"\xff\xd9" not in frame:  # without its end a JPEG-LS decoder may never stop
         raise ImageError("is truncated: its compressed pixels have no end")
-    told = _j2k_size(frame) if "2000" in syntax else _jpeg_size(frame)
-    if told != (header.Rows, header.Columns, header.SamplesPerPixel):
+    frame_size = _j2k_size(frame) if "2000" in syntax else _jpeg_size(frame)
+    if frame_size != (header.Rows, header.Columns, header.SamplesPerPixel):
         raise ImageError("its compressed pixels are damaged or of another size than its header says")
 
 

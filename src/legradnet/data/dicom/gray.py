@@ -41,9 +41,9 @@ def _padding(values: npt.NDArray[Any], header: "Dataset") -> npt.NDArray[np.bool
     """Where `values` are no picture (PS3.3 C.7.5.1.1.2)."""
     if header.get("PixelPaddingValue") is None:
         return np.zeros(values.shape, np.bool_)
-    one = whole(header, "PixelPaddingValue")
-    other = whole(header, "PixelPaddingRangeLimit", one)
-    return (values >= min(one, other)) & (values <= max(one, other))
+    value = whole(header, "PixelPaddingValue")
+    limit = whole(header, "PixelPaddingRangeLimit", value)
+    return (values >= min(value, limit)) & (values <= max(value, limit))
 
 
 def _modality(values: npt.NDArray[Any], header: "Dataset", remarks: list[str]) -> npt.NDArray[Any]:
@@ -59,8 +59,8 @@ def _modality(values: npt.NDArray[Any], header: "Dataset", remarks: list[str]) -
 def _voi(values: npt.NDArray[Any], header: "Dataset", remarks: list[str]) -> npt.NDArray[np.float64] | None:
     """Give the values of interest as 0-1, or None where the header does not choose them."""
     if header.get("VOILUTSequence"):
-        found, depth = _looked_up(values, header.VOILUTSequence[0], header)
-        return found / (2**depth - 1)
+        entries, depth = _looked_up(values, header.VOILUTSequence[0], header)
+        return entries / (2**depth - 1)
     if header.get("WindowCenter") is None or header.get("WindowWidth") is None:
         return None
     centre, width = _real(header, "WindowCenter"), _real(header, "WindowWidth")
