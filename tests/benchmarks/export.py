@@ -26,7 +26,8 @@ from legradnet.config import config_folder
 from legradnet.data.synthetic import synthesize
 from legradnet.export.run import export
 from legradnet.grading.checkpoint_network import CheckpointNetwork
-from legradnet.grading.exported_network import PRECISIONS, ExportedNetwork
+from legradnet.grading.exported_network import ExportedNetwork
+from legradnet.grading.runtimes import RUNTIMES
 from legradnet.network.ensemble import KneeEnsemble
 
 AIMS = {"openvino f32": 1.8, "openvino bf16": 4.0, "openvino int8": 6.0}
@@ -88,8 +89,8 @@ def main() -> None:
             "torch f32": CheckpointNetwork(checkpoint, device="cpu", precision="f32")
         }
         megabytes = {}
-        for kind, precisions in PRECISIONS.items():
-            for precision in precisions:
+        for kind, runtime in RUNTIMES.items():
+            for precision in runtime.precisions:
                 output = Path(folder) / f"{kind}-{precision}"
                 words = [f"checkpoint={checkpoint}", f"output={output}", f"format={kind}", f"precision={precision}"]
                 few = ["data=synthetic", "data.count=16", "split=all", "max_qwk_drop=null"]

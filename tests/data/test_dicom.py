@@ -194,7 +194,7 @@ def test_a_codestream_of_another_size_is_refused_before_its_decoder(monkeypatch,
 
 def test_a_missing_decoder_is_named_with_what_to_install(monkeypatch):
     monkeypatch.setattr(dicom_film, "_PLUGINS", ())
-    with pytest.raises(ImageError, match=r"JPEG Lossless.* needs a decoder: pip install 'legradnet\[dicom\]'"):
+    with pytest.raises(ImageError, match=r"JPEG Lossless.* needs a decoder: pip install -e '\.\[dicom\]'"):
         film_of(KNEE, JPEGLossless)
 
 

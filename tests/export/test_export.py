@@ -147,7 +147,7 @@ def test_mistakes_are_told_before_the_work(best, folder, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="choose data=csv"):
         exported(tmp_path / "best.ckpt", tmp_path / "out", precision="int8")
     for module, changed in [("openvino", {}), ("onnxruntime", {"format": "onnx"}), ("nncf", {"precision": "int8"})]:
-        with monkeypatch.context() as patched, pytest.raises(UserError, match=r"pip install 'legradnet\[export\]'"):
+        with monkeypatch.context() as patched, pytest.raises(UserError, match=r"pip install -e '\.\[export\]'"):
             patched.setitem(sys.modules, module, None)
             exported(best, tmp_path / "out", **changed)
     assert not (tmp_path / "out").exists()

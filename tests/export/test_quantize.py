@@ -10,9 +10,11 @@ from exports import exported, knees_as_films, needs_runtimes, untrained
 from legradnet.errors import UserError
 from legradnet.export import run as export_run
 from legradnet.export.check import Quality
-from legradnet.export.quantize import kept_in_float, write_quantised_onnx
+from legradnet.export.quantize import kept_in_float, quantise
 from legradnet.grading.checkpoint_network import CheckpointNetwork
-from legradnet.grading.exported_network import ExportedNetwork, import_openvino
+from legradnet.grading.exported_network import ExportedNetwork
+from legradnet.grading.runtimes import RUNTIMES
+from legradnet.grading.runtimes.openvino import import_openvino
 
 pytestmark = needs_runtimes
 
@@ -59,7 +61,7 @@ def test_activations_in_onnx_have_one_scale_each_which_is_all_that_onnx_runtime_
     branch = torch.nn.Sequential(OrderedDict(trunk=trunk))  # its nodes are named like those of a backbone
     network, film = torch.nn.Sequential(OrderedDict(branch=branch)), torch.rand(1, 8, 32, 32)
     torch.onnx.export(network, (film,), tmp_path / "f32.onnx", input_names=["films"], dynamo=False)
-    write_quantised_onnx(tmp_path / "f32.onnx", tmp_path, [film.numpy()])
+    RUNTIMES["onnx"].write(tmp_path / "f32.onnx", tmp_path, [film.numpy()], quantise)
     graph = onnx.load(tmp_path / "network.onnx").graph
     sizes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     scales = {node.name: sizes[node.input[1]] for node in graph.node if node.op_type == "QuantizeLinear"}

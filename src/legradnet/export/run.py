@@ -19,30 +19,22 @@ from legradnet.errors import UserError
 from legradnet.evaluation.films import LabelledFilms, load_films
 from legradnet.export.check import Quality, check_parity, measure_quality
 from legradnet.export.graph import write_onnx
-from legradnet.export.quantize import MOST_FILMS, Films, check_installed, write_openvino, write_quantised_onnx
+from legradnet.export.quantize import MOST_FILMS, quantise
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.exported_network import (
     DESCRIPTION,
-    FILES,
-    PRECISIONS,
     VERSION,
     ExportedNetwork,
     digest,
-    import_onnx_runtime,
-    import_openvino,
     limited,
 )
 from legradnet.grading.grader import Grader
+from legradnet.grading.runtimes import RUNTIMES
+from legradnet.grading.runtimes.openvino import unreported
+from legradnet.grading.runtimes.runtime import Films, Runtime, imported
 from legradnet.run_folder import versions
 
 log = logging.getLogger(__name__)
-
-_RUNTIMES = {  # by format, and whether it is quantised
-    ("openvino", False): ("openvino",),
-    ("openvino", True): ("openvino", "nncf"),
-    ("onnx", False): ("onnxruntime",),
-    ("onnx", True): ("onnxruntime", "onnx", "nncf"),
-}
 
 
 def export(config: Mapping[str, Any]) -> Path:
@@ -57,27 +49,25 @@ def export(config: Mapping[str, Any]) -> Path:
     """
     check_config(config, EXPORT_RULES)
     kind, precision, output = config["format"], config["precision"], Path(config["output"])
-    if precision not in PRECISIONS[kind]:
+    runtime = RUNTIMES[kind]
+    if precision not in runtime.precisions:
+        ways = [f"precision={other}" for other in runtime.precisions]
+        others = [f"format={name}" for name, other in RUNTIMES.items() if precision in other.precisions]
         raise UserError(
-            f"precision={precision} with format={kind}: ONNX Runtime has no bf16 on a CPU. Choose "
-            f"{' or '.join(f'precision={other}' for other in PRECISIONS[kind])}, or format=openvino."
+            f"precision={precision} with format={kind}: {runtime.name} has no {precision} on a CPU. Choose "
+            f"{' or '.join(ways)}, or {' or '.join(others)}."
         )
     _check_output(output)
-    (import_openvino if kind == "openvino" else import_onnx_runtime)()
-    if precision == "int8":
-        check_installed(onnx_too=kind == "onnx")
+    _check_installed(runtime, precision)
     checkpoint = CheckpointNetwork(config["checkpoint"], device="cpu", precision="f32")
     films = None if precision == "f32" else _films(config, checkpoint)
 
     with _written_whole(output) as folder:
-        graph = folder / FILES["onnx"][0]
+        graph = folder / "network.onnx"  # the way to every format, and one of them
         write_onnx(checkpoint, graph)
-        seen = _seen(checkpoint, films) if films and precision == "int8" else ()
-        if kind == "openvino":
-            write_openvino(graph, folder, seen)
+        runtime.write(graph, folder, _seen(checkpoint, films) if films and precision == "int8" else (), quantise)
+        if graph.name not in runtime.files:
             graph.unlink()
-        elif seen:
-            write_quantised_onnx(graph, folder, seen)
         described = _description(checkpoint, kind, precision, folder)
         _write_description(folder, described)
         exported = ExportedNetwork(folder)
@@ -91,6 +81,12 @@ def export(config: Mapping[str, Any]) -> Path:
     _tell(output, described)
     print(output)
     return output
+
+
+def _check_installed(runtime: Runtime, precision: str) -> None:
+    for package in runtime.packages(precision):
+        with unreported():
+            imported(package)  # what lacks is told before the work
 
 
 def _films(config: Mapping[str, Any], checkpoint: CheckpointNetwork) -> LabelledFilms:
@@ -169,8 +165,8 @@ def _description(checkpoint: CheckpointNetwork, kind: str, precision: str, folde
         "settings": checkpoint.settings,
         "learned": learned,
         "parameters": checkpoint.parameters,
-        "digests": {name: digest(folder / name) for name in FILES[kind]},
-        "made_with": versions() | {name: version(name) for name in _RUNTIMES[kind, precision == "int8"]},
+        "digests": {name: digest(folder / name) for name in RUNTIMES[kind].files},
+        "made_with": versions() | {name: version(name) for name in RUNTIMES[kind].packages(precision)},
     }
 
 

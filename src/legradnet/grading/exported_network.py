@@ -7,8 +7,7 @@ and JSON are data: no code of theirs is run.
 import hashlib
 import json
 import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,15 +20,12 @@ from legradnet.grades import Rule
 from legradnet.grading.calibration import Calibration
 from legradnet.grading.film_check import FilmCheck
 from legradnet.grading.networks import Answers
+from legradnet.grading.runtimes import RUNTIMES
+from legradnet.grading.runtimes.runtime import Outputs
 
 DESCRIPTION = "export.json"
 VERSION = 1
-FILES = {"openvino": ("network.xml", "network.bin"), "onnx": ("network.onnx",)}
-PRECISIONS = {"openvino": ("f32", "bf16", "int8"), "onnx": ("f32", "int8")}  # ONNX Runtime's CPU kernels know no bf16
 _MOST_BYTES = 16 * 1024**2  # of the JSON
-
-Outputs = Mapping[str, npt.NDArray[np.float32]]
-Run = Callable[[npt.NDArray[np.uint8]], Outputs]
 
 
 class ExportedNetwork:
@@ -49,8 +45,9 @@ class ExportedNetwork:
         try:
             if described["legradnet_export"] != VERSION:
                 raise ValueError(f"it is of version {described['legradnet_export']}, not {VERSION}")
-            self.format = _one_of(described["format"], tuple(FILES))
-            self.precision = _one_of(described["precision"], PRECISIONS[self.format])
+            self.format = _one_of(described["format"], tuple(RUNTIMES))
+            runtime = RUNTIMES[self.format]
+            self.precision = _one_of(described["precision"], runtime.precisions)
             self.classes = _whole(described["classes"], 2, 1000)
             self.class_names = tuple(map(str, described["class_names"]))
             self.backbones = tuple(map(str, described["backbones"]))
@@ -65,7 +62,7 @@ class ExportedNetwork:
             self.settings: dict[str, Any] = dict(described["settings"])
             self.learned: Mapping[str, Any] = dict(described["learned"])
             self.parameters = int(described["parameters"])
-            digests = {name: described["digests"][name] for name in FILES[self.format]}
+            digests = {name: described["digests"][name] for name in runtime.files}
             if self.calibration.rule != self.rule or len(self.calibration.thresholds) not in (0, self.classes):
                 raise ValueError("its calibration is of another network")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -73,8 +70,7 @@ class ExportedNetwork:
                 f"{self.path / DESCRIPTION} is damaged or of another version of LegRadNet ({error!r})."
             ) from error
         _check_files(self.path, digests)
-        start = _openvino if self.format == "openvino" else _onnx_runtime
-        self.runs_in, self._run = start(self.path, self.precision, threads)
+        self.runs_in, self._run = runtime.start(self.path, self.precision, threads)
 
     def __call__(self, films: npt.NDArray[np.uint8]) -> Answers:
         """Grade `films` uint8 [B, 1, S, S]; the probabilities are not calibrated."""
@@ -91,14 +87,14 @@ class ExportedNetwork:
         Raises:
             UserError: The graph is not the one that `export.json` describes.
         """
-        found = self._run(np.ascontiguousarray(films))
+        outputs = self._run(np.ascontiguousarray(films))
         widths = {"raw": self.classes, "probabilities": self.classes, "logits": None}
         for name, width in (widths | ({"gate_weights": len(self.backbones)} if self.weighs else {})).items():
-            shape = found[name].shape if name in found else ()
+            shape = outputs[name].shape if name in outputs else ()
             if len(shape) != 2 or shape[0] != len(films) or width not in (None, shape[1]):
                 raise UserError(f"The network in {self.path} is damaged, or of another {DESCRIPTION}: its {name} are "
                                 f"of shape {list(shape)}.")  # fmt: skip
-        return found
+        return outputs
 
 
 def is_export(path: str | Path) -> bool:
@@ -106,38 +102,18 @@ def is_export(path: str | Path) -> bool:
     return (Path(path) / DESCRIPTION).is_file()
 
 
-def import_openvino() -> Any:
-    """OpenVINO, which would report its import to its makers; UserError if it isn't installed."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as if not installed: nothing is sent
-    try:
-        import openvino
-    except ImportError as error:
-        raise _missing("openvino", "OpenVINO") from error
-    return openvino
-
-
-def import_onnx_runtime() -> Any:
-    """ONNX Runtime with its telemetry off; UserError if it isn't installed."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise _missing("onnxruntime", "ONNX Runtime") from error
-    onnxruntime.disable_telemetry_events()
-    return onnxruntime
-
-
 def digest(path: Path) -> str:
     """BLAKE2b of a file, 32 hex digits: against damage, not against an attacker, who would change the JSON too."""
-    found = hashlib.blake2b(digest_size=16)
+    hashed = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while block := file.read(2**20):
-            found.update(block)
-    return found.hexdigest()
+            hashed.update(block)
+    return hashed.hexdigest()
 
 
 def limited(plain: Mapping[str, Any]) -> dict[str, Any]:
     """A calibration's plain values with null for infinity, which JSON hasn't got."""
-    finite = {"thresholds": [None if math.isinf(each) else each for each in plain["thresholds"]]}
+    finite = {"thresholds": [None if math.isinf(number) else number for number in plain["thresholds"]]}
     if math.isinf(plain["min_confidence"]):
         finite["min_confidence"] = None  # type: ignore[assignment]
     return {**plain, **finite}
@@ -145,58 +121,9 @@ def limited(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unlimited(plain: Mapping[str, Any]) -> dict[str, Any]:
     """What `limited` was given."""
-    thresholds = [math.inf if each is None else float(each) for each in plain["thresholds"]]
+    thresholds = [math.inf if number is None else float(number) for number in plain["thresholds"]]
     least = plain["min_confidence"]
     return {**plain, "thresholds": thresholds, "min_confidence": math.inf if least is None else float(least)}
-
-
-def _openvino(folder: Path, precision: str, threads: int | None) -> tuple[str, Run]:
-    openvino = import_openvino()
-    options: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-        "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, on all cores
-    }
-    if threads:
-        options["INFERENCE_NUM_THREADS"] = threads
-    try:
-        core = openvino.Core()
-        compiled = core.compile_model(core.read_model(folder / FILES["openvino"][0]), "CPU", options)
-        ports = {name: compiled.output(name) for name in _names(compiled.outputs)}
-    except RuntimeError as error:
-        raise _unreadable(folder, "OpenVINO", error) from error
-    native = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()  # what this CPU makes of the wish
-    request = compiled.create_infer_request()
-
-    def run(films: npt.NDArray[np.uint8]) -> Outputs:
-        results = request.infer({0: films})
-        return {name: np.array(results[port]) for name, port in ports.items()}
-
-    return ("bf16" if native == "bf16" else precision if precision == "int8" else "f32"), run
-
-
-def _names(outputs: Sequence[Any]) -> list[str]:
-    known = ("probabilities", "raw", "logits", "gate_weights")
-    return [name for output in outputs for name in known if name in output.get_names()]
-
-
-def _onnx_runtime(folder: Path, precision: str, threads: int | None) -> tuple[str, Run]:
-    onnxruntime = import_onnx_runtime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    if threads:
-        options.intra_op_num_threads = threads
-    try:
-        # it refuses a graph with weights in files outside the folder
-        path = str(folder / FILES["onnx"][0])
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no common class of their own
-        raise _unreadable(folder, "ONNX Runtime", error) from error
-    names = [output.name for output in session.get_outputs()]
-
-    def run(films: npt.NDArray[np.uint8]) -> Outputs:
-        return dict(zip(names, session.run(None, {"films": films}), strict=True))
-
-    return precision, run
 
 
 def _read_description(folder: Path) -> Mapping[str, Any]:
@@ -223,9 +150,9 @@ def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
             raise UserError(f"{path} is damaged, or of another export: export the checkpoint again.")
 
 
-def _one_of(value: Any, known: Sequence[str]) -> str:
-    if value not in known:
-        raise ValueError(f"{value!r} is not one of {', '.join(known)}")
+def _one_of(value: Any, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise ValueError(f"{value!r} is not one of {', '.join(choices)}")
     return str(value)
 
 
@@ -239,12 +166,3 @@ def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{value!r} is neither true nor false")
     return value
-
-
-def _missing(package: str, name: str) -> UserError:
-    return UserError(f"{name} is needed: pip install 'legradnet[export]', or pip install {package} alone to grade.")
-
-
-def _unreadable(folder: Path, runtime: str, error: Exception) -> UserError:
-    reason = str(error).strip().splitlines()
-    return UserError(f"{runtime} can't read the network in {folder}: {reason[-1] if reason else type(error).__name__}")

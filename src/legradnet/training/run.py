@@ -22,7 +22,7 @@ from legradnet.checkpoint import is_ours, read_checkpoint
 from legradnet.config import check_config, flat
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.device import check_compiler, choose_device, choose_precision, keep_freed_memory
-from legradnet.errors import UserError
+from legradnet.errors import UserError, how_to_install
 from legradnet.files import write_text
 from legradnet.network.backbones import parse_backbones
 from legradnet.network.weights import check_weights, load_ensemble, load_starting_weights
@@ -263,9 +263,7 @@ def _loggers(name: str | None, folder: RunFolder) -> list[Logger] | bool:
             case _:
                 return [WandbLogger(project="legradnet", save_dir=folder.path, offline=True)]
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"logger={name} needs a package that isn't installed: pip install 'legradnet[loggers]'"
-        ) from error
+        raise UserError(f"logger={name} needs a package that isn't installed: {how_to_install('loggers')}") from error
 
 
 def _calibrate(config: Mapping[str, Any], folder: RunFolder, data: KneeDataModule) -> None:

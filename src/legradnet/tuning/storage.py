@@ -9,7 +9,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
 from sqlalchemy import event
 
-from legradnet.errors import UserError
+from legradnet.errors import UserError, how_to_install
 
 _PASSWORD = re.compile(r"(://[^:/@\s]*:|[?&]\w*password=)(?:[^@\s]+(?=@)|(?<==)[^&\s]+)")
 _REFERENCE = re.compile(r"\$\{[^}]*\}")
@@ -55,7 +55,7 @@ def _database(url: str, engine: dict[str, object]) -> RDBStorage:
         try:
             return RDBStorage(url, engine_kwargs=engine)
         except ImportError as error:
-            raise UserError("PostgreSQL needs its driver: pip install 'legradnet[postgresql]'") from error
+            raise UserError(f"PostgreSQL needs its driver: {how_to_install('postgresql')}") from error
         except Exception as error:  # of SQLAlchemy, of the driver, or Optuna's own
             if attempt == _OPENINGS:
                 reason = without_password(str(error)).splitlines()[0]

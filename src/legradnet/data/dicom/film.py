@@ -12,6 +12,7 @@ import numpy.typing as npt
 from legradnet.data.dicom.gray import meant_gray, scaled, whole
 from legradnet.data.film import MAX_PIXELS, Film, ImageError, check_size, film_of_colour
 from legradnet.data.sides import SIDES, Side
+from legradnet.errors import how_to_install
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -149,7 +150,7 @@ def _decode(header: "Dataset", pixels: BinaryIO, vr: str) -> tuple[npt.NDArray[A
         return values, str(about["photometric_interpretation"])
     plugins = [name for name in _PLUGINS if name in decoder.available_plugins]
     if not plugins:
-        raise ImageError(f"{syntax.name} needs a decoder: pip install 'legradnet[dicom]'")
+        raise ImageError(f"{syntax.name} needs a decoder: {how_to_install('dicom')}")
     offsets = options.pop("extended_offsets", None)
     frames = whole(header, "NumberOfFrames", 1)
     frame = get_frame(pixels, 0, extended_offsets=offsets, number_of_frames=frames)
