@@ -26,12 +26,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from inspect import getfile
 from pathlib import Path
 from struct import Struct
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from legradnet.data import images
 from legradnet.data.cached import RECORD, CachedFilms, megabytes, side_of, slot_size
 from legradnet.data.film import THUMBNAIL, Fit, Gray, fingerprint, fit_image, thumbnail
 from legradnet.data.images import read_film
@@ -53,14 +55,6 @@ _SUM = Struct("<I")  # of the record and its place
 _STEP = RECORD.size + _SUM.size
 _PENDING = 1024**2  # bytes appended at once
 _SHARE = 0.5  # of the free space, at most: checkpoints need some as well
-_CODE = (
-    "film.py",
-    "images.py",
-    "dicom/process.py",
-    "dicom/film.py",
-    "dicom/gray.py",
-)  # and packages that make a square what it is
-_PACKAGES = ("pillow", "numpy", "pydicom", "python-gdcm", "pylibjpeg", "pylibjpeg-openjpeg", "pyjpegls")
 
 
 @dataclass(frozen=True)
@@ -336,8 +330,13 @@ def _private_folder(root: Path, named: Path | None) -> Path:
 @cache
 def _reading() -> str:
     """Digest of all that turns a file into a square, besides the settings."""
-    parts = [(Path(__file__).parent / name).read_bytes() for name in _CODE]
-    for name in _PACKAGES:
+    here = Path(__file__).parent
+    code = {here / "film.py", here / "images.py"}
+    for film_format in images.FORMATS:
+        reader = Path(getfile(film_format.read))
+        code |= {reader} if reader.parent == here else set(reader.parent.glob("*.py"))
+    parts = [path.read_bytes() for path in sorted(code)]
+    for name in sorted({"numpy"}.union(*(film_format.packages for film_format in images.FORMATS))):
         with suppress(PackageNotFoundError):
             parts.append(f"{name} {version(name)}".encode())
     return _digest(b"\0".join(parts)).hex()

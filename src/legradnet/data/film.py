@@ -51,6 +51,9 @@ class Film:
     remarks: tuple[str, ...] = ()
 
 
+NO_PIXELS = Film(np.empty((0, 0), np.uint8))  # of a film whose header alone was looked at
+
+
 def fingerprint(gray: Gray) -> bytes:
     """Hash the picture of a film, not its file: equal pixels in an equal shape give equal 16 bytes."""
     picture = hashlib.sha256(repr(gray.shape).encode())  # most processors have instructions for it

@@ -1,25 +1,25 @@
-"""One radiograph -- a file, a PIL image or an array -- to one 8-bit gray picture."""
+"""One radiograph -- a file, a PIL image or an array -- to one 8-bit gray picture; and the table of film formats."""
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from legradnet.data.film import MAX_PIXELS, Film, Gray, ImageError, check_size, film_of_colour, stretch_range
+from legradnet.data.dicom.process import DECODERS, is_dicom, read_dicom
+from legradnet.data.film import MAX_PIXELS, NO_PIXELS, Film, Gray, ImageError, check_size, film_of_colour, stretch_range
 from legradnet.data.sides import Side
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # and DICOM
+HEAD = 132  # bytes at the beginning of a file that tell its format
 MAX_BYTES = 2 * 1024**3
 
 _ORIENTATION = 274  # EXIF: 1 = as it is
 _PHOTOMETRIC = 262  # TIFF 6.0, section 8: 0 = WhiteIsZero
-_VRS = {b"AE", b"CS", b"DA", b"DT", b"IS", b"LO", b"LT", b"PN", b"SH", b"SQ", b"ST", b"TM", b"UI", b"UL", b"UN", b"US"}
 
 
 def read_film(source: Path | Image.Image | npt.NDArray[Any]) -> Film:
@@ -39,8 +39,7 @@ def read_film(source: Path | Image.Image | npt.NDArray[Any]) -> Film:
             `MIN_SIDE` on a side, larger than `MAX_PIXELS` (told before decoding), or holding NaN or infinite values.
     """
     if isinstance(source, Path):
-        with _opened(str(source)) as image:
-            return _read_dicom(source) if image is None else _film_of_image(image)
+        return _read_file(str(source))
     with _told_about(f"the given {type(source).__name__}"):
         if isinstance(source, Image.Image):
             check_size(*source.size)
@@ -61,8 +60,33 @@ def check_header(path: str) -> Side:
     Raises:
         ImageError: As `read_film`.
     """
-    with _opened(path) as image:
-        return _read_dicom(Path(path), decode=False).side if image is None else ""
+    return _read_file(path, decode=False).side
+
+
+def _read_file(path: str, decode: bool = True) -> Film:
+    with _told_about(path):  # a million headers: a Path would double the time
+        status = os.stat(path)  # noqa: PTH116
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError("is a folder")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("is not a regular file")
+        if status.st_size == 0:
+            raise ImageError("the file is empty")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(f"the file is larger than {MAX_BYTES:,} bytes")
+        with open(path, "rb") as file:  # noqa: PTH123
+            film_format = format_of(file.read(HEAD))
+            if film_format is None:
+                raise UnidentifiedImageError
+            file.seek(0)
+            return film_format.read(file, decode)
+
+
+def _read_by_pillow(file: BinaryIO, decode: bool) -> Film:
+    names = [film_format.name for film_format in FORMATS if film_format.read is _read_by_pillow]
+    with Image.open(file, formats=names) as image:
+        check_size(*image.size)
+        return _film_of_image(image) if decode else NO_PIXELS
 
 
 def _film_of_image(image: Image.Image) -> Film:
@@ -92,45 +116,6 @@ def _film_of_array(array: npt.NDArray[Any]) -> Film:
     return Film(picture) if picture.ndim == 2 else film_of_colour(picture)
 
 
-def _read_dicom(path: Path, decode: bool = True) -> Film:
-    from legradnet.data.dicom.process import read_dicom  # its reader needs this module
-
-    return read_dicom(path, decode)
-
-
-def _is_dicom(head: bytes) -> bool:
-    """Whether the first 132 bytes of a file are DICOM's, with its preamble or beginning with a data set."""
-    if head[128:132] == b"DICM":
-        return True
-    order: Literal["little", "big"] = "little" if head[:2] == b"\x08\x00" else "big"
-    if int.from_bytes(head[:2], order) != 8 or int.from_bytes(head[2:4], order) > 0x3000:
-        return False
-    return head[4:6] in _VRS or (order == "little" and len(head) > 8 and int.from_bytes(head[4:8], order) < 256)
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[Image.Image | None]:
-    """Open a film with its size checked, or give None for DICOM; whatever goes wrong becomes an `ImageError`."""
-    with _told_about(path):  # a million headers: a Path would double the time
-        status = os.stat(path)  # noqa: PTH116
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError("is a folder")
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError("is not a regular file")
-        if status.st_size == 0:
-            raise ImageError("the file is empty")
-        if status.st_size > MAX_BYTES:
-            raise ImageError(f"the file is larger than {MAX_BYTES:,} bytes")
-        with open(path, "rb") as file:  # noqa: PTH123
-            if _is_dicom(file.read(132)):
-                yield None
-                return
-            file.seek(0)
-            with Image.open(file, formats=FORMATS) as image:
-                check_size(*image.size)
-                yield image
-
-
 @contextmanager
 def _told_about(source: str) -> Iterator[None]:
     """Turn whatever goes wrong with `source` into an `ImageError` that names it."""
@@ -139,10 +124,51 @@ def _told_about(source: str) -> Iterator[None]:
     except ImageError as error:
         raise ImageError(f"{source}: {error}") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{source}: not a readable PNG, JPEG, TIFF, BMP or DICOM image") from None
+        *names, last = (film_format.name for film_format in FORMATS)
+        raise ImageError(f"{source}: not a readable {', '.join(names)} or {last} image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{source}: more than {MAX_PIXELS:,} pixels") from None
     except OSError as error:
         raise ImageError(f"{source}: {error.strerror or error}") from error
     except Exception as error:  # Pillow meets hostile bytes with nearly any exception
         raise ImageError(f"{source}: cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+class FilmFormat(NamedTuple):
+    """A kind of file that films come in.
+
+    Attributes:
+        name: What messages, and Pillow where it reads, call it.
+        is_start: Whether the first `HEAD` bytes of a file, or fewer of a shorter one, are of this kind.
+        read: Reads an open file, which stands at its beginning; with `decode` false it checks what can be known without
+            decoding, and the film has no pixels.
+        packages: What decodes it: another version may give other pixels.
+    """
+
+    name: str
+    is_start: Callable[[bytes], bool]
+    read: Callable[[BinaryIO, bool], Film]
+    packages: tuple[str, ...] = ("pillow",)
+
+
+def _starts_with(*starts: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(starts)
+
+
+def _is_bmp(head: bytes) -> bool:
+    """Whether `head` is of BMP, by the length of its second header too: a table's may be BMI."""
+    return head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in (12, 40, 52, 56, 64, 108, 124)
+
+
+FORMATS = (  # of two that know a file the later reads it: what stands before DICOM's own start may be that of a TIFF
+    FilmFormat("PNG", _starts_with(b"\x89PNG\r\n\x1a\n"), _read_by_pillow),
+    FilmFormat("JPEG", _starts_with(b"\xff\xd8\xff"), _read_by_pillow),
+    FilmFormat("TIFF", _starts_with(b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+"), _read_by_pillow),
+    FilmFormat("BMP", _is_bmp, _read_by_pillow),
+    FilmFormat("DICOM", is_dicom, read_dicom, DECODERS),
+)
+
+
+def format_of(head: bytes) -> FilmFormat | None:
+    """The format of a file that begins with `head`, at least `HEAD` bytes or the whole; None for what is no film."""
+    return next((film_format for film_format in reversed(FORMATS) if film_format.is_start(head)), None)

@@ -10,12 +10,10 @@ from pathlib import Path
 
 from legradnet.data.checks import OutsideError, parse_label, real_path
 from legradnet.data.film import ImageError
+from legradnet.data.images import HEAD, format_of
 from legradnet.data.sides import SIDE_WORDS, Side
 from legradnet.data.sources import is_other_file
 from legradnet.errors import UserError
-
-_FILM_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
-_HEAD = 4096
 
 
 @dataclass(frozen=True)
@@ -114,8 +112,8 @@ def _find(root: str, name: str, real_folders: dict[str, str]) -> Path | ImageErr
 def _csv_header(path: Path) -> list[str] | None:
     """The column names of a CSV that lists films; None if the file is something else."""
     with path.open("rb") as file:
-        head = file.read(_HEAD)
-    if _starts_as_film(head):
+        head = file.read(HEAD)
+    if format_of(head):
         return None
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
@@ -133,10 +131,6 @@ def _csv_header(path: Path) -> list[str] | None:
 def _is_film(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return _starts_as_film(file.read(_HEAD))
+            return format_of(file.read(HEAD)) is not None
     except OSError:
         return False
-
-
-def _starts_as_film(head: bytes) -> bool:
-    return head.startswith(_FILM_STARTS) or head[128:132] == b"DICM"

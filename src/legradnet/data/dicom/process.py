@@ -19,21 +19,36 @@ import subprocess
 import sys
 import warnings
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
 from legradnet.data.dicom.film import film_of_dicom, open_dicom, side_of
-from legradnet.data.film import Film, ImageError
+from legradnet.data.film import NO_PIXELS, Film, ImageError
 
 SECONDS = 3.0  # for any film; decoding may take more, by its size
 PIXELS_PER_SECOND = 4_000_000
 MAX_MEMORY = 8 * 1024**3  # address space of the child: the largest film needs about half of it
 
 
-def read_dicom(path: Path, decode: bool = True) -> Film:
-    """Read the first frame of a DICOM file; with `decode` false, check what its header says and return no pixels.
+DECODERS = ("pydicom", "python-gdcm", "pylibjpeg", "pylibjpeg-openjpeg", "pyjpegls", "pillow")  # packages
+_VRS = {b"AE", b"CS", b"DA", b"DT", b"IS", b"LO", b"LT", b"PN", b"SH", b"SQ", b"ST", b"TM", b"UI", b"UL", b"UN", b"US"}
+
+
+def is_dicom(head: bytes) -> bool:
+    """Whether the first 132 bytes of a file are DICOM's, with its preamble or beginning with a data set."""
+    if head[128:132] == b"DICM":
+        return True
+    order: Literal["little", "big"] = "little" if head[:2] == b"\x08\x00" else "big"
+    if int.from_bytes(head[:2], order) != 8 or int.from_bytes(head[2:4], order) > 0x3000:
+        return False
+    return head[4:6] in _VRS or (order == "little" and len(head) > 8 and int.from_bytes(head[4:8], order) < 256)
+
+
+def read_dicom(file: BinaryIO, decode: bool = True) -> Film:
+    """Read the first frame of an open DICOM file; with `decode` false, check its header and return no pixels.
 
     Raises:
         ImageError: Whatever is wrong with the file, without its path and without any value of its elements but sizes.
@@ -43,7 +58,7 @@ def read_dicom(path: Path, decode: bool = True) -> Film:
     except queue.Empty:
         child = _Child()
     try:
-        return child.read(path, decode)
+        return child.read(os.path.abspath(file.name), decode)  # noqa: PTH100
     finally:
         _IDLE.put(child)
 
@@ -54,13 +69,13 @@ class _Child:
     process: "subprocess.Popen[bytes] | None" = None
     owner = 0
 
-    def read(self, path: Path, decode: bool) -> Film:
+    def read(self, path: str, decode: bool) -> Film:
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
             with suppress(BrokenPipeError):
-                process.stdin.write(json.dumps([os.path.abspath(path), decode]).encode() + b"\n")  # noqa: PTH100
+                process.stdin.write(json.dumps([path, decode]).encode() + b"\n")
                 process.stdin.flush()
             reply = json.loads(process.stdout.readline() or "null")
             shape = (reply or {}).get("shape", (0, 0))
@@ -144,7 +159,7 @@ def _read_within_limits(path: str, decode: bool) -> Film:
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         header, pixels, vr = open_dicom(file)
         if not decode:
-            return Film(np.empty((0, 0), np.uint8), side_of(header))
+            return replace(NO_PIXELS, side=side_of(header))
         seconds = SECONDS + header.Rows * header.Columns / PIXELS_PER_SECOND
         faulthandler.dump_traceback_later(seconds, exit=True)
         return film_of_dicom(header, pixels, vr)
