@@ -8,9 +8,7 @@ from omegaconf import OmegaConf
 from legradnet.config import (
     BENCHMARK_RULES,
     EVALUATE_RULES,
-    EXPLAIN_RULES,
     EXPORT_RULES,
-    PREDICT_RULES,
     RULES,
     SYNTHESIZE_RULES,
     check_config,
@@ -18,9 +16,12 @@ from legradnet.config import (
 )
 from legradnet.data.augment import Augmentation
 from legradnet.errors import UserError
+from legradnet.explain.settings import ExplainSettings
+from legradnet.grading.settings import PredictSettings
 from legradnet.network.backbones import parse_backbones
 from legradnet.network.gating import build_gate
 from legradnet.network.losses import build_loss
+from legradnet.settings import checked
 from small_runs import compose
 
 GROUPS = [path.parent.name + "=" + path.stem for path in sorted(config_folder().glob("*/*.yaml"))]
@@ -74,8 +75,6 @@ def test_every_rule_is_about_a_key_that_exists():
     ("name", "rules", "needed"),
     [
         ("evaluate", EVALUATE_RULES, ["checkpoint=x"]),
-        ("predict", PREDICT_RULES, ["checkpoint=x", "input=y"]),
-        ("explain", EXPLAIN_RULES, ["checkpoint=x", "input=y"]),
         ("benchmark", BENCHMARK_RULES, []),
         ("export", EXPORT_RULES, ["checkpoint=x", "output=z"]),
         ("synthesize", SYNTHESIZE_RULES, ["output=z"]),
@@ -90,6 +89,20 @@ def test_the_other_commands_compose_free_of_mistakes_and_their_rules_are_about_k
         *groups, last = key.split(".")
         if groups != ["gating"]:  # whose choices have different keys
             assert last in (config[groups[0]] if groups else config)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "needed"),
+    [
+        ("predict", PredictSettings, {"checkpoint": "x", "input": "y"}),
+        ("explain", ExplainSettings, {"checkpoint": "x", "input": "y"}),
+    ],
+)
+def test_the_config_of_a_command_and_its_settings_have_the_same_keys_and_defaults(name, model, needed):
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        composed = hydra.compose(name, [f"{key}={value}" for key, value in needed.items()])
+    assert OmegaConf.to_container(composed, resolve=True) == checked(model, needed).model_dump()
 
 
 def test_all_wrong_values_are_told_at_once():

@@ -125,23 +125,6 @@ EVALUATE_RULES: dict[str, Number | Choice] = {
     "data.cache": Choice(("auto", "off")),
     "data.cache_key": Choice(("stat", "hash")),
 }
-PREDICT_RULES: dict[str, Number | Choice] = {
-    "precision": _PRECISION,
-    "batch_size": Number(int, 1, optional=True),
-    "num_workers": Number(int, 1, 256, optional=True),
-    "side": Choice((None, "L", "R")),
-    "resume": _FLAG,
-}
-EXPLAIN_RULES: dict[str, Number | Choice] = {
-    "precision": _PRECISION,
-    "batch_size": Number(int, 1, optional=True),
-    "side": Choice((None, "L", "R")),
-    "faithfulness": _FLAG,
-    "sample": Number(int, 1),
-    "steps": Number(int, 1, 256),
-    "seed": Number(int, 0, 2**32 - 1),
-    "resamples": Number(int, 1, 100_000),
-}
 EXPORT_RULES: dict[str, Number | Choice] = {
     "format": Choice(("onnx", "openvino")),
     "precision": Choice(("f32", "bf16", "int8")),

@@ -182,7 +182,7 @@ def _described(annotation: Any, limits: list[Any]) -> str:
         elif bare in (int, float):
             kinds.append(f"a {'whole ' if bare is int else ''}number{_span(own)}")
         elif get_origin(bare) in (list, tuple):
-            kinds.append(f"a list, each {_described(get_args(bare)[0], [])}")
+            kinds.append(f"a list{_length(own)}, each {_described(get_args(bare)[0], [])}")
         elif _groups(bare) or get_origin(bare) in (dict, Mapping):
             kinds.append("a group of keys")
         else:
@@ -201,6 +201,16 @@ def _span(limits: list[Any]) -> str:
     if bounds.keys() == {"ge", "le"}:
         return f" from {words[0]} to {words[1]}".replace("of at least ", "").replace("of at most ", "")
     return "".join(f" {word}" for word in words)
+
+
+def _length(limits: list[Any]) -> str:
+    least, most = (
+        next((getattr(limit, name) for limit in limits if hasattr(limit, name)), None)
+        for name in ("min_length", "max_length")
+    )
+    if least == most:
+        return "" if least is None else f" of {least}"
+    return (f" of at least {least}" if least else "") + (f" of at most {most}" if most is not None else "")
 
 
 def _shortened(text: str) -> str:

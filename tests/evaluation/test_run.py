@@ -197,10 +197,10 @@ def test_crossfit_calibrates_each_patient_by_other_patients(monkeypatch):
 
     def fit(raw, labels, rule, **aims):
         fitted.append({tuple(row) for row in raw})
-        return Calibration(rule, temperature=1.0 + len(fitted))
+        return Calibration(rule=rule, temperature=1.0 + len(fitted))
 
     monkeypatch.setattr("legradnet.evaluation.run.fit_calibration", fit)
-    found, notes = crossfit(graded, ["", "blank", *[""] * 198], Calibration("mode"), seed=0)
+    found, notes = crossfit(graded, ["", "blank", *[""] * 198], Calibration(rule="mode"), seed=0)
     assert notes == []
     for i, row in enumerate(raw):
         (by,) = (number for number, rows in enumerate(fitted) if tuple(row) not in rows)

@@ -63,7 +63,7 @@ def test_one_film_is_written_below_maps_wherever_it_lies(settings, tmp_path):
         ({"methods": "gradcam"}, "methods=gradcam must be a list"),
         ({"methods": []}, "methods=.. must be a list"),
         ({"sample": 0}, "sample=0 must be a whole number"),
-        ({"target": "worst"}, "target='worst'"),
+        ({"target": "worst"}, "target=worst must be one of predicted, expected"),
         ({"target": 7}, "target=7"),
         ({"input": "nowhere"}, "does not exist"),
     ],

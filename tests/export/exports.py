@@ -42,7 +42,7 @@ def untrained(path, *, backbone=SMALL, gate="mha", loss="cross_entropy", calibra
         "run": {"batch_size": 8},
         "seed": 0,
     }
-    learned = {"calibration": calibration.to_plain()} if calibration else {}
+    learned = {"calibration": calibration.model_dump()} if calibration else {}
     weights = {f"ensemble.{name}": tensor for name, tensor in ensemble.state_dict().items()}
     torch.save({"hyper_parameters": settings, "state_dict": weights, "legradnet": learned}, path)
     return path
@@ -52,6 +52,8 @@ def settings(command_name, **changed):
     config = OmegaConf.to_container(OmegaConf.load(config_folder() / f"{command_name}.yaml"), resolve=False)
     common = OmegaConf.to_container(OmegaConf.load(config_folder() / "data/common.yaml"), resolve=False)
     own = {"source": "own", **common} if command_name == "export" else {}
+    del config["hydra"]
+    config.pop("defaults", None)
     return config | {"data": {**own, **config["data"]}} | changed
 
 

@@ -40,7 +40,12 @@ def compose_evaluate(*overrides):
 
 @pytest.mark.parametrize("kind", ["openvino", "onnx"])
 def test_all_five_families_are_exported_and_grade_like_their_checkpoint_at_any_batch(kind, tmp_path):
-    path = untrained(tmp_path / "five.ckpt", backbone=TINY, loss="corn", calibration=Calibration("median", 40, 1.4))
+    path = untrained(
+        tmp_path / "five.ckpt",
+        backbone=TINY,
+        loss="corn",
+        calibration=Calibration(rule="median", films=40, temperature=1.4),
+    )
     network = ExportedNetwork(exported(path, tmp_path / "out", format=kind), threads=1)
     checkpoint = CheckpointNetwork(path, device="cpu", precision="f32")
     films = knees_as_films(7, 64)
@@ -54,7 +59,12 @@ def test_all_five_families_are_exported_and_grade_like_their_checkpoint_at_any_b
     [("mha", "onnx"), ("mlp", "openvino"), ("concat", "openvino"), ("concat", "onnx"), ("mean", "onnx")],
 )
 def test_every_gate_is_exported(gate, kind, tmp_path):
-    path = untrained(tmp_path / "one.ckpt", gate=gate, loss="soft_labels", calibration=Calibration("mode", 40, 0.7))
+    path = untrained(
+        tmp_path / "one.ckpt",
+        gate=gate,
+        loss="soft_labels",
+        calibration=Calibration(rule="mode", films=40, temperature=0.7),
+    )
     checkpoint = CheckpointNetwork(path, device="cpu", precision="f32")
     network = ExportedNetwork(exported(path, tmp_path / kind, format=kind), threads=1)
     assert_grades_like(network, checkpoint, knees_as_films(7, 64))
@@ -66,7 +76,7 @@ def test_every_gate_is_exported(gate, kind, tmp_path):
 def test_the_graph_calibrates_as_the_grader_does(rule, temperature):
     raw = np.random.default_rng(0).dirichlet([0.3] * 5, 200).astype(np.float32)
     raw = np.concatenate([raw, np.eye(5, dtype=np.float32)])
-    found = tempered(torch.from_numpy(raw), Calibration(rule, 40, temperature)).numpy()
+    found = tempered(torch.from_numpy(raw), Calibration(rule=rule, films=40, temperature=temperature)).numpy()
     assert found == pytest.approx(tempered_by_numpy(raw, temperature, rule), abs=1e-5)
 
 

@@ -179,5 +179,5 @@ def test_sets_and_referrals_without_limits_survive_json(best, tmp_path):
     folder = exported(tmp_path / "unsure.ckpt", tmp_path / "out", format="onnx")
     assert "Infinity" not in (folder / "export.json").read_text()
     calibration = ExportedNetwork(folder).calibration
-    assert calibration.min_confidence == float("inf") and calibration.thresholds == (float("inf"),) * 5
+    assert calibration.min_confidence == float("inf") and calibration.thresholds == [float("inf")] * 5
     assert Grader.from_export(folder).grade(np.zeros((64, 64), np.uint8), side="R").prediction_set == (0, 1, 2, 3, 4)

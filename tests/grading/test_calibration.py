@@ -125,8 +125,8 @@ def test_one_grade_only_never_crashes(count, grade, rule):
 def test_calibration_survives_the_checkpoint(tmp_path):
     raw, labels = knees(400)
     fitted = fit_calibration(raw, labels, "median")
-    torch.save(fitted.to_plain(), tmp_path / "plain")
-    assert Calibration.from_plain(torch.load(tmp_path / "plain", weights_only=True)) == fitted
+    torch.save(fitted.model_dump(), tmp_path / "plain")
+    assert Calibration.model_validate(torch.load(tmp_path / "plain", weights_only=True)) == fitted
 
 
 def test_films_of_equal_confidence_are_accepted_or_referred_together():

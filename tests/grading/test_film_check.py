@@ -66,8 +66,8 @@ def test_too_few_films_fit_no_check(films):
 
 
 def test_the_check_survives_the_checkpoint(tmp_path, check):
-    torch.save(check.to_plain(), tmp_path / "plain")
-    assert FilmCheck.from_plain(torch.load(tmp_path / "plain", weights_only=True)) == check
+    torch.save(check.model_dump(), tmp_path / "plain")
+    assert FilmCheck.model_validate(torch.load(tmp_path / "plain", weights_only=True)) == check
 
 
 @pytest.mark.parametrize("share", [0.03, 0.1])

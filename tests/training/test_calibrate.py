@@ -18,7 +18,7 @@ def test_the_best_checkpoint_is_calibrated_on_validation_films_only(trained, mon
     from legradnet.grading.grading import Request
 
     learned = read_checkpoint(trained / "checkpoints/best.ckpt")["legradnet"]
-    calibration = Calibration.from_plain(learned["calibration"])
+    calibration = Calibration.model_validate(learned["calibration"])
     settings = ["data.count=200", "data.val_fraction=0.2", "data.test_fraction=0.2", "data.mirror_left=true"]
     data = KneeDataModule(**compose(*settings)["data"])
     data.setup()

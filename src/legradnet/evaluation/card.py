@@ -64,18 +64,14 @@ def _training(grader: Grader) -> dict[str, str]:
         "Schedule": _listed(network.settings["scheduler"]),
         "Augmentation": _listed(network.settings["augment"] or {}),
     }
-    if data := network.learned.get("data"):
-        facts["Films"] = "; ".join(
-            f"{split}: {sum(counts)}, by grade {counts}" for split, counts in data["films"].items()
-        )
-        facts["Source"] = data["source"]
+    if data := network.learned.data:
+        facts["Films"] = "; ".join(f"{split}: {sum(counts)}, by grade {counts}" for split, counts in data.films.items())
+        facts["Source"] = data.source
     run = run_of(network.path)
     if run.config.is_file():
         trained = run.read_config()
         facts["Epochs"] = f"at most {trained['trainer']['max_epochs']}, the one with the best val/qwk was kept"
-    made_with = network.learned.get("versions") or (
-        json.loads(run.versions.read_text()) if run.versions.is_file() else {}
-    )
+    made_with = network.learned.versions or (json.loads(run.versions.read_text()) if run.versions.is_file() else {})
     return facts | _plain(made_with)
 
 
@@ -88,10 +84,10 @@ def _calibration(grader: Grader) -> dict[str, str]:
         facts["Prediction sets"] = f"{fitted.coverage:.0%} for {kind}; conformal, ranked probability score"
         below = f"below a probability of {fitted.min_confidence:.3f}" if fitted.min_confidence <= 1 else "always"
         facts["Referral"] = f"{below}, for an error rate of {fitted.target_error}"
-    if found := network.learned.get("false_referrals"):
+    if found := network.learned.false_referrals:
         facts["Film check"] = (
-            f"would refer {found['referred']} of {found['films']} validation films for their look "
-            f"({found['referred'] / found['films']:.1%})"
+            f"would refer {found.referred} of {found.films} validation films for their look "
+            f"({found.referred / found.films:.1%})"
         )
     if fitted.notes:
         facts["Notes"] = "; ".join(fitted.notes)

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from legradnet.config import EXPLAIN_RULES, check_config
 from legradnet.data.film import ImageError
 from legradnet.data.inputs import InputFilm, list_films
 from legradnet.errors import UserError
 from legradnet.explain.faithfulness import measure_faithfulness
 from legradnet.explain.film import FilmExplanation, explain_films, only_checkpoint
 from legradnet.explain.gate import GatedFilms, ablation_table, gate_figure, gate_table, pass_gate
-from legradnet.explain.methods import METHODS
 from legradnet.explain.overlay import explanation_figure
+from legradnet.explain.settings import GATE, ExplainSettings
 from legradnet.explain.verdict import faithfulness_figure, verdict
 from legradnet.figures import picture
 from legradnet.files import write_text, written_whole
@@ -26,15 +25,18 @@ from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Grading, Prepared, Request
 from legradnet.grading.predictions import PredictionsTable, Record, record
 from legradnet.run_folder import RunFolder
+from legradnet.settings import checked
 from legradnet.statistics.bootstrap import patient_numbers
 
 log = logging.getLogger(__name__)
 
-GATE = "gate"  # a method without maps
 
+def explain(config: Mapping[str, Any] | ExplainSettings, run_folder: str | Path) -> bool:
+    """Explain the films of `input`.
 
-def explain(config: Mapping[str, Any], run_folder: str | Path) -> bool:
-    """Explain `config["input"]` as `conf/explain.yaml` composes it.
+    Args:
+        config: `ExplainSettings` or their plain values, as `conf/explain.yaml` composes them.
+        run_folder: Where maps and tables are written.
 
     Returns:
         Whether every film could be read.
@@ -43,35 +45,30 @@ def explain(config: Mapping[str, Any], run_folder: str | Path) -> bool:
         UserError: A mistake in the config, the checkpoint or the list of films. A film that can't be read is none: it
             gets a row with its error.
     """
-    check_config(config, EXPLAIN_RULES)
-    if config["method"] not in (*METHODS, GATE):
-        raise UserError(f"method={config['method']} is unknown; choose one of {', '.join([*METHODS, GATE])}.")
-    methods = config["methods"]
-    if not methods or not isinstance(methods, list) or not set(map(str, methods)) <= set(METHODS):
-        raise UserError(f"methods={methods} must be a list, '[gradcam,occlusion]', of {', '.join(METHODS)}.")
+    settings = checked(ExplainSettings, config)
     folder = RunFolder(Path(run_folder))
     folder.check_other_runs(folder.last, folder.best, folder.report, folder.predictions)
-    dataset_path = config["data"]["dataset_path"]
-    films = list_films(Path(config["input"]), Path(dataset_path) if dataset_path else None)
+    dataset_path = settings.data.dataset_path
+    films = list_films(Path(settings.input), Path(dataset_path) if dataset_path else None)
     grader = Grader.from_checkpoint(
-        config["checkpoint"], device=config["device"], precision=config["precision"], batch_size=config["batch_size"]
+        settings.checkpoint, device=settings.device, precision=settings.precision, batch_size=settings.batch_size
     )
-    folder.write_config(config)
-    if config["faithfulness"]:
-        return _test_maps(config, folder, grader, films)
-    if config["method"] == GATE:
-        return _look_at_gate(config, folder, grader, films)
-    return _draw_maps(config, folder, grader, films)
+    folder.write_config(settings.model_dump())
+    if settings.faithfulness:
+        return _test_maps(settings, folder, grader, films)
+    if settings.method == GATE:
+        return _look_at_gate(settings, folder, grader, films)
+    return _draw_maps(settings, folder, grader, films)
 
 
-def _draw_maps(config: Mapping[str, Any], folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
+def _draw_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
     network = only_checkpoint(grader.networks)
     places, rows = iter(_places(films)), []
-    for batch in _batches(grader, films, config):
+    for batch in _batches(grader, films, settings):
         good = [prepared for _, prepared in batch if not isinstance(prepared, ImageError)]
         gradings = grader.grade_prepared(good) if good else []
         explanations = iter(
-            explain_films(network, good, gradings, method=config["method"], target=config["target"]) if good else []
+            explain_films(network, good, gradings, method=settings.method, target=settings.target) if good else []
         )
         for film, prepared in batch:
             place = next(places)
@@ -85,13 +82,13 @@ def _draw_maps(config: Mapping[str, Any], folder: RunFolder, grader: Grader, fil
     return _write_rows(folder, grader, films, rows)
 
 
-def _look_at_gate(config: Mapping[str, Any], folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
+def _look_at_gate(settings: ExplainSettings, folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
     """`method=gate`: `gate.csv`, `ablation.csv`, `gate.png`."""
     unreadable: dict[int, ImageError] = {}
 
     def readable() -> Iterator[list[tuple[InputFilm, Prepared]]]:
         count = 0
-        for batch in _batches(grader, films, config):
+        for batch in _batches(grader, films, settings):
             good = []
             for number, (film, prepared) in enumerate(batch, start=count):
                 if isinstance(prepared, ImageError):
@@ -113,7 +110,7 @@ def _look_at_gate(config: Mapping[str, Any], folder: RunFolder, grader: Grader, 
         log.info("This gate gives no weights: what a backbone is worth is in ablation.csv.")
     else:
         write_text(folder.path / "gate.csv", weights.to_csv(index=False))
-    ablation = ablation_table(gated, resamples=config["resamples"], seed=config["seed"])
+    ablation = ablation_table(gated, resamples=settings.resamples, seed=settings.seed)
     write_text(folder.path / "ablation.csv", ablation.to_csv(index=False))
     with written_whole(folder.path / "gate.png") as file:
         file.write(picture(gate_figure(weights, ablation, grader.classes), "png"))
@@ -122,33 +119,33 @@ def _look_at_gate(config: Mapping[str, Any], folder: RunFolder, grader: Grader, 
     return complete
 
 
-def _test_maps(config: Mapping[str, Any], folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
+def _test_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
     """`faithfulness=true`: `faithfulness.csv`, `.png` and `.txt`."""
     network = only_checkpoint(grader.networks)
-    drawn = np.random.default_rng(config["seed"]).permutation(len(films))
+    drawn = np.random.default_rng(settings.seed).permutation(len(films))
     sample: list[tuple[InputFilm, Prepared]] = []
     rows = []
     for number in drawn:
-        if len(sample) == config["sample"]:
+        if len(sample) == settings.sample:
             break
-        prepared = _prepared(grader, films[number], config)
+        prepared = _prepared(grader, films[number], settings)
         if isinstance(prepared, ImageError):
             rows.append(record(films[number], prepared))
         else:
             sample.append((films[number], prepared))
     if not sample:
-        raise UserError(f"input={config['input']}: there is no film that can be read.")
+        raise UserError(f"input={settings.input}: there is no film that can be read.")
     patients = [film.patient for film, _ in sample]
     _warn_of_patients([film for film, _ in sample])
     measured = measure_faithfulness(
         network,
         [prepared for _, prepared in sample],
         patients,
-        methods=config["methods"],
-        target=config["target"],
-        steps=config["steps"],
-        seed=config["seed"],
-        resamples=config["resamples"],
+        methods=settings.methods,
+        target=settings.target,
+        steps=settings.steps,
+        seed=settings.seed,
+        resamples=settings.resamples,
         progress=lambda methods: tqdm(methods, unit="method", disable=not sys.stderr.isatty()),
     )
     words = verdict(measured, len(sample), int(patient_numbers(patients).max()) + 1)
@@ -188,18 +185,18 @@ def _warn_of_patients(films: Sequence[InputFilm]) -> None:
 
 
 def _batches(
-    grader: Grader, films: Sequence[InputFilm], config: Mapping[str, Any]
+    grader: Grader, films: Sequence[InputFilm], settings: ExplainSettings
 ) -> Iterator[list[tuple[InputFilm, Prepared | ImageError]]]:
     """All films in order, as read."""
     with tqdm(total=len(films), unit="film", disable=not sys.stderr.isatty()) as bar:
         for start in range(0, len(films), grader.batch_size):
             batch = films[start : start + grader.batch_size]
-            yield [(film, _prepared(grader, film, config)) for film in batch]
+            yield [(film, _prepared(grader, film, settings)) for film in batch]
             bar.update(len(batch))
 
 
-def _prepared(grader: Grader, film: InputFilm, config: Mapping[str, Any]) -> Prepared | ImageError:
-    return grader.prepare(Request(film.film, film.side or config["side"] or ""))
+def _prepared(grader: Grader, film: InputFilm, settings: ExplainSettings) -> Prepared | ImageError:
+    return grader.prepare(Request(film.film, film.side or settings.side or ""))
 
 
 def _places(films: Sequence[InputFilm]) -> list[Path]:

@@ -23,10 +23,8 @@ from legradnet.export.quantize import MOST_FILMS, quantise
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.exported_network import (
     DESCRIPTION,
-    VERSION,
     ExportedNetwork,
     digest,
-    limited,
 )
 from legradnet.grading.grader import Grader
 from legradnet.grading.runtimes import RUNTIMES
@@ -142,9 +140,9 @@ def _description(checkpoint: CheckpointNetwork, kind: str, precision: str, folde
     }
     if checkpoint.weighs:
         outputs["gate_weights"] = "float32 [B, backbones], each row sums to 1"
-    learned = {name: value for name, value in checkpoint.learned.items() if name not in ("calibration", "film_check")}
+    learned = checkpoint.learned.model_dump(exclude={"calibration", "film_check"}, exclude_unset=True)
     return {
-        "legradnet_export": VERSION,
+        "legradnet_export": 1,
         "format": kind,
         "precision": precision,
         "classes": checkpoint.classes,
@@ -160,8 +158,8 @@ def _description(checkpoint: CheckpointNetwork, kind: str, precision: str, folde
         "outputs": outputs,
         "rule": checkpoint.rule,
         "batch_size": checkpoint.batch_size,
-        "calibration": limited(checkpoint.calibration.to_plain()),
-        "film_check": checkpoint.film_check.to_plain() if checkpoint.film_check else None,
+        "calibration": checkpoint.calibration.model_dump(mode="json"),
+        "film_check": checkpoint.film_check.model_dump() if checkpoint.film_check else None,
         "settings": checkpoint.settings,
         "learned": learned,
         "parameters": checkpoint.parameters,

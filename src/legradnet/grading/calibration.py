@@ -5,14 +5,14 @@ needed. None of it changes a grade.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import AllowInfNan, BeforeValidator, Field, PlainSerializer, model_validator
 
 from legradnet.grades import Floats, Ints, Rule, grades_of
+from legradnet.settings import Settings
 
 MIN_FILMS = 30  # fewer validation knees calibrate nothing
 MIN_PER_GRADE = 20  # of each grade, for prediction sets with a coverage of their own for every grade
@@ -20,8 +20,24 @@ _TEMPERATURES = (0.1, 10.0)
 LEAST = 1e-7  # probabilities come in float32
 
 
-@dataclass(frozen=True)
-class Calibration:
+def _unlimited(value: Any) -> Any:
+    return math.inf if value is None else value
+
+
+def _null(value: float) -> float | None:
+    return None if math.isinf(value) else value
+
+
+Limit = Annotated[  # infinite, which JSON writes as null, where nothing is beyond it
+    float,
+    AllowInfNan(True),
+    Field(ge=0),  # refuses NaN too
+    BeforeValidator(_unlimited),
+    PlainSerializer(_null, when_used="json"),
+]
+
+
+class Calibration(Settings):
     """Fitted on `films` validation knees by `fit_calibration`; without any, it leaves probabilities as they are.
 
     Attributes:
@@ -38,14 +54,28 @@ class Calibration:
     """
 
     rule: Rule
-    films: int = 0
-    temperature: float = 1.0
-    coverage: float | None = None
-    thresholds: tuple[float, ...] = ()
+    films: int = Field(default=0, ge=0)
+    temperature: float = Field(default=1.0, ge=_TEMPERATURES[0], le=_TEMPERATURES[1])
+    coverage: float | None = Field(default=None, gt=0, lt=1)
+    thresholds: list[Limit] = Field(default_factory=list)
     by_grade: bool = False
-    target_error: float | None = None
-    min_confidence: float = 0.0
-    notes: tuple[str, ...] = ()
+    target_error: float | None = Field(default=None, gt=0, lt=1)
+    min_confidence: Limit = 0.0
+    notes: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _has_sets_or_none(self) -> "Calibration":
+        if (self.coverage is None) != (not self.thresholds):
+            raise ValueError("coverage and thresholds of a calibration go together")
+        return self
+
+    def check_fits(self, rule: Rule, classes: int) -> None:
+        """Raise ValueError if it was fitted for a network of another rule, or of other grades than 0..`classes`-1."""
+        if self.rule != rule or len(self.thresholds) not in (0, classes):
+            raise ValueError(
+                f"the calibration is of another network: its rule is {self.rule} with {len(self.thresholds)} "
+                f"thresholds, the network's is {rule} with {classes} grades"
+            )
 
     def probabilities(self, raw: Floats) -> Floats:
         """Calibrated probabilities [N, K] of `raw` [N, K]."""
@@ -63,16 +93,6 @@ class Calibration:
         low = inside.argmax(axis=1)
         high = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
         return np.stack([low, high], axis=1).astype(np.int64)
-
-    def to_plain(self) -> dict[str, Any]:
-        """As plain values, for a checkpoint."""
-        return asdict(self) | {"thresholds": list(self.thresholds), "notes": list(self.notes)}
-
-    @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> "Calibration":
-        """From what `to_plain` gave."""
-        lists = {name: tuple(values[name]) for name in ("thresholds", "notes")}
-        return cls(**{**values, **lists})
 
 
 def tempered(raw: Floats, temperature: float, rule: Rule) -> Floats:
@@ -124,9 +144,8 @@ def fit_calibration(
     """
     films, classes = raw.shape
     if films < MIN_FILMS:
-        return Calibration(
-            rule, films, notes=(f"not calibrated: {films} validation knees are fewer than the {MIN_FILMS} needed",)
-        )
+        note = f"not calibrated: {films} validation knees are fewer than the {MIN_FILMS} needed"
+        return Calibration(rule=rule, films=films, notes=[note])
     notes = []
     counts = np.bincount(labels, minlength=classes)
     temperature = 1.0
@@ -161,11 +180,11 @@ def fit_calibration(
         films=films,
         temperature=temperature,
         coverage=coverage,
-        thresholds=tuple(thresholds),
+        thresholds=thresholds,
         by_grade=by_grade,
         target_error=target_error,
         min_confidence=min_confidence,
-        notes=tuple(notes),
+        notes=notes,
     )
 
 

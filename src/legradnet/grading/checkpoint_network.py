@@ -14,7 +14,7 @@ from legradnet.device import choose_device, choose_precision, keep_freed_memory
 from legradnet.errors import UserError
 from legradnet.grades import Rule
 from legradnet.grading.calibration import Calibration
-from legradnet.grading.film_check import FilmCheck
+from legradnet.grading.metadata import Learned, read_metadata
 from legradnet.grading.networks import Answers
 from legradnet.network.ensemble import KneeEnsemble
 from legradnet.network.losses import build_loss
@@ -75,17 +75,13 @@ class CheckpointNetwork:
         self.mirror_left: bool = films.get("mirror_left", False)
         self.batch_size: int = (self.settings["run"] or {}).get("batch_size", 16)
         self.rule: Rule = self.loss.rule
-        learned: Mapping[str, Any] = checkpoint.get("legradnet") or {}
-        self.learned = learned
+        self.learned = read_metadata(Learned, checkpoint.get("legradnet") or {}, path)
+        self.calibration = self.learned.calibration or Calibration(rule=self.rule)
         try:
-            self.calibration = (
-                Calibration.from_plain(learned["calibration"]) if learned.get("calibration") else Calibration(self.rule)
-            )
-            self.film_check = FilmCheck.from_plain(learned["film_check"]) if learned.get("film_check") else None
-            if self.calibration.rule != self.rule or len(self.calibration.thresholds) not in (0, self.classes):
-                raise ValueError("its calibration is of another network")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path} holds a calibration of another version, or a damaged one ({error}).") from error
+            self.calibration.check_fits(self.rule, self.classes)
+        except ValueError as error:
+            raise UserError(f"{path} is damaged: {error}.") from None
+        self.film_check = self.learned.film_check
 
     @property
     def backbones(self) -> tuple[str, ...]:

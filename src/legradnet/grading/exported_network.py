@@ -6,25 +6,21 @@ and JSON are data: no code of theirs is run.
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from legradnet.data.film import Fit
 from legradnet.errors import UserError
-from legradnet.grades import Rule
-from legradnet.grading.calibration import Calibration
-from legradnet.grading.film_check import FilmCheck
+from legradnet.grading.export_description import ExportDescription
+from legradnet.grading.metadata import read_metadata
 from legradnet.grading.networks import Answers
 from legradnet.grading.runtimes import RUNTIMES
 from legradnet.grading.runtimes.runtime import Outputs
 
 DESCRIPTION = "export.json"
-VERSION = 1
 _MOST_BYTES = 16 * 1024**2  # of the JSON
 
 
@@ -41,35 +37,16 @@ class ExportedNetwork:
 
     def __init__(self, folder: str | Path, *, threads: int | None = None) -> None:
         self.path = Path(folder)
-        described = _read_description(self.path)
-        try:
-            if described["legradnet_export"] != VERSION:
-                raise ValueError(f"it is of version {described['legradnet_export']}, not {VERSION}")
-            self.format = _one_of(described["format"], tuple(RUNTIMES))
-            runtime = RUNTIMES[self.format]
-            self.precision = _one_of(described["precision"], runtime.precisions)
-            self.classes = _whole(described["classes"], 2, 1000)
-            self.class_names = tuple(map(str, described["class_names"]))
-            self.backbones = tuple(map(str, described["backbones"]))
-            self.weighs = _flag(described["weighs"])
-            self.image_size = _whole(described["films"]["image_size"], 16, 4096)
-            self.fit: Fit = _one_of(described["films"]["fit"], get_args(Fit))  # type: ignore[assignment]
-            self.mirror_left = _flag(described["films"]["mirror_left"])
-            self.batch_size = _whole(described["batch_size"], 1, 10**6)
-            self.rule: Rule = _one_of(described["rule"], get_args(Rule))  # type: ignore[assignment]
-            self.calibration = Calibration.from_plain(_unlimited(described["calibration"]))
-            self.film_check = FilmCheck.from_plain(described["film_check"]) if described["film_check"] else None
-            self.settings: dict[str, Any] = dict(described["settings"])
-            self.learned: Mapping[str, Any] = dict(described["learned"])
-            self.parameters = int(described["parameters"])
-            digests = {name: described["digests"][name] for name in runtime.files}
-            if self.calibration.rule != self.rule or len(self.calibration.thresholds) not in (0, self.classes):
-                raise ValueError("its calibration is of another network")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{self.path / DESCRIPTION} is damaged or of another version of LegRadNet ({error!r})."
-            ) from error
-        _check_files(self.path, digests)
+        file = self.path / DESCRIPTION
+        said = read_metadata(ExportDescription, _read_json(self.path, file), file)
+        self.precision, self.classes, self.rule = said.precision, said.classes, said.rule
+        self.backbones, self.weighs = tuple(said.backbones), said.weighs
+        self.image_size, self.fit, self.mirror_left = said.films.image_size, said.films.fit, said.films.mirror_left
+        self.batch_size, self.parameters = said.batch_size, said.parameters
+        self.calibration, self.film_check, self.learned = said.calibration, said.film_check, said.learned
+        self.settings = said.settings
+        _check_files(self.path, said.digests)
+        runtime = RUNTIMES[said.format]
         self.runs_in, self._run = runtime.start(self.path, self.precision, threads)
 
     def __call__(self, films: npt.NDArray[np.uint8]) -> Answers:
@@ -111,23 +88,7 @@ def digest(path: Path) -> str:
     return hashed.hexdigest()
 
 
-def limited(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """A calibration's plain values with null for infinity, which JSON hasn't got."""
-    finite = {"thresholds": [None if math.isinf(number) else number for number in plain["thresholds"]]}
-    if math.isinf(plain["min_confidence"]):
-        finite["min_confidence"] = None  # type: ignore[assignment]
-    return {**plain, **finite}
-
-
-def _unlimited(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """What `limited` was given."""
-    thresholds = [math.inf if number is None else float(number) for number in plain["thresholds"]]
-    least = plain["min_confidence"]
-    return {**plain, "thresholds": thresholds, "min_confidence": math.inf if least is None else float(least)}
-
-
-def _read_description(folder: Path) -> Mapping[str, Any]:
-    path = folder / DESCRIPTION
+def _read_json(folder: Path, path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder} is no export of LegRadNet: there is no {DESCRIPTION} in it.")
     if path.stat().st_size > _MOST_BYTES:
@@ -148,21 +109,3 @@ def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
             raise UserError(f"{path} is missing, or not a file of its own: export the checkpoint again.")
         if digest(path) != expected:
             raise UserError(f"{path} is damaged, or of another export: export the checkpoint again.")
-
-
-def _one_of(value: Any, choices: Sequence[str]) -> str:
-    if value not in choices:
-        raise ValueError(f"{value!r} is not one of {', '.join(choices)}")
-    return str(value)
-
-
-def _whole(value: Any, low: int, high: int) -> int:
-    if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{value!r} is no whole number from {low} to {high}")
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{value!r} is neither true nor false")
-    return value

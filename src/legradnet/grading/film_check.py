@@ -3,14 +3,16 @@
 It finds what can't be graded (blank, inverted, colour photograph, some other picture), not what is hard to grade.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import AfterValidator, Field
 
 from legradnet.data.film import THUMBNAIL, Film, thumbnail
+from legradnet.grades import Floats
+from legradnet.settings import Settings
 
 MIN_FILMS = 30
 _BINS = 16
@@ -25,26 +27,36 @@ _REASONS = {
 }
 
 
-@dataclass(frozen=True)
-class FilmCheck:
+Span = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+def _complete(limits: dict[str, Span]) -> dict[str, Span]:
+    if limits.keys() != _REASONS.keys():
+        raise ValueError(f"must have {', '.join(_REASONS)}, and nothing else")
+    if crossed := [name for name, (low, high) in limits.items() if low > high]:
+        raise ValueError(f"must each be [lowest, highest]; {crossed[0]} is not")
+    return limits
+
+
+class FilmCheck(Settings):
     """Limits of each measure and the training films' mean look.
 
     Attributes:
-        limits: {measure: (lowest, highest)} that is not referred.
+        limits: {measure: [lowest, highest]} that is not referred.
         mean_look: Mean of the training films' standardised thumbnails, [THUMBNAIL * THUMBNAIL] row by row.
         mean_histogram: Their mean cumulative histogram, [16].
         films: Training films it was fitted on.
     """
 
-    limits: Mapping[str, tuple[float, float]]
-    mean_look: tuple[float, ...]
-    mean_histogram: tuple[float, ...]
-    films: int
+    limits: Annotated[dict[str, Span], AfterValidator(_complete)]
+    mean_look: list[float] = Field(min_length=THUMBNAIL**2, max_length=THUMBNAIL**2)
+    mean_histogram: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=_BINS, max_length=_BINS)
+    films: int = Field(ge=1)
 
     def reason(self, film: Film) -> str:
         """Why `film`, or its thumbnail, should be looked at by a reader; "" if nothing is wrong with its look."""
-        found = self._measures(*_look(film))
-        for name, value in found.items():
+        measures = _measures(*_look(film), np.asarray(self.mean_look), np.asarray(self.mean_histogram))
+        for name, value in measures.items():
             low, high = self.limits[name]
             below, above = _REASONS[name]
             if value < low and below:
@@ -52,37 +64,6 @@ class FilmCheck:
             if value > high and above:
                 return above
         return ""
-
-    def _measures(self, thumbnail: npt.NDArray[np.float64], colour: float) -> dict[str, float]:
-        """Measures of a thumbnail [THUMBNAIL, THUMBNAIL] in 0-1, the most telling first."""
-        mean = np.reshape(self.mean_look, (THUMBNAIL, THUMBNAIL))
-        look = _standardised(thumbnail)
-        return {
-            "colour": colour,
-            "contrast": float(thumbnail.std()),
-            "likeness": float(max(_correlation(look, mean), _correlation(look[:, ::-1], mean))),
-            "brightness": float(thumbnail.mean()),
-            "histogram": float(np.abs(_cumulative_histogram(thumbnail) - self.mean_histogram).mean()),
-        }
-
-    def to_plain(self) -> dict[str, Any]:
-        """As plain values, for a checkpoint."""
-        return {
-            "limits": {name: list(pair) for name, pair in self.limits.items()},
-            "mean_look": list(self.mean_look),
-            "mean_histogram": list(self.mean_histogram),
-            "films": self.films,
-        }
-
-    @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> "FilmCheck":
-        """From what `to_plain` gave."""
-        return cls(
-            limits={name: (float(low), float(high)) for name, (low, high) in values["limits"].items()},
-            mean_look=tuple(values["mean_look"]),
-            mean_histogram=tuple(values["mean_histogram"]),
-            films=int(values["films"]),
-        )
 
 
 def fit_film_check(films: Iterable[Film]) -> FilmCheck | None:
@@ -96,21 +77,34 @@ def fit_film_check(films: Iterable[Film]) -> FilmCheck | None:
         return None
     mean_look = np.mean([_standardised(thumbnail) for thumbnail, _ in looks], axis=0)
     mean_histogram = np.mean([_cumulative_histogram(thumbnail) for thumbnail, _ in looks], axis=0)
-    unlimited = FilmCheck({}, tuple(mean_look.ravel().tolist()), tuple(mean_histogram.tolist()), len(looks))
-    measured = [unlimited._measures(*look) for look in looks]
+    measured = [_measures(*look, mean_look, mean_histogram) for look in looks]
     limits = {}
     for name in _REASONS:
         low, middle, high = np.quantile([measures[name] for measures in measured], [_TAIL, 0.5, 1 - _TAIL])
         lowest, highest = low - _MARGIN * (middle - low), high + _MARGIN * (high - middle)
-        limits[name] = (float(max(lowest, low / 2) if low > 0 else lowest), float(highest))
+        limits[name] = [float(max(lowest, low / 2) if low > 0 else lowest), float(highest)]
     likely = float(np.median([measures["likeness"] for measures in measured]))
-    limits["likeness"] = (max(limits["likeness"][0], likely / 2), limits["likeness"][1])  # however many are inverted
-    limits["colour"] = (0.0, max(0.05, limits["colour"][1]))  # scanners and JPEG tint a gray film a little
-    return FilmCheck(limits, unlimited.mean_look, unlimited.mean_histogram, len(looks))
+    limits["likeness"][0] = max(limits["likeness"][0], likely / 2)  # however many are inverted
+    limits["colour"] = [0.0, max(0.05, limits["colour"][1])]  # scanners and JPEG tint a gray film a little
+    return FilmCheck(
+        limits=limits, mean_look=mean_look.ravel().tolist(), mean_histogram=mean_histogram.tolist(), films=len(looks)
+    )
 
 
 def _look(film: Film) -> tuple[npt.NDArray[np.float64], float]:
     return thumbnail(film).gray.astype(np.float64) / 255, film.colour
+
+
+def _measures(gray: Floats, colour: float, mean_look: Floats, mean_histogram: Floats) -> dict[str, float]:
+    """Measures of a thumbnail [THUMBNAIL, THUMBNAIL] in 0-1, the most telling first."""
+    look, mean = _standardised(gray), mean_look.reshape(THUMBNAIL, THUMBNAIL)
+    return {
+        "colour": colour,
+        "contrast": float(gray.std()),
+        "likeness": float(max(_correlation(look, mean), _correlation(look[:, ::-1], mean))),
+        "brightness": float(gray.mean()),
+        "histogram": float(np.abs(_cumulative_histogram(gray) - mean_histogram).mean()),
+    }
 
 
 def _standardised(thumbnail: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

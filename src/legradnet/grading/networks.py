@@ -1,6 +1,5 @@
 """What a `Grader` asks of a trained network, whatever runs it: PyTorch, OpenVINO or ONNX Runtime."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +10,7 @@ from legradnet.data.film import Fit
 from legradnet.grades import Floats, Rule
 from legradnet.grading.calibration import Calibration
 from legradnet.grading.film_check import FilmCheck
+from legradnet.grading.metadata import Learned
 
 
 class Answers(NamedTuple):
@@ -41,7 +41,7 @@ class GradingNetwork(Protocol):
 
     path: Path
     settings: dict[str, Any]
-    learned: Mapping[str, Any]
+    learned: Learned
     classes: int
     image_size: int
     fit: Fit

@@ -10,22 +10,27 @@ from typing import Any
 
 from tqdm import tqdm
 
-from legradnet.config import PREDICT_RULES, check_config
 from legradnet.data.inputs import InputFilm, list_films
 from legradnet.errors import UserError
 from legradnet.files import write_text
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Request
 from legradnet.grading.predictions import PredictionsTable, Record, inert, json_lines, read_json_lines, record
+from legradnet.grading.settings import PredictSettings
 from legradnet.run_folder import RunFolder
+from legradnet.settings import checked
 
 log = logging.getLogger(__name__)
 
 _MAY_CHANGE = {"resume", "num_workers"}  # from a run to its resumption
 
 
-def predict(config: Mapping[str, Any], run_folder: str | Path) -> bool:
-    """Grade `config["input"]` as `conf/predict.yaml` composes it.
+def predict(config: Mapping[str, Any] | PredictSettings, run_folder: str | Path) -> bool:
+    """Grade the films of `input`.
+
+    Args:
+        config: `PredictSettings` or their plain values, as `conf/predict.yaml` composes them.
+        run_folder: Where predictions are written.
 
     Returns:
         Whether every film was graded.
@@ -34,18 +39,18 @@ def predict(config: Mapping[str, Any], run_folder: str | Path) -> bool:
         UserError: A mistake in the config, the checkpoint or the list of films. A film that can't be read is none: it
             gets a row with its error.
     """
-    check_config(config, PREDICT_RULES)
+    settings = checked(PredictSettings, config)
     folder = RunFolder(Path(run_folder))
     folder.check_other_runs(folder.last, folder.best, folder.report)
-    dataset_path = config["data"]["dataset_path"]
-    films = list_films(Path(config["input"]), Path(dataset_path) if dataset_path else None)
-    done = _already_graded(config, folder, films)
+    dataset_path = settings.data.dataset_path
+    films = list_films(Path(settings.input), Path(dataset_path) if dataset_path else None)
+    done = _already_graded(settings, folder, films)
     grader = Grader.from_checkpoint(
-        config["checkpoint"], device=config["device"], precision=config["precision"], batch_size=config["batch_size"]
+        settings.checkpoint, device=settings.device, precision=settings.precision, batch_size=settings.batch_size
     )
     if len(done) < len(films):  # whole batches, so that a resumed run shows the network what it would have seen
         done = done[: len(done) // grader.batch_size * grader.batch_size]
-    folder.write_config(config)
+    folder.write_config(settings.model_dump())
     labelled = any(film.label is not None for film in films)
     table = PredictionsTable(grader.classes, grader.weighed, labelled)
     # The lines are the journal and come first: after a kill the table is made again from them.
@@ -61,13 +66,13 @@ def predict(config: Mapping[str, Any], run_folder: str | Path) -> bool:
             log.warning("%s has no film check: no film is referred for its look.", network.path)
     counts = Counter(map(_outcome, done))
     rest = iter(films[len(done) :])
-    requests = (Request(film.film, film.side or config["side"] or "") for film in films[len(done) :])
+    requests = (Request(film.film, film.side or settings.side or "") for film in films[len(done) :])
     with (
         tqdm(total=len(films), initial=len(done), unit="film", disable=not sys.stderr.isatty()) as bar,
         folder.predictions_json.open("a", encoding="utf-8") as lines_file,
         folder.predictions.open("a", encoding="utf-8", newline="") as table_file,
     ):
-        for batch in grader.stream(requests, workers=config["num_workers"]):
+        for batch in grader.stream(requests, workers=settings.num_workers):
             records = [record(next(rest), grading) for grading in batch]
             for file, text in ((lines_file, json_lines(records)), (table_file, table.rows(records))):
                 file.write(text)
@@ -81,24 +86,24 @@ def predict(config: Mapping[str, Any], run_folder: str | Path) -> bool:
     return counts["error"] == 0
 
 
-def _already_graded(config: Mapping[str, Any], folder: RunFolder, films: Sequence[InputFilm]) -> list[Record]:
+def _already_graded(settings: PredictSettings, folder: RunFolder, films: Sequence[InputFilm]) -> list[Record]:
     """Records of the films that an earlier run in this folder has done; the line that a kill cut off is dropped."""
     if not folder.predictions_json.is_file():
         folder.check_other_runs(folder.predictions)
-        if config["resume"]:
+        if settings.resume:
             raise UserError(f"resume=true: there are no predictions in {folder.path}. Repeat their own hydra.run.dir=.")
         return []
-    if not config["resume"]:
+    if not settings.resume:
         raise UserError(f"{folder.path} already holds predictions: add resume=true to go on with them, or choose "
                         "another hydra.run.dir=.")  # fmt: skip
     before = folder.read_config() if folder.config.is_file() else {}
-    changed = [key for key in config if key not in _MAY_CHANGE and config[key] != before.get(key)]
-    if changed:
-        changes = "\n".join(f"  {key}: was {before.get(key)}, now {config[key]}" for key in changed)
+    now = settings.model_dump(exclude=_MAY_CHANGE)
+    if changed := [key for key in now if now[key] != before.get(key)]:
+        changes = "\n".join(f"  {key}: was {before.get(key)}, now {now[key]}" for key in changed)
         raise UserError(f"Predictions are resumed with the settings they began with; these differ:\n{changes}")
     done = read_json_lines(folder.predictions_json)
     if [film["filename"] for film in done] != [inert(film.filename) for film in films[: len(done)]]:
-        raise UserError(f"The films of input={config['input']} have changed since {folder.predictions} was begun: "
+        raise UserError(f"The films of input={settings.input} have changed since {folder.predictions} was begun: "
                         "start again in another hydra.run.dir=.")  # fmt: skip
     return done
 

@@ -51,8 +51,8 @@ def calibrate(
     _describe_film_check(film_check, referred, len(val))
 
     learned: dict[str, Any] = {
-        "calibration": calibration.to_plain(),
-        "film_check": film_check.to_plain() if film_check else None,
+        "calibration": calibration.model_dump(),
+        "film_check": film_check.model_dump() if film_check else None,
         "false_referrals": {"films": len(val), "referred": referred} if film_check else None,
         "data": {"source": data.source, "films": {s: data.class_counts(s) for s in ("train", "val", "test")}},
         "versions": versions(),

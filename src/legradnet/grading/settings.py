@@ -1,0 +1,43 @@
+"""Settings of `legradnet-predict`, and what other commands that grade films share with it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from legradnet.settings import Settings
+
+Precision = Literal["auto", "f32", "bf16"]
+
+AskedDevice = Annotated[str, Field(description="cpu, cuda, cuda:1, mps; auto = the best there is")]
+AskedPrecision = Annotated[Precision, Field(description="f32, bf16; auto = bf16 where it is native")]
+AskedInput = Annotated[str, Field(description="film, folder or CSV")]
+BatchSize = Annotated[Annotated[int, Field(ge=1)] | None, Field(description="films a batch; null = that of training")]
+OneSide = Annotated[
+    Literal["L", "R"] | None, Field(description="L or R for all films without a side of their own in the CSV")
+]
+
+
+class ListedFilms(Settings):
+    """Config group `data` of commands that take `input`."""
+
+    dataset_path: str | None = Field(
+        default=None, description="folder that a CSV's names are relative to; null = the CSV's own"
+    )
+
+
+class PredictSettings(Settings):
+    """`conf/predict.yaml`."""
+
+    checkpoint: str | list[str] = Field(
+        description="a checkpoint or an export, or a list whose probabilities are averaged"
+    )
+    input: AskedInput
+    data: ListedFilms = ListedFilms()
+    side: OneSide = None
+    resume: bool = Field(default=False, description="go on with the predictions in `hydra.run.dir`")
+    device: AskedDevice = "auto"
+    precision: AskedPrecision = "auto"
+    batch_size: BatchSize = None
+    num_workers: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        default=None, description="reading threads; null = one a core, at most 8"
+    )
