@@ -18,9 +18,7 @@ from legradnet.data.augment import Augmentation
 from legradnet.errors import UserError
 from legradnet.explain.settings import ExplainSettings
 from legradnet.grading.settings import PredictSettings
-from legradnet.network.backbones import parse_backbones
-from legradnet.network.gating import build_gate
-from legradnet.network.losses import build_loss
+from legradnet.network.ensemble import NetworkSettings
 from legradnet.settings import checked
 from small_runs import compose
 
@@ -34,8 +32,8 @@ GROUPS = [path.parent.name + "=" + path.stem for path in sorted(config_folder().
 def test_every_shipped_choice_composes_and_is_free_of_mistakes(choice):
     config = compose(choice)
     check_config(config)
-    build_gate(num_tokens=2, feature_dim=16, **config["gating"])
-    build_loss(num_classes=5, class_counts=[1] * 5, **config["loss"])
+    settings = checked(NetworkSettings, {name: config[name] for name in NetworkSettings.model_fields})
+    assert settings.model_dump() == {name: config[name] for name in NetworkSettings.model_fields}
     Augmentation(**config["augment"])
 
 
@@ -132,4 +130,5 @@ def test_an_unknown_key_is_refused():
 
 def test_any_timm_network_can_be_added_under_a_key_of_ones_own():
     config = compose("+backbone.mine.timm_name=test_convnext")
-    assert parse_backbones(config["backbone"])["mine"].timm_name == "test_convnext"
+    network = checked(NetworkSettings, {"backbone": config["backbone"]})
+    assert network.backbone["mine"].timm_name == "test_convnext"

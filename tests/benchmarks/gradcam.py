@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from legradnet.device import keep_freed_memory
 from legradnet.explain import explain
 from legradnet.network.ensemble import KneeEnsemble
-from legradnet.network.losses import build_loss
+from legradnet.network.losses import CrossEntropy
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
 FIVE = ("densenet", "swin", "convnext", "vit", "xception")
@@ -44,7 +44,7 @@ def main() -> None:
     backbone = {key: dict(OmegaConf.load(CONF / f"{key}.yaml")[key]) for key in FIVE}
     if arguments.tiny:
         backbone = {key: {"timm_name": f"tiny_{key}"} for key in FIVE}
-    loss = build_loss("cross_entropy", 5)
+    loss = CrossEntropy(5)
     ensemble = KneeEnsemble(backbone, {"name": "mha"}, loss.num_outputs).eval()
     films = torch.randint(0, 256, (BATCH, 1, SIDE, SIDE), dtype=torch.uint8)
     grades = torch.randint(5, (BATCH,))

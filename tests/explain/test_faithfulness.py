@@ -20,7 +20,7 @@ from legradnet.explain.verdict import failures, faithfulness_figure, verdict
 from legradnet.grading.grading import Request
 from legradnet.network.ensemble import KneeEnsemble
 from legradnet.network.gating import MeanGate
-from legradnet.network.losses import build_loss
+from legradnet.network.losses import CrossEntropy
 
 SIDE = 64
 
@@ -43,7 +43,7 @@ class OneTile(nn.Module):
 
 @pytest.fixture
 def one_tile():
-    network = SimpleNamespace(ensemble=OneTile(), loss=build_loss("cross_entropy", 2), device=torch.device("cpu"))
+    network = SimpleNamespace(ensemble=OneTile(), loss=CrossEntropy(2), device=torch.device("cpu"))
     network.autocast = lambda: torch.autocast("cpu", enabled=False)
     return network
 

@@ -12,7 +12,7 @@ from timm.models.deit import VisionTransformerDistilled
 from legradnet.errors import UserError
 from legradnet.explain import METHODS, explain
 from legradnet.network.ensemble import KneeEnsemble
-from legradnet.network.losses import build_loss
+from legradnet.network.losses import Corn, CrossEntropy
 
 SETTINGS = {"input_size": (3, 48, 48), "mean": (0.5,) * 3, "std": (0.5,) * 3, "num_classes": 1000}
 SMALL = {"img_size": 48, "patch_size": 6, "embed_dim": 48, "depth": 2, "num_heads": 3}
@@ -47,7 +47,7 @@ NAMES = {
 
 def network(*keys, loss="cross_entropy", gate="mean", size=48, classes=3, frozen=False):
     torch.manual_seed(0)
-    grading = build_loss(loss, classes)
+    grading = {"cross_entropy": CrossEntropy, "corn": Corn}[loss](classes)
     backbone = {key: {"timm_name": NAMES[key], "image_size": size, "frozen": frozen} for key in keys}
     return KneeEnsemble(backbone, {"name": gate}, grading.num_outputs, feature_dim=16).eval(), grading
 

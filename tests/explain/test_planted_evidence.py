@@ -23,7 +23,7 @@ from torch.optim.swa_utils import update_bn
 from legradnet.explain import explain
 from legradnet.explain.film import over_film, spread
 from legradnet.network.ensemble import KneeEnsemble
-from legradnet.network.losses import build_loss
+from legradnet.network.losses import CrossEntropy
 
 SIDE, PATCH = 96, 24
 FAMILIES = ("densenet", "swin", "convnext", "vit", "xception")
@@ -92,7 +92,7 @@ def planted_films(count, generator):
 def network_that_finds_the_patch(family, seed, most_steps=150):
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    loss = build_loss("cross_entropy", 2)
+    loss = CrossEntropy(2)
     backbone = {family: {"timm_name": f"planted_{family}", "image_size": SIDE}}
     ensemble = KneeEnsemble(backbone, {"name": "mean"}, loss.num_outputs, feature_dim=1024, dropout=0.0).train()
     optimizer = torch.optim.AdamW(ensemble.parameters(), lr=5e-4, weight_decay=0.0)

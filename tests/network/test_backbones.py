@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import timm
 import torch
@@ -7,8 +9,9 @@ from torch import nn
 
 from legradnet.config import config_folder
 from legradnet.errors import UserError
-from legradnet.network.backbones import Backbone, BackboneConfig, build_trunk, parse_backbones
+from legradnet.network.backbones import Backbone, BackboneSettings, build_trunk
 from legradnet.network.ensemble import KneeEnsemble
+from legradnet.network.gating import MeanSettings
 
 FAMILIES = ["tiny_densenet", "tiny_swin", "tiny_convnext", "tiny_vit", "tiny_xception"]
 
@@ -37,7 +40,7 @@ def test_each_backbone_has_its_own_size_and_normalisation(key, timm_name, side, 
     settings = shipped(key)
     assert settings == {"timm_name": timm_name, "weights": None, "frozen": False, "image_size": None, "precision": None}
     with torch.device("meta"):  # sizes only, no memory
-        trunk, size = build_trunk(BackboneConfig(**settings))
+        trunk, size = build_trunk(BackboneSettings(**settings))
     assert size == side
     assert trunk.pretrained_cfg["mean"][0] == mean
     assert (getattr(trunk, "head_hidden_size", None) or trunk.num_features) == width
@@ -46,21 +49,21 @@ def test_each_backbone_has_its_own_size_and_normalisation(key, timm_name, side, 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize(("height", "width"), [(96, 96), (57, 130)])
 def test_any_film_size_becomes_one_token(name, height, width):
-    backbone = Backbone(BackboneConfig(name), feature_dim=24).eval()
+    backbone = Backbone(BackboneSettings(timm_name=name), feature_dim=24).eval()
     assert backbone(torch.rand(2, 1, height, width)).shape == (2, 24)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_image_size_can_be_chosen_for_every_family(name):
-    backbone = Backbone(BackboneConfig(name, image_size=72), feature_dim=24).eval()
+    backbone = Backbone(BackboneSettings(timm_name=name, image_size=72), feature_dim=24).eval()
     assert backbone.prepare(torch.rand(1, 1, 96, 96)).shape == (1, 3, 72, 72)
     assert backbone(torch.rand(2, 1, 96, 96)).shape == (2, 24)
 
 
 def test_a_film_is_normalised_as_its_network_was_trained():
-    backbone = Backbone(BackboneConfig("tiny_vit"), feature_dim=8)
+    backbone = Backbone(BackboneSettings(timm_name="tiny_vit"), feature_dim=8)
     torch.testing.assert_close(backbone.prepare(torch.full((1, 1, 96, 96), 0.5)), torch.zeros(1, 3, 96, 96))
-    imagenet = Backbone(BackboneConfig("test_convnext"), feature_dim=8)
+    imagenet = Backbone(BackboneSettings(timm_name="test_convnext"), feature_dim=8)
     mean = torch.tensor(timm.get_pretrained_cfg("test_convnext").mean)
     std = torch.tensor(timm.get_pretrained_cfg("test_convnext").std)
     expected = ((0.25 - mean) / std).view(1, 3, 1, 1)
@@ -75,7 +78,7 @@ def test_eight_bit_films_and_their_fractions_are_graded_alike():
 
 
 def test_vits_feature_is_its_cls_token():
-    backbone = Backbone(BackboneConfig("tiny_vit"), feature_dim=16).eval()
+    backbone = Backbone(BackboneSettings(timm_name="tiny_vit"), feature_dim=16).eval()
     films = torch.rand(2, 1, 96, 96)
     torch.testing.assert_close(backbone.pool(films), backbone.trunk.forward_features(backbone.prepare(films))[:, 0])
 
@@ -83,7 +86,7 @@ def test_vits_feature_is_its_cls_token():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_frozen_trunk_stays_as_it_is_while_its_projection_trains(name):
     torch.manual_seed(0)
-    backbone = Backbone(BackboneConfig(name, frozen=True), feature_dim=16).train()
+    backbone = Backbone(BackboneSettings(timm_name=name, frozen=True), feature_dim=16).train()
     assert not any(module.training for module in backbone.trunk.modules())  # batch norm, dropout, drop-path
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in backbone.parameters() if p.requires_grad], lr=1.0)
@@ -97,7 +100,7 @@ def test_a_frozen_trunk_stays_as_it_is_while_its_projection_trains(name):
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_frozen_trunk_keeps_nothing_for_a_backward_pass(name, checkpointing):
-    backbone = Backbone(BackboneConfig(name, frozen=True), 16, gradient_checkpointing=checkpointing).train()
+    backbone = Backbone(BackboneSettings(timm_name=name, frozen=True), 16, gradient_checkpointing=checkpointing).train()
     backbone.trunk.requires_grad_(True)  # whoever asked for this
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor), lambda _: None):
@@ -134,7 +137,9 @@ def test_a_backbones_own_precision_wins_over_the_trainers(name, frozen):
         ("bf16", False, bf16),
         ("bf16", True, bf16),
     ]:
-        backbone = Backbone(BackboneConfig(name, frozen=frozen, precision=precision), feature_dim=16).train()
+        backbone = Backbone(
+            BackboneSettings(timm_name=name, frozen=frozen, precision=precision), feature_dim=16
+        ).train()
         assert seen_dtypes(backbone, autocast)[0] == {expected}, (precision, autocast)
 
 
@@ -155,7 +160,9 @@ def test_a_film_is_resized_once_for_all_networks_of_a_side_and_each_token_is_as_
 def test_gradient_checkpointing_changes_memory_not_gradients(name):
     def gradients(checkpointing):
         torch.manual_seed(0)
-        backbone = Backbone(BackboneConfig(name, image_size=64), feature_dim=16, gradient_checkpointing=checkpointing)
+        backbone = Backbone(
+            BackboneSettings(timm_name=name, image_size=64), feature_dim=16, gradient_checkpointing=checkpointing
+        )
         backbone.train()
         (backbone(torch.linspace(0, 1, 2 * 64 * 64).view(2, 1, 64, 64)) * torch.arange(16)).sum().backward()
         return {key: value.grad for key, value in backbone.named_parameters()}
@@ -185,17 +192,24 @@ def test_the_head_starts_with_small_logits():
 
 def test_an_unknown_network_is_told_with_similar_names():
     with pytest.raises(UserError, match="knows no model named 'vit_base_patch99'.*Similar: .*vit_"):
-        build_trunk(BackboneConfig("vit_base_patch99"))
+        build_trunk(BackboneSettings(timm_name="vit_base_patch99"))
 
 
 @pytest.mark.parametrize(
     ("group", "words"),
     [
-        ({}, "No backbone chosen"),
-        ({"vit": {"weights": None}}, "backbone.vit needs a timm_name"),
-        ({"vit": {"timm_name": "tiny_vit", "file": "x"}}, "unknown keys .'file'."),
+        ({}, "backbone: none chosen; backbone=all"),
+        ({"vit": {"weights": None}}, "backbone.vit.timm_name= is needed"),
+        ({"vit": {"timm_name": "tiny_vit", "file": "x"}}, "backbone.vit.file is unknown; there are timm_name, weights"),
+        ({"vit": {"timm_name": "tiny_vit", "frozen": "maybe"}}, "backbone.vit.frozen=maybe must be one of true, false"),
+        ({"a.b": {"timm_name": "tiny_vit"}}, "backbone: the key a.b can't have a dot in it"),
     ],
 )
 def test_an_odd_backbone_group_is_told(group, words):
-    with pytest.raises(UserError, match=words):
-        parse_backbones(group)
+    with pytest.raises(UserError, match=re.escape(words)):
+        KneeEnsemble(group, {"name": "mean"}, 5)
+
+
+def test_settings_are_taken_as_models_too():
+    ensemble = KneeEnsemble({"vit": BackboneSettings(timm_name="tiny_vit")}, MeanSettings(), 5, feature_dim=8)
+    assert ensemble.backbones["vit"].settings.timm_name == "tiny_vit"

@@ -7,14 +7,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from legradnet.errors import UserError
-from legradnet.network.losses import LOSSES, build_loss
+from legradnet.network.ensemble import NetworkSettings
+from legradnet.network.losses import (
+    Corn,
+    CornSettings,
+    CrossEntropy,
+    CrossEntropySettings,
+    SoftLabels,
+    SoftLabelsSettings,
+)
+from legradnet.settings import checked
+
+LOSSES = [CrossEntropy, SoftLabels, Corn]
+SETTINGS = [CrossEntropySettings, SoftLabelsSettings, CornSettings]
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.sampled_from(list(LOSSES)), st.integers(2, 9), st.integers(0, 2**31))
-def test_probabilities_sum_to_one_and_grades_are_classes_for_any_number_of_classes(name, classes, seed):
+@given(st.sampled_from(LOSSES), st.integers(2, 9), st.integers(0, 2**31))
+def test_probabilities_sum_to_one_and_grades_are_classes_for_any_number_of_classes(kind, classes, seed):
     generator = torch.Generator().manual_seed(seed)
-    loss = build_loss(name, classes)
+    loss = kind(classes)
     logits = torch.randn(7, loss.num_outputs, generator=generator) * 4
     probabilities = loss.probabilities(logits)
     assert probabilities.shape == (7, classes)
@@ -26,9 +38,9 @@ def test_probabilities_sum_to_one_and_grades_are_classes_for_any_number_of_class
     assert torch.isfinite(loss(logits, torch.randint(0, classes, (7,), generator=generator)))
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_training_on_the_loss_recovers_the_grades(name):
-    loss = build_loss(name, 5)
+@pytest.mark.parametrize("kind", LOSSES)
+def test_training_on_the_loss_recovers_the_grades(kind):
+    loss = kind(5)
     labels = torch.arange(5)
     logits = torch.zeros(5, loss.num_outputs, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.3)
@@ -47,34 +59,32 @@ def test_corn_is_the_mean_over_the_tasks_that_each_grade_takes_part_in():
         -F.logsigmoid(torch.tensor(1.0)),  # and not above 1
         *(-F.logsigmoid(torch.tensor(x)) for x in (1.5, 0.2, -0.4)),
     ]
-    torch.testing.assert_close(build_loss("corn", 4)(logits, labels), torch.stack(terms).mean())
+    torch.testing.assert_close(Corn(4)(logits, labels), torch.stack(terms).mean())
 
 
 def test_corn_grades_by_the_thresholds_that_are_likelier_passed_than_not():
-    loss = build_loss("corn", 5)
+    loss = Corn(5)
     conditional = torch.tensor([[0.9, 0.9, 0.5, 0.9]])  # P(>0) .9, P(>1) .81, P(>2) .405
     assert loss.grades(loss.probabilities(conditional.logit())).item() == 2
 
 
 def test_soft_labels_cost_a_far_miss_more_than_a_near_one():
-    loss = build_loss("soft_labels", 5, sigma=0.7)
+    loss = SoftLabels(5, sigma=0.7)
     near, far = F.one_hot(torch.tensor([[2], [4]]), 5).float().squeeze(1) * 5
     label = torch.tensor([1])
     assert loss(near[None], label) < loss(far[None], label)
-    plain = build_loss("cross_entropy", 5)
+    plain = CrossEntropy(5)
     torch.testing.assert_close(plain(near[None], label), plain(far[None], label))
 
 
 def test_narrow_soft_labels_are_cross_entropy():
     logits, labels = torch.randn(6, 5), torch.randint(0, 5, (6,))
-    torch.testing.assert_close(
-        build_loss("soft_labels", 5, sigma=0.05)(logits, labels), build_loss("cross_entropy", 5)(logits, labels)
-    )
+    torch.testing.assert_close(SoftLabels(5, sigma=0.05)(logits, labels), CrossEntropy(5)(logits, labels))
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_balanced_weights_make_every_grade_count_the_same(name):
-    loss = build_loss(name, 2, class_weights="balanced", class_counts=[90, 10])
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_balanced_weights_make_every_grade_count_the_same(kind):
+    loss = kind(class_weights="balanced").build(2, class_counts=[90, 10])
     assert loss.class_weights.tolist() == pytest.approx([100 / 180, 100 / 20])
     labels = torch.tensor([0] * 90 + [1] * 10)
     logits = torch.zeros(100, loss.num_outputs)
@@ -84,7 +94,7 @@ def test_balanced_weights_make_every_grade_count_the_same(name):
 
 
 def test_a_class_without_films_gets_no_weight_and_no_infinity():
-    loss = build_loss("cross_entropy", 3, class_weights="balanced", class_counts=[5, 0, 5])
+    loss = CrossEntropySettings(class_weights="balanced").build(3, class_counts=[5, 0, 5])
     assert loss.class_weights[1] == 0
     assert math.isfinite(loss(torch.zeros(2, 3), torch.tensor([0, 2])))
 
@@ -92,19 +102,33 @@ def test_a_class_without_films_gets_no_weight_and_no_infinity():
 def test_label_smoothing_is_torchs():
     logits, labels = torch.randn(6, 5), torch.randint(0, 5, (6,))
     expected = F.cross_entropy(logits, labels, label_smoothing=0.1)
-    torch.testing.assert_close(build_loss("cross_entropy", 5, label_smoothing=0.1)(logits, labels), expected)
+    torch.testing.assert_close(CrossEntropy(5, label_smoothing=0.1)(logits, labels), expected)
 
 
 @pytest.mark.parametrize(
-    ("call", "words"),
+    ("loss", "words"),
     [
-        ({"name": "mse", "num_classes": 5}, "cross_entropy, corn, soft_labels"),
-        ({"name": "corn", "num_classes": 1}, "at least 2"),
-        ({"name": "corn", "num_classes": 5, "class_weights": "some"}, "none or balanced"),
-        ({"name": "corn", "num_classes": 5, "sigma": 1.0}, "sigma"),
-        ({"name": "soft_labels", "num_classes": 5, "sigma": 0.0}, "more than 0"),
+        ({"name": "mse"}, "loss.name=mse must be one of cross_entropy, corn, soft_labels"),
+        ({"name": "corn", "class_weights": "some"}, "loss.class_weights=some must be one of none, balanced"),
+        ({"name": "corn", "sigma": 1.0}, "loss.sigma is unknown; there are name, class_weights"),
+        ({"name": "soft_labels", "sigma": 0.0}, "loss.sigma=0.0 must be a number of at least 0.001"),
+        ({"name": "cross_entropy", "label_smoothing": 1.0}, "loss.label_smoothing=1.0 must be a number from 0 to 0.99"),
     ],
 )
-def test_a_wrong_loss_is_told(call, words):
+def test_a_wrong_loss_is_told(loss, words):
     with pytest.raises(UserError, match=words):
-        build_loss(**call)
+        checked(NetworkSettings, {"backbone": {"vit": {"timm_name": "tiny_vit"}}, "loss": loss})
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_a_loss_is_built_with_its_own_settings(kind):
+    own = (
+        {"label_smoothing": 0.2}
+        if kind is CrossEntropySettings
+        else {"sigma": 0.9}
+        if kind is SoftLabelsSettings
+        else {}
+    )
+    loss = kind(**own).build(4)
+    logits, labels = torch.randn(6, loss.num_outputs), torch.randint(0, 4, (6,))
+    assert (loss(logits, labels) == kind().build(4)(logits, labels)) == (not own)

@@ -5,16 +5,16 @@ from safetensors.torch import save_file
 
 from legradnet.errors import UserError
 from legradnet.network import hub
-from legradnet.network.backbones import BackboneConfig, parse_backbones
+from legradnet.network.backbones import BackboneSettings
 from legradnet.network.ensemble import KneeEnsemble
 from legradnet.network.weights import check_weights, load_starting_weights, load_trunk
 
 
 def start(timm_name, **settings):
     """A one-backbone ensemble, started as a fresh run starts it."""
-    group = {"net": {"timm_name": timm_name, **settings}}
+    group = {"net": BackboneSettings(timm_name=timm_name, **settings)}
     ensemble = KneeEnsemble(group, {"name": "mean"}, 5, feature_dim=8)
-    load_starting_weights(ensemble, parse_backbones(group), pretrained=False)
+    load_starting_weights(ensemble, group, pretrained=False)
     return ensemble.backbones["net"].trunk
 
 
@@ -77,9 +77,9 @@ def test_one_backbone_starts_from_a_checkpoint_of_ours(tmp_path):
     ours = KneeEnsemble(group, {"name": "mean"}, 5, feature_dim=8)
     state = {f"ensemble.{name}": tensor for name, tensor in ours.state_dict().items()}
     torch.save({"state_dict": state, "hyper_parameters": {}}, tmp_path / "ours.ckpt")
-    group = {"vit": {"timm_name": "tiny_vit", "weights": str(tmp_path / "ours.ckpt")}}
+    group = {"vit": BackboneSettings(timm_name="tiny_vit", weights=str(tmp_path / "ours.ckpt"))}
     other = KneeEnsemble(group, {"name": "mean"}, 5, feature_dim=8)
-    load_starting_weights(other, parse_backbones(group), pretrained=False)
+    load_starting_weights(other, group, pretrained=False)
     assert_same_trunk(other.backbones["vit"].trunk, ours.backbones["vit"].trunk)
     with pytest.raises(UserError, match="has no backbone 'net'; it holds swin, vit"):
         start("tiny_vit", weights=str(tmp_path / "ours.ckpt"))
@@ -96,8 +96,8 @@ def test_a_broken_weights_file_is_told(tmp_path):
 
 def test_all_missing_weight_files_are_told_together():
     backbones = {
-        "vit": BackboneConfig("tiny_vit", weights="a.pth"),
-        "swin": BackboneConfig("tiny_swin", weights="b.pth"),
+        "vit": BackboneSettings(timm_name="tiny_vit", weights="a.pth"),
+        "swin": BackboneSettings(timm_name="tiny_swin", weights="b.pth"),
     }
     with pytest.raises(UserError, match=r"(?s)backbone\.vit\.weights: no file at a\.pth.*backbone\.swin\.weights"):
         check_weights(backbones, pretrained=True)
@@ -105,12 +105,12 @@ def test_all_missing_weight_files_are_told_together():
 
 def test_tiny_networks_never_ask_for_pretrained_weights(monkeypatch):
     monkeypatch.setattr(hub, "_unreachable", lambda url: pytest.fail(f"asked {url}"))
-    check_weights({"vit": BackboneConfig("tiny_vit")}, pretrained=True)
+    check_weights({"vit": BackboneSettings(timm_name="tiny_vit")}, pretrained=True)
 
 
 def test_a_network_that_timm_has_no_weights_of_is_told():
     with pytest.raises(UserError, match="no pretrained weights for darknet17"):
-        check_weights({"vit": BackboneConfig("darknet17")}, pretrained=True)
+        check_weights({"vit": BackboneSettings(timm_name="darknet17")}, pretrained=True)
 
 
 def test_each_server_is_asked_once(monkeypatch, tmp_path):

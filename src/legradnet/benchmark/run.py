@@ -20,9 +20,10 @@ from legradnet.data.augment import Augmentation
 from legradnet.device import check_compiler, choose_device, choose_precision, processor
 from legradnet.errors import UserError
 from legradnet.files import write_text
-from legradnet.network.backbones import network_settings, parse_backbones
-from legradnet.network.gating import build_gate
+from legradnet.network.backbones import network_settings
+from legradnet.network.ensemble import NetworkSettings
 from legradnet.run_folder import RunFolder, versions
+from legradnet.settings import checked
 
 log = logging.getLogger(__name__)
 
@@ -133,10 +134,10 @@ def _list(config: Mapping[str, Any], name: str, choices: Any) -> list[Any] | Non
 
 def _check_networks(config: Mapping[str, Any]) -> None:
     """Tell what training would tell, before the first measurement."""
-    backbones = parse_backbones(config["backbone"])
-    for settings in backbones.values():
-        network_settings(settings.timm_name)
-    build_gate(num_tokens=len(backbones), feature_dim=config["model"]["feature_dim"], **config["gating"])
+    settings = checked(NetworkSettings, {name: config[name] for name in ("backbone", "gating", "model")})
+    for backbone in settings.backbone.values():
+        network_settings(backbone.timm_name)
+    settings.gating.build(len(settings.backbone), settings.model.feature_dim)
     Augmentation(**config["augment"])
 
 

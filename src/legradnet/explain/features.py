@@ -63,7 +63,7 @@ def token_and_place(backbone: Backbone, films: Tensor) -> tuple[Tensor, Tensor]:
     elif attended:
         place = attended[-1]
     else:
-        name = backbone.config.timm_name
+        name = backbone.settings.timm_name
         raise UserError(f"{name} has no place for a gradient map; method=occlusion or integrated_gradients has one.")
     return backbone.projection(trunk.forward_head(features)), place
 

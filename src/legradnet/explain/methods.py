@@ -199,7 +199,7 @@ def _rollouts(backbones: Mapping[str, Backbone], films: Tensor) -> dict[str, Ten
     rollouts = {key: attention_rollout(backbone, films) for key, backbone in backbones.items()}
     maps = {key: rollout for key, rollout in rollouts.items() if rollout is not None}
     if not maps:
-        named = ", ".join(f"{key} ({backbone.config.timm_name})" for key, backbone in backbones.items())
+        named = ", ".join(f"{key} ({backbone.settings.timm_name})" for key, backbone in backbones.items())
         raise UserError(
             "method=attention_rollout needs a backbone whose patches all attend to each other (vit, deit, beit). "
             f"CNNs have no attention and Swin's stays within windows: {named}."

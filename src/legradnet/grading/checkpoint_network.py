@@ -16,8 +16,8 @@ from legradnet.grades import Rule
 from legradnet.grading.calibration import Calibration
 from legradnet.grading.metadata import Learned, read_metadata
 from legradnet.grading.networks import Answers
-from legradnet.network.ensemble import KneeEnsemble
-from legradnet.network.losses import build_loss
+from legradnet.network.ensemble import KneeEnsemble, NetworkSettings
+from legradnet.settings import checked
 
 PRECISIONS = ("auto", "f32", "bf16")
 
@@ -47,17 +47,24 @@ class CheckpointNetwork:
         bf16 = choose_precision(self.device.type) == "bf16-mixed" if precision == "auto" else precision == "bf16"
         self.precision = "bf16" if bf16 else "f32"
 
-        model = dict(self.settings["model"])
-        self.classes = int(model.pop("num_classes"))
-        model.pop("pretrained", None)
-        # a tensor of class weights belongs to the loss, but only its probabilities and grades are needed here
-        self.loss = build_loss(
-            num_classes=self.classes, class_counts=self.settings["class_counts"], **self.settings["loss"]
+        own = checked(
+            NetworkSettings,
+            {name: self.settings[name] for name in NetworkSettings.model_fields},
+            title=f"The settings that {path} holds have mistakes:",
         )
-        backbone: dict[str, Any] = self.settings["backbone"]
+        self.classes = own.model.num_classes
+        self.loss = own.loss.build(self.classes, self.settings["class_counts"])
+        backbone = own.backbone
         if not bf16:  # f32 means f32, for a backbone that was trained in bf16 too
-            backbone = {key: {**settings, "precision": None} for key, settings in backbone.items()}
-        self.ensemble = KneeEnsemble(backbone, self.settings["gating"], self.loss.num_outputs, **model)
+            backbone = {key: settings.model_copy(update={"precision": None}) for key, settings in backbone.items()}
+        self.ensemble = KneeEnsemble(
+            backbone,
+            own.gating,
+            self.loss.num_outputs,
+            own.model.feature_dim,
+            own.model.dropout,
+            own.model.gradient_checkpointing,
+        )
         weights = {
             name.removeprefix("ensemble."): tensor
             for name, tensor in checkpoint["state_dict"].items()

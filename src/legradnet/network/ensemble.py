@@ -4,11 +4,34 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from legradnet.errors import UserError
-from legradnet.network.backbones import Backbone, parse_backbones, resize
-from legradnet.network.gating import build_gate
+from legradnet.network.backbones import Backbone, Backbones, BackboneSettings, resize
+from legradnet.network.gating import GatingSettings, MhaSettings
+from legradnet.network.losses import CrossEntropySettings, LossSettings
+from legradnet.settings import Settings, Share, checked
+
+
+class ModelSettings(Settings):
+    """Config group `model`."""
+
+    feature_dim: int = Field(default=1024, ge=1, description="width of a backbone's token")
+    num_classes: int = Field(default=5, ge=2, le=1000, description="grades; 5 = Kellgren-Lawrence")
+    pretrained: bool = Field(default=True, description="trunks start from timm's pretrained weights")
+    dropout: Share = Field(default=0.1, description="dropout before the head")
+    gradient_checkpointing: bool = Field(
+        default=False, description="recompute activations: less memory, more time; batch norms see each batch twice"
+    )
+
+
+class NetworkSettings(Settings):
+    """The config groups that say what the network is; a checkpoint says them of itself."""
+
+    backbone: Backbones
+    gating: GatingSettings = MhaSettings()
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = CrossEntropySettings()
 
 
 class EnsembleOutput(NamedTuple):
@@ -26,8 +49,8 @@ class KneeEnsemble(nn.Module):
     """Grade films with several backbones that a gate fuses.
 
     Args:
-        backbone: {key: settings of `BackboneConfig`}, in the order of the gate's weights.
-        gating: {"name": mha | mlp | concat | mean, and that gate's settings}.
+        backbone: {key: settings}, in the order of the gate's weights; settings are models or plain values.
+        gating: The gate's settings, a model or plain values.
         num_outputs: Logits a film, as the loss wants them (`GradingLoss.num_outputs`).
         feature_dim: Width D of a backbone's token.
         dropout: Dropout before the head, 0-1.
@@ -39,29 +62,25 @@ class KneeEnsemble(nn.Module):
 
     def __init__(
         self,
-        backbone: Mapping[str, Any],
-        gating: Mapping[str, Any],
+        backbone: Mapping[str, BackboneSettings | Mapping[str, Any]],
+        gating: GatingSettings | Mapping[str, Any],
         num_outputs: int,
         feature_dim: int = 1024,
         dropout: float = 0.1,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.configs = parse_backbones(backbone)
-        if any("." in key for key in self.configs):
-            raise UserError("A backbone's key can't have a dot in it.")
+        settings = checked(NetworkSettings, {"backbone": dict(backbone), "gating": gating})
         self.backbones = nn.ModuleDict(
-            {key: Backbone(config, feature_dim, gradient_checkpointing) for key, config in self.configs.items()}
+            {key: Backbone(own, feature_dim, gradient_checkpointing) for key, own in settings.backbone.items()}
         )
-        self.gate = build_gate(
-            num_tokens=len(self.configs), feature_dim=feature_dim, **{str(k): v for k, v in gating.items()}
-        )
+        self.gate = settings.gating.build(len(settings.backbone), feature_dim)
         self.head = nn.Sequential(nn.LayerNorm(feature_dim), nn.Dropout(dropout), nn.Linear(feature_dim, num_outputs))
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Backbone keys in the order of the gate's weights."""
-        return tuple(self.configs)
+        return tuple(self.backbones)
 
     def compile_trunks(self) -> None:
         """Let torch compile each trunk when it is first run; the names in the state dict stay."""

@@ -1,13 +1,17 @@
 """Gates: fuse the tokens of N backbones into one feature, and say how much each backbone weighed."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from legradnet.errors import UserError
+from legradnet.settings import Settings, Share
+
+_NAME = "set by `gating=mha`, `mlp`, `concat`, `mean`"
+_DROPOUT = "dropout of attention (mha), hidden layer (mlp), tokens (concat)"
 
 
 class MultiHeadAttentionGate(nn.Module):
@@ -47,6 +51,18 @@ class MultiHeadAttentionGate(nn.Module):
         return self.out(mixed.flatten(1)), weights.mean(dim=1)
 
 
+class MhaSettings(Settings):
+    """Config group `gating=mha`."""
+
+    name: Literal["mha"] = Field(default="mha", description=_NAME)
+    num_heads: int = Field(default=4, ge=1, description="attention heads (mha); divides model.feature_dim")
+    dropout: Share = Field(default=0.1, description=_DROPOUT)
+
+    def build(self, num_tokens: int, feature_dim: int) -> MultiHeadAttentionGate:
+        """The gate over `num_tokens` backbones, whose tokens are `feature_dim` wide."""
+        return MultiHeadAttentionGate(num_tokens, feature_dim, self.num_heads, self.dropout)
+
+
 class MlpGate(nn.Module):
     """Weigh backbones by a softmax over an MLP of all their features (mixture of experts, Jacobs et al. 1991).
 
@@ -72,6 +88,18 @@ class MlpGate(nn.Module):
         return torch.einsum("bn,bnd->bd", weights.to(tokens.dtype), tokens), weights
 
 
+class MlpSettings(Settings):
+    """Config group `gating=mlp`."""
+
+    name: Literal["mlp"] = Field(default="mlp", description=_NAME)
+    hidden_dim: int = Field(default=256, ge=1, description="hidden width (mlp)")
+    dropout: Share = Field(default=0.1, description=_DROPOUT)
+
+    def build(self, num_tokens: int, feature_dim: int) -> MlpGate:
+        """The gate over `num_tokens` backbones, whose tokens are `feature_dim` wide."""
+        return MlpGate(num_tokens, feature_dim, self.hidden_dim, self.dropout)
+
+
 class ConcatGate(nn.Module):
     """Fuse by one linear layer over the concatenated tokens; there are no weights to report.
 
@@ -90,6 +118,17 @@ class ConcatGate(nn.Module):
         return self.fuse(tokens.flatten(1)), None
 
 
+class ConcatSettings(Settings):
+    """Config group `gating=concat`."""
+
+    name: Literal["concat"] = Field(default="concat", description=_NAME)
+    dropout: Share = Field(default=0.1, description=_DROPOUT)
+
+    def build(self, num_tokens: int, feature_dim: int) -> ConcatGate:
+        """The gate over `num_tokens` backbones, whose tokens are `feature_dim` wide."""
+        return ConcatGate(num_tokens, feature_dim, self.dropout)
+
+
 class MeanGate(nn.Module):
     """Average the tokens: every backbone weighs 1/N. The yardstick that a learned gate has to beat."""
 
@@ -101,23 +140,15 @@ class MeanGate(nn.Module):
         return tokens.mean(dim=1), tokens.new_full(tokens.shape[:2], 1 / tokens.shape[1], dtype=torch.float32)
 
 
-GATES: dict[str, Callable[..., nn.Module]] = {
-    "mha": MultiHeadAttentionGate,
-    "mlp": MlpGate,
-    "concat": ConcatGate,
-    "mean": MeanGate,
-}
+class MeanSettings(Settings):
+    """Config group `gating=mean`."""
+
+    name: Literal["mean"] = Field(default="mean", description=_NAME)
+
+    def build(self, num_tokens: int, feature_dim: int) -> MeanGate:
+        """The gate over `num_tokens` backbones, whose tokens are `feature_dim` wide."""
+        return MeanGate(num_tokens, feature_dim)
 
 
-def build_gate(name: str, num_tokens: int, feature_dim: int, **settings: Any) -> nn.Module:
-    """Build a gate by name for `num_tokens` backbones; `settings` are the gate's own.
-
-    Raises:
-        UserError: Unknown name or setting, or heads that don't divide `feature_dim`.
-    """
-    if name not in GATES:
-        raise UserError(f"gating.name={name!r} is unknown; choose one of {', '.join(GATES)}.")
-    try:
-        return GATES[name](num_tokens, feature_dim, **settings)
-    except TypeError as error:
-        raise UserError(f"gating={name}: {error}") from error
+# A gate is its class, its settings, and its row here.
+GatingSettings = Annotated[MhaSettings | MlpSettings | ConcatSettings | MeanSettings, Field(discriminator="name")]

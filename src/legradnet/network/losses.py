@@ -1,14 +1,19 @@
 """Losses, and with each the one way in which its logits become probabilities and a grade."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Annotated, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from legradnet.errors import UserError
 from legradnet.grades import Rule
+from legradnet.settings import Settings, Share
+
+_NAME = "set by `loss=cross_entropy`, `corn`, `soft_labels`"
+_WEIGHTS = "none, or balanced (inverse frequency in training)"
+ClassWeights = Literal["none", "balanced"]
 
 
 class GradingLoss(Protocol):
@@ -40,8 +45,6 @@ class CrossEntropy(nn.Module):
 
     def __init__(self, num_classes: int, class_weights: Tensor | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise UserError(f"loss.label_smoothing={label_smoothing} must be at least 0 and less than 1.")
         self.num_outputs = num_classes
         self.label_smoothing = label_smoothing
         self.class_weights: Tensor | None
@@ -60,6 +63,20 @@ class CrossEntropy(nn.Module):
         return probabilities.argmax(dim=-1)
 
 
+class CrossEntropySettings(Settings):
+    """Config group `loss=cross_entropy`."""
+
+    name: Literal["cross_entropy"] = Field(default="cross_entropy", description=_NAME)
+    class_weights: ClassWeights = Field(default="none", description=_WEIGHTS)
+    label_smoothing: Share = Field(
+        default=0.0, description="share of the target spread over all grades (cross_entropy)"
+    )
+
+    def build(self, num_classes: int, class_counts: Sequence[int] | None = None) -> CrossEntropy:
+        """The loss over `num_classes` grades, weighed by the training films of each, where they are known."""
+        return CrossEntropy(num_classes, _class_weights(self.class_weights, class_counts), self.label_smoothing)
+
+
 class SoftLabels(CrossEntropy):
     """Cross-entropy against a Gaussian over neighbouring grades (Diaz and Marathe, CVPR 2019).
 
@@ -73,8 +90,6 @@ class SoftLabels(CrossEntropy):
 
     def __init__(self, num_classes: int, class_weights: Tensor | None = None, sigma: float = 0.5) -> None:
         super().__init__(num_classes, class_weights)
-        if not sigma > 0:
-            raise UserError(f"loss.sigma={sigma} must be more than 0.")
         grades = torch.arange(num_classes, dtype=torch.float32)
         distances = (grades[:, None] - grades[None, :]) / sigma
         self.register_buffer("targets", (-0.5 * distances.square()).softmax(dim=-1), persistent=False)
@@ -83,6 +98,20 @@ class SoftLabels(CrossEntropy):
         """Weighted mean of the cross-entropy to the soft target, a scalar."""
         losses = -(self.targets[labels] * logits.log_softmax(dim=-1)).sum(dim=-1)
         return _weighted_mean(losses, labels, self.class_weights)
+
+
+class SoftLabelsSettings(Settings):
+    """Config group `loss=soft_labels`."""
+
+    name: Literal["soft_labels"] = Field(default="soft_labels", description=_NAME)
+    class_weights: ClassWeights = Field(default="none", description=_WEIGHTS)
+    sigma: float = Field(
+        default=0.5, ge=1e-3, description="width of the Gaussian over neighbouring grades (soft_labels)"
+    )
+
+    def build(self, num_classes: int, class_counts: Sequence[int] | None = None) -> SoftLabels:
+        """The loss over `num_classes` grades, weighed by the training films of each, where they are known."""
+        return SoftLabels(num_classes, _class_weights(self.class_weights, class_counts), self.sigma)
 
 
 class Corn(nn.Module):
@@ -129,46 +158,27 @@ class Corn(nn.Module):
         return (at_most < 0.5).sum(dim=-1)
 
 
-LOSSES: dict[str, Callable[..., CrossEntropy | Corn]] = {
-    "cross_entropy": CrossEntropy,
-    "corn": Corn,
-    "soft_labels": SoftLabels,
-}
+class CornSettings(Settings):
+    """Config group `loss=corn`."""
+
+    name: Literal["corn"] = Field(default="corn", description=_NAME)
+    class_weights: ClassWeights = Field(default="none", description=_WEIGHTS)
+
+    def build(self, num_classes: int, class_counts: Sequence[int] | None = None) -> Corn:
+        """The loss over `num_classes` grades, weighed by the training films of each, where they are known."""
+        return Corn(num_classes, _class_weights(self.class_weights, class_counts))
 
 
-def build_loss(
-    name: str,
-    num_classes: int,
-    class_weights: str = "none",
-    class_counts: Sequence[int] | None = None,
-    **settings: Any,
-) -> CrossEntropy | Corn:
-    """Build a loss by name.
+# A loss is its class, its settings, and its row here.
+LossSettings = Annotated[CrossEntropySettings | CornSettings | SoftLabelsSettings, Field(discriminator="name")]
 
-    Args:
-        name: cross_entropy, corn or soft_labels.
-        num_classes: Classes K, at least 2.
-        class_weights: "none", or "balanced": N / (K * count) of each class, 0 for a class without films.
-        class_counts: Training films of each class; needed for "balanced".
-        settings: The loss's own settings.
 
-    Raises:
-        UserError: Unknown name, setting or class weighting, or fewer than 2 classes.
-    """
-    if name not in LOSSES:
-        raise UserError(f"loss.name={name!r} is unknown; choose one of {', '.join(LOSSES)}.")
-    if num_classes < 2:
-        raise UserError(f"model.num_classes={num_classes}: at least 2 are needed.")
-    if class_weights not in ("none", "balanced"):
-        raise UserError(f"loss.class_weights={class_weights!r}: choose none or balanced.")
-    weights = None
-    if class_weights == "balanced" and class_counts is not None:
-        counts = torch.tensor(class_counts, dtype=torch.float32)
-        weights = torch.where(counts > 0, counts.sum() / (num_classes * counts.clamp(min=1)), torch.zeros_like(counts))
-    try:
-        return LOSSES[name](num_classes, weights, **settings)
-    except TypeError as error:
-        raise UserError(f"loss={name}: {error}") from error
+def _class_weights(kind: ClassWeights, counts: Sequence[int] | None) -> Tensor | None:
+    """Weight of each class [K], N / (K * count) if balanced and 0 without films; None if all weigh the same."""
+    if kind == "none" or counts is None:
+        return None
+    films = torch.tensor(counts, dtype=torch.float32)
+    return torch.where(films > 0, films.sum() / (len(films) * films.clamp(min=1)), torch.zeros_like(films))
 
 
 def _weighted_mean(losses: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:

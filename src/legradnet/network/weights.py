@@ -13,7 +13,7 @@ from torch import Tensor
 from legradnet.checkpoint import is_ours, read_checkpoint
 from legradnet.errors import UserError
 from legradnet.network import hub
-from legradnet.network.backbones import BackboneConfig
+from legradnet.network.backbones import BackboneSettings
 from legradnet.network.ensemble import KneeEnsemble
 
 log = logging.getLogger(__name__)
@@ -21,36 +21,36 @@ log = logging.getLogger(__name__)
 _TRUNKS = "ensemble.backbones."
 
 
-def check_weights(backbones: Mapping[str, BackboneConfig], pretrained: bool) -> None:
+def check_weights(backbones: Mapping[str, BackboneSettings], pretrained: bool) -> None:
     """Make sure that every starting weight can be had, before anything expensive, within 20 s.
 
     Raises:
         UserError: `weights` files are missing, or a download is needed and can't be had.
     """
     problems = [
-        f"backbone.{key}.weights: no file at {config.weights}"
-        for key, config in backbones.items()
-        if config.weights and not Path(config.weights).is_file()
+        f"backbone.{key}.weights: no file at {settings.weights}"
+        for key, settings in backbones.items()
+        if settings.weights and not Path(settings.weights).is_file()
     ]
     if problems:
         raise UserError("\n".join(problems))
-    hub.check_downloads(config.timm_name for config in backbones.values() if _is_from_hub(config, pretrained))
+    hub.check_downloads(settings.timm_name for settings in backbones.values() if _is_from_hub(settings, pretrained))
 
 
-def load_starting_weights(ensemble: KneeEnsemble, backbones: Mapping[str, BackboneConfig], pretrained: bool) -> None:
+def load_starting_weights(ensemble: KneeEnsemble, backbones: Mapping[str, BackboneSettings], pretrained: bool) -> None:
     """Fill the trunks of a fresh ensemble: from `weights` files, else, if `pretrained`, from timm's hub or cache."""
-    for key, config in backbones.items():
+    for key, settings in backbones.items():
         trunk = ensemble.backbones[key].trunk
-        if config.weights:
-            state = _pick_trunk(_read_state(Path(config.weights)), key, config.weights)
-            load_trunk(trunk, state, f"backbone.{key}.weights={config.weights}")
-            log.info("%s: trunk from %s", key, config.weights)
-        elif _is_from_hub(config, pretrained):
-            cached = hub.cached_file(config.timm_name)
-            state = _read_state(cached) if cached else hub.download(config.timm_name)
-            load_trunk(trunk, state, f"timm's pretrained file of {config.timm_name}")
-            log.info("%s: pretrained trunk of %s", key, config.timm_name)
-        elif config.frozen:
+        if settings.weights:
+            state = _pick_trunk(_read_state(Path(settings.weights)), key, settings.weights)
+            load_trunk(trunk, state, f"backbone.{key}.weights={settings.weights}")
+            log.info("%s: trunk from %s", key, settings.weights)
+        elif _is_from_hub(settings, pretrained):
+            cached = hub.cached_file(settings.timm_name)
+            state = _read_state(cached) if cached else hub.download(settings.timm_name)
+            load_trunk(trunk, state, f"timm's pretrained file of {settings.timm_name}")
+            log.info("%s: pretrained trunk of %s", key, settings.timm_name)
+        elif settings.frozen:
             log.warning("%s is frozen at random weights: backbone.%s.frozen=true without weights.", key, key)
 
 
@@ -95,8 +95,8 @@ def load_trunk(trunk: Any, state: Mapping[str, Tensor], source: str) -> None:
     trunk.load_state_dict(state, strict=False)  # only num_batches_tracked may be missing
 
 
-def _is_from_hub(config: BackboneConfig, pretrained: bool) -> bool:
-    return pretrained and not config.weights and hub.has_weights(config.timm_name)
+def _is_from_hub(settings: BackboneSettings, pretrained: bool) -> bool:
+    return pretrained and not settings.weights and hub.has_weights(settings.timm_name)
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

@@ -38,7 +38,7 @@ def feature_views(module: GradingModule, asked: int | None) -> int:
         asked: `data.feature_views`. None: one view where films aren't augmented, and 0 where they are, because an
             epoch would no longer see new films.
     """
-    if not all(cast(Backbone, backbone).config.frozen for backbone in module.ensemble.backbones.values()):
+    if not all(cast(Backbone, backbone).settings.frozen for backbone in module.ensemble.backbones.values()):
         if asked:
             log.warning("data.feature_views=%d has no effect: not every backbone is frozen.", asked)
         return 0
@@ -136,9 +136,9 @@ def digest_of_network(ensemble: KneeEnsemble, precision: str) -> str:
     digest = hashlib.sha256(f"{torch.__version__} {precision}".encode())
     for key, module in ensemble.backbones.items():
         backbone = cast(Backbone, module)
-        config = backbone.config
-        digest.update(repr((key, config.timm_name, backbone.image_size)).encode())
-        digest.update((config.precision or "").encode())
+        settings = backbone.settings
+        digest.update(repr((key, settings.timm_name, backbone.image_size)).encode())
+        digest.update((settings.precision or "").encode())
         for name, tensor in backbone.trunk.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from legradnet.data.augment import Augmentation
 from legradnet.data.dataset import Batch
 from legradnet.errors import UserError
-from legradnet.network.ensemble import EnsembleOutput, KneeEnsemble
-from legradnet.network.losses import build_loss
+from legradnet.network.ensemble import EnsembleOutput, KneeEnsemble, NetworkSettings
+from legradnet.settings import checked
 from legradnet.statistics.training_metrics import CollectedLogits, grading_metrics
 
 
@@ -54,11 +54,15 @@ class GradingModule(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        shape = dict(model)
-        self.num_classes = int(shape.pop("num_classes"))
-        shape.pop("pretrained", None)
-        self.loss = build_loss(num_classes=self.num_classes, class_counts=class_counts, **loss)
-        self.ensemble = KneeEnsemble(backbone, gating, self.loss.num_outputs, **shape)
+        groups = {"backbone": dict(backbone), "gating": gating, "model": model, "loss": loss}
+        self.network = checked(NetworkSettings, groups)
+        shape = self.network.model
+        self.num_classes = shape.num_classes
+        self.loss = self.network.loss.build(self.num_classes, class_counts)
+        self.ensemble = KneeEnsemble(
+            *(self.network.backbone, self.network.gating, self.loss.num_outputs),
+            *(shape.feature_dim, shape.dropout, shape.gradient_checkpointing),
+        )
         self.augment = Augmentation(**augment) if augment and any(augment.values()) else None
         self.collected = CollectedLogits()
         self.compiled = False
@@ -66,7 +70,7 @@ class GradingModule(LightningModule):
     def use_class_counts(self, counts: Sequence[int]) -> None:
         """Weigh classes by their training films, if the loss does so."""
         self.hparams["class_counts"] = list(counts)
-        self.loss = build_loss(num_classes=self.num_classes, class_counts=counts, **self.hparams["loss"])
+        self.loss = self.network.loss.build(self.num_classes, counts)
 
     def setup(self, stage: str | None = None) -> None:
         """Compile the trunks if the run does so: here, as what is compiled isn't sent to the processes of ddp."""

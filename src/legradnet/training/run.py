@@ -24,9 +24,10 @@ from legradnet.data.datamodule import KneeDataModule
 from legradnet.device import check_compiler, choose_device, choose_precision, keep_freed_memory
 from legradnet.errors import UserError, how_to_install
 from legradnet.files import write_text
-from legradnet.network.backbones import parse_backbones
+from legradnet.network.ensemble import NetworkSettings
 from legradnet.network.weights import check_weights, load_ensemble, load_starting_weights
 from legradnet.run_folder import RunFolder
+from legradnet.settings import checked
 from legradnet.training.calibrate import calibrate
 from legradnet.training.callbacks import (
     AtomicCheckpointIO,
@@ -66,7 +67,7 @@ def train(
     keep_freed_memory()
     folder = RunFolder(Path(run_folder))
     ckpt_path = _checkpoint_to_resume(config["ckpt_path"], folder)
-    backbones = parse_backbones(config["backbone"])
+    backbones = checked(NetworkSettings, {"backbone": config["backbone"]}).backbone
     pretrained = config["model"]["pretrained"]
     if ckpt_path is None and config["init_from"] is None:
         check_weights(backbones, pretrained)
