@@ -1,31 +1,70 @@
-"""Small knees and a small trained network for every test that asks for one."""
+"""Small knees, a small trained network, and commands typed in this process, for every test that asks for them."""
+
+import importlib
+import logging
+import os
+import sys
+from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 
 from legradnet.data.synthetic import write_knees
-from small_runs import compose
+from small_runs import compose, made_once
 
 torch.set_num_threads(1)  # networks this small gain nothing from two, and lose a lot when the machine is busy
+if world := os.environ.get("LEGRADNET_TEST_PRECISION"):
+    assert world in ("f32", "bf16"), f"LEGRADNET_TEST_PRECISION={world} must be f32 or bf16"
+    sys.path.insert(0, str(Path(__file__).with_name("worlds")))
+    os.environ["PYTHONPATH"] = os.pathsep.join([sys.path[0], os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    importlib.import_module("sitecustomize")
 
 
 @pytest.fixture(scope="session")
 def knees(tmp_path_factory):
     """A folder with 40 generated films of 48 px and their `knees.csv`."""
-    folder = tmp_path_factory.mktemp("knees")
-    write_knees(folder, 40, size=48, seed=3)
-    return folder
+    return made_once(tmp_path_factory, "knees", lambda folder: write_knees(folder, 40, size=48, seed=3))
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """The run folder of a small network, calibrated on 40 validation knees; left knees are mirrored."""
+    """The run folder of a small network, calibrated on 40 validation knees, with left knees mirrored: to be read only."""
     from legradnet.training.run import train
 
-    folder = tmp_path_factory.mktemp("trained")
     settings = ["data.count=200", "data.val_fraction=0.2", "data.test_fraction=0.2", "data.mirror_left=true"]
-    train(compose(*settings, "augment.mirror=0", "loss=corn", "optimizer.backbone_scale=1"), folder)
-    return folder
+    settings += ["augment.mirror=0", "loss=corn", "optimizer.backbone_scale=1"]
+    return made_once(tmp_path_factory, "trained", lambda folder: train(compose(*settings), folder))
+
+
+@pytest.fixture
+def typed(tmp_path, monkeypatch, capfd):
+    """Type a command as `small_runs.command` does, but in this process, which saves the start of another: for refusals.
+
+    What it prints is in `stdout` and `stderr`. Run folders without a name are below `tmp_path`.
+    """
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    monkeypatch.chdir(tmp_path)
+    # Hydra closes every log handler there is, and absl's, which an export brings along, closes pytest's stderr with it
+    monkeypatch.setattr(logging, "_handlerList", [])
+
+    def run(name, *arguments):
+        main = importlib.import_module(f"legradnet.cli.{name.removeprefix('legradnet-')}").main
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        capfd.readouterr()
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        finally:
+            GlobalHydra.instance().clear()
+            root.handlers[:], root.level = before
+        return CompletedProcess(sys.argv, status, *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture(autouse=True)

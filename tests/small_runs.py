@@ -1,11 +1,13 @@
-"""Small knees, small networks, and the two ways in: composing a config here, or calling the console script."""
+"""Small runs: composing a config, calling the console script, and sharing among workers what one of them made."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import hydra
+from filelock import FileLock
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
@@ -45,3 +47,17 @@ def command(name, *arguments, timeout=120, cwd=None, **environment):
         cwd=cwd,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
+
+
+def made_once(tmp_path_factory, name, make):
+    """The folder `name`, filled by `make(folder)` for all workers of pytest together, by the first that asks for it."""
+    top = tmp_path_factory.getbasetemp()
+    top = top.parent if "PYTEST_XDIST_WORKER" in os.environ else top
+    folder, whole = top / name, top / f"{name}.whole"
+    with FileLock(top / f"{name}.lock"):
+        if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+            folder.mkdir()
+            make(folder)
+            whole.touch()
+    return folder

@@ -45,7 +45,7 @@ def request(**changes):
     return Request(**(settings | changes))
 
 
-def test_the_command_prints_a_table_and_advice_that_legradnet_train_takes(tmp_path):
+def test_the_command_prints_a_table_and_advice_that_legradnet_train_takes(typed, tmp_path):
     one = [*QUICK, "~backbone.swin", "precisions=[f32]", f"hydra.run.dir={tmp_path}/run"]
     done = command("legradnet-benchmark", *one, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -64,7 +64,7 @@ def test_the_command_prints_a_table_and_advice_that_legradnet_train_takes(tmp_pa
     assert result["advice"][0] == "trainer.precision=32-true"  # bf16 was not measured, so nothing speaks for it
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"benchmark.json", "benchmark.log"}
 
-    again = command("legradnet-benchmark", *QUICK, f"hydra.run.dir={tmp_path}/run")
+    again = typed("legradnet-benchmark", *QUICK, f"hydra.run.dir={tmp_path}/run")
     assert (again.returncode, "holds another run" in again.stderr) == (2, True)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from legradnet.data import cache as caching
 from legradnet.data.synthetic import write_knees
+from small_runs import made_once
 
 
 @pytest.fixture
@@ -17,9 +18,7 @@ def settled(monkeypatch):
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("drawn")
-    write_knees(folder, 60, size=48, seed=5)
-    return folder
+    return made_once(tmp_path_factory, "drawn", lambda folder: write_knees(folder, 60, size=48, seed=5))
 
 
 @pytest.fixture

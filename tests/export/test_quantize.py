@@ -19,17 +19,6 @@ from legradnet.grading.runtimes.openvino import import_openvino
 pytestmark = needs_runtimes
 
 
-@pytest.fixture(scope="module")
-def int8(best, tmp_path_factory):
-    return exported(best, tmp_path_factory.mktemp("export") / "int8", precision="int8", max_qwk_drop=None)
-
-
-@pytest.fixture(scope="module")
-def onnx_int8(best, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("export") / "int8"
-    return exported(best, folder, precision="int8", format="onnx", max_qwk_drop=None)
-
-
 def test_int8_keeps_gate_and_head_in_float_in_onnx_too(onnx_int8):
     graph = pytest.importorskip("onnx").load(onnx_int8 / "network.onnx").graph
     scaled = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}

@@ -3,11 +3,16 @@
 import pytest
 
 from legradnet.training.run import train
-from small_runs import compose
+from small_runs import compose, made_once
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A run of four epochs that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("finished")
-    return folder, train(compose("trainer.max_epochs=4"), folder)
+
+    def run(folder):
+        qwk = train(compose("trainer.max_epochs=4"), folder)
+        folder.with_suffix(".qwk").write_text(repr(qwk))
+
+    folder = made_once(tmp_path_factory, "finished", run)
+    return folder, float(folder.with_suffix(".qwk").read_text())

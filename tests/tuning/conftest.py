@@ -1,44 +1,28 @@
 """A search typed in this process, and the databases that a study may be in."""
 
-import logging
 import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import optuna
 import pretended
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
-from legradnet.cli.train import main
 from legradnet.tuning.storage import open_storage
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capfd):
+def run(typed):
     """Type `legradnet-train ...` in this process: (exit status, stdout, stderr)."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    monkeypatch.chdir(tmp_path)
-    # Hydra closes every log handler there is, and absl's, which an export brings along, closes pytest's stderr with it
-    monkeypatch.setattr(logging, "_handlerList", [])
 
-    def typed(*arguments):
-        monkeypatch.setattr(sys, "argv", ["legradnet-train", *arguments])
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code
-        GlobalHydra.instance().clear()
-        return status, *capfd.readouterr()
+    def words(*arguments):
+        done = typed("legradnet-train", *arguments)
+        return done.returncode, done.stdout, done.stderr
 
-    yield typed
-    root.handlers[:], root.level = before
+    return words
 
 
 @pytest.fixture
