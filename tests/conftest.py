@@ -30,7 +30,7 @@ def knees(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """The run folder of a small network, calibrated on 40 validation knees, with left knees mirrored: to be read only."""
+    """The run folder of a small network, calibrated on 40 validation knees, left knees mirrored; only to be read."""
     from legradnet.training.run import train
 
     settings = ["data.count=200", "data.val_fraction=0.2", "data.test_fraction=0.2", "data.mirror_left=true"]
