@@ -161,6 +161,7 @@ def test_without_network_and_weights_it_says_at_once_what_to_do(tmp_path):
         HF_ENDPOINT="http://127.0.0.1:9",
         HF_HOME=str(tmp_path / "hub"),
         TORCH_HOME=str(tmp_path / "torch"),
+        HTTPS_PROXY="http://127.0.0.1:9",  # for what lies on other servers
         timeout=120,  # the hub would try again for four minutes
     )
     assert done.returncode == 2

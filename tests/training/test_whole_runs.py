@@ -11,10 +11,11 @@ from legradnet.checkpoint import read_checkpoint
 from legradnet.data.synthetic import write_knees
 from small_runs import SMALL, command
 
-pytestmark = pytest.mark.slow
 OAI = Path(__file__).parents[3] / "shared" / "oai"
+needs_real_knees = pytest.mark.skipif(not OAI.is_dir(), reason="the real knees are not on this machine")
 
 
+@pytest.mark.slow
 def test_quickstart_reaches_a_qwk_of_090_and_says_where_everything_is(tmp_path):
     done = command(
         "legradnet-train",
@@ -31,6 +32,7 @@ def test_quickstart_reaches_a_qwk_of_090_and_says_where_everything_is(tmp_path):
         assert words in done.stdout
 
 
+@pytest.mark.slow
 def test_two_gloo_processes_train_together(tmp_path):
     done = command(
         "legradnet-train",
@@ -67,6 +69,7 @@ def full_size_batch(tmp_path, *data):
     assert "went through" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_five_at_full_size_train_and_validate_on_generated_films_of_224_pixels(tmp_path):
     write_knees(tmp_path / "films", 20, size=224)
     full_size_batch(
@@ -74,14 +77,16 @@ def test_the_five_at_full_size_train_and_validate_on_generated_films_of_224_pixe
     )
 
 
-@pytest.mark.skipif(not OAI.is_dir(), reason="the real knees are not on this machine")
+@pytest.mark.by_hand
+@needs_real_knees
 def test_the_five_at_full_size_train_and_validate_on_real_knees(tmp_path):
     full_size_batch(
         tmp_path, "data=csv", f"data.dataset_path={OAI}", f"data.csv_path={OAI}/knees.csv", "data.verify=header"
     )
 
 
-@pytest.mark.skipif(not OAI.is_dir(), reason="the real knees are not on this machine")
+@pytest.mark.by_hand
+@needs_real_knees
 def test_csv_and_folders_of_the_real_knees_are_the_same_data(tmp_path):
     tables = []
     for name, source in {"csv": ["data=csv", f"data.csv_path={OAI}/knees.csv"], "folder": ["data=folder"]}.items():
@@ -103,6 +108,7 @@ def test_csv_and_folders_of_the_real_knees_are_the_same_data(tmp_path):
     assert tables[0].groupby("patient")["split"].nunique().max() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "left_behind"), [("tensorboard", "tensorboard"), ("mlflow", "mlruns"), ("wandb", "wandb")]
 )
@@ -116,6 +122,7 @@ def test_loggers_write_beside_metrics_csv(name, left_behind, tmp_path):
     assert len(pd.read_csv(tmp_path / "run/metrics.csv")) == 2
 
 
+@pytest.mark.slow
 def test_a_compiled_run_trains_and_its_checkpoint_is_like_any_other(tmp_path):
     one = [*SMALL, "~backbone.swin", "trainer.max_epochs=1"]
     done = command("legradnet-train", *one, "compile=true", f"hydra.run.dir={tmp_path}/run", timeout=900)

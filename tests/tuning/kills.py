@@ -1,4 +1,4 @@
-"""Kill the workers of a study at random moments until it is done: `kills.py --kills 100 --storage journal`."""
+"""Kill the workers of a study at random moments: `kills.py --kills 100 --storage journal`."""
 
 import argparse
 import random
@@ -17,33 +17,36 @@ from legradnet.tuning.study import Search
 from legradnet.tuning.trial import DEATHS, ORIGIN
 
 WORKER = str(Path(__file__).with_name("worker.py"))
+TRIALS_A_KILL = 12
 
 
-def kill_and_check(storage, kills, n_trials, *, seed=0, workers=2):
-    """Run `workers` at once and kill one at a random moment, `kills` times; then let them finish and check all."""
+def kill_and_check(storage, kills, *, seed=0, workers=2):
+    """Run `workers` at once and kill one at a random moment, `kills` times; then let them finish and check all.
+
+    A kill waits until the study has come on since the one before, so its victim, the oldest worker, is at work.
+    """
     drawn = random.Random(seed)
+    n_trials = TRIALS_A_KILL * (kills + 1)
     command = [sys.executable, WORKER, storage, str(n_trials), "0.05"]
     finished = {}
     running = [subprocess.Popen(command) for _ in range(workers)]
-    done = 0
-    while done < kills:
-        time.sleep(drawn.uniform(1.5, 4.0))
-        victim = drawn.randrange(workers)
-        if running[victim].poll() is None:
-            running[victim].send_signal(signal.SIGKILL)
-            running[victim].wait()
-            done += 1
-        elif running[victim].returncode:
-            raise AssertionError(f"a worker ended with {running[victim].returncode}")
-        else:
-            break  # the study is done before all kills are
-        for trial in trials_of(storage, n_trials):
-            if trial.state.is_finished():
-                assert finished.setdefault(trial.number, (trial.state, trial.values)) == (trial.state, trial.values)
-        running[victim] = subprocess.Popen(command)
+    for kill in range(kills):
+        wanted = TRIALS_A_KILL * kill + drawn.randint(2, TRIALS_A_KILL)
+        while len(finished) < wanted:
+            for trial in trials_of(storage, n_trials):
+                if trial.state.is_finished():
+                    assert finished.setdefault(trial.number, (trial.state, trial.values)) == (trial.state, trial.values)
+            assert not any(worker.poll() for worker in running), "a worker ended with a mistake"
+            time.sleep(0.02)
+        time.sleep(drawn.uniform(0, 0.15))
+        victim = running.pop(0)
+        assert victim.poll() is None, "the study was over before all kills were"
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+        running.append(subprocess.Popen(command))
     for worker in running:
         assert worker.wait(timeout=300) == 0
-    return done, check(storage, n_trials, finished)
+    return check(storage, n_trials, finished)
 
 
 def trials_of(storage, n_trials):
@@ -70,11 +73,10 @@ def check(storage, n_trials, finished):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--trials", type=int, default=0, help="default: enough to outlast the kills")
     parser.add_argument("--storage", default="sqlite", help="sqlite, journal, or the URL of a database")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         urls = {"sqlite": f"sqlite:///{folder}/study.db", "journal": f"journal:{folder}/study.log"}
         url = urls.get(arguments.storage, arguments.storage)
-        print(*kill_and_check(url, arguments.kills, arguments.trials or 20 * arguments.kills))
+        print(kill_and_check(url, arguments.kills))

@@ -1,4 +1,4 @@
-"""Searches with other launchers, two processes, real signals: minutes each. `pytest -m slow`."""
+"""Searches with other launchers, two processes, real signals: minutes each."""
 
 import os
 import signal
@@ -13,7 +13,6 @@ from typed_sweeps import ONE
 
 from small_runs import command
 
-pytestmark = pytest.mark.slow
 PRETENDED = Path(__file__).with_name("pretended.py")
 QUICK = ["hydra.sweeper.heartbeat_interval=0.5", "hydra.sweeper.grace_period=4"]
 CUSTOM = ["-m", "tuning=custom", "hydra.sweeper.seed=1", *QUICK]
@@ -51,6 +50,7 @@ def wait_for(path, process):
         time.sleep(0.05)
 
 
+@pytest.mark.by_hand
 @pytest.mark.parametrize(
     "launcher",
     [
@@ -73,7 +73,10 @@ def test_pruned_is_pruned_with_every_launcher(launcher, tmp_path):
     assert not [path for path in files if b"s3cret" in path.read_bytes()]
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize(
+    "launcher",
+    [pytest.param("joblib", marks=pytest.mark.slow), pytest.param("submitit_local", marks=pytest.mark.by_hand)],
+)
 def test_a_killed_job_is_tried_again_and_the_search_goes_on(launcher, tmp_path):
     rates = "optimizer.learning_rate=choice(1e-4,1e-3,1e-2)"
     settings = [f"hydra/launcher={launcher}", "hydra.sweeper.n_jobs=2", "hydra.sweeper.sampler.name=grid"]
@@ -87,7 +90,13 @@ def test_a_killed_job_is_tried_again_and_the_search_goes_on(launcher, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stop", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)]
+    ("stop", "status"),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.by_hand),
+        pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+    ids=["ctrl-c", "sigterm", "kill-9"],
 )
 def test_a_stopped_search_goes_on_with_the_same_command(stop, status, tmp_path):
     settings = [RATES, "hydra.sweeper.n_trials=3", "trainer.max_epochs=4", "+pretend.seconds=0.5"]
@@ -111,6 +120,7 @@ def test_a_stopped_search_goes_on_with_the_same_command(stop, status, tmp_path):
     assert again["optimizer.learning_rate"].tolist() == [lost] and again["state"].tolist() == ["complete"]
 
 
+@pytest.mark.by_hand
 def test_a_pruned_trial_of_two_processes_stops_both(tmp_path):
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_epochs=6"]
     threshold = ["hydra.sweeper.pruner.name=successive_halving", "+hydra.sweeper.pruner.min_resource=1"]
