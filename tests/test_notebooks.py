@@ -11,10 +11,10 @@ import nbformat
 import pytest
 from ipykernel.kernelspec import write_kernel_spec
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
+from legradnet.errors import UserError
 from legradnet.training.run import train
-from small_runs import command, compose
+from small_runs import command, compose, made_once
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 CURVES, EVALUATION, GATING, EXPLANATIONS, STUDY = NOTEBOOKS[:5]
@@ -52,10 +52,13 @@ def execute(kernels, monkeypatch):
     return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def checkout(trained, knees, tmp_path_factory):
     """A folder like the repository after the commands that the notebooks name."""
-    top = tmp_path_factory.mktemp("checkout")
+    return made_once(tmp_path_factory, "checkout", lambda top: follow_notebooks(top, trained, knees))
+
+
+def follow_notebooks(top, trained, knees):
     (top / "notebooks").mkdir()
     shutil.copytree(trained, top / "outputs/quickstart")
     evaluate(top / "outputs/quickstart", top / "outputs/evaluation")
@@ -70,7 +73,6 @@ def checkout(trained, knees, tmp_path_factory):
             few = ["data.count=40", "data.image_size=32", "trainer.max_epochs=2", "hydra.sweeper.n_trials=3"]
             done = command(*line.split(), *few, cwd=top)
             assert done.returncode == 0, done.stderr
-    return top
 
 
 def evaluate(run, folder):
@@ -125,7 +127,7 @@ def test_notebooks_run_in_their_own_folder_and_leave_nothing(path, checkout, exe
     assert files(checkout) == before
 
 
-@pytest.mark.slow
+@pytest.mark.by_hand
 @each_notebook
 def test_notebooks_run_from_the_top_on_folders_relative_to_it(path, checkout, tmp_path, execute):
     shutil.copytree(checkout / "outputs", tmp_path / "mine")
@@ -153,14 +155,15 @@ def test_a_gate_without_weights_is_told(tmp_path, execute):
     assert "image/png" in execute(EVALUATION, tmp_path, LEGRADNET_EVALUATION=tmp_path / "out")
 
 
-@pytest.mark.slow
 @each_notebook
-def test_a_missing_input_is_told_with_the_command_that_makes_it(path, tmp_path, execute):
+def test_a_missing_input_is_told_with_the_command_that_makes_it(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = {
         CURVES: "legradnet-train experiment=quickstart",
         EXPLANATIONS: "legradnet-explain checkpoint=",
         STUDY: "legradnet-train -m tuning=",
     }
     name = names.get(path, "legradnet-evaluate checkpoint=")
-    with pytest.raises(CellExecutionError, match=f"There is no .*outputs.*csv: {name}"):
-        execute(path, tmp_path)
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    with pytest.raises(UserError, match=f"There is no .*outputs.*csv: {name}"):
+        exec(re.sub("(?m)^%.*", "", "\n".join(cells)), {})
