@@ -18,10 +18,10 @@ def _train(config: dict[str, Any], run_folder: str) -> float | None:
     if hydra.sweeper.trial is None:
         raise UserError("tuning= searches with -m: legradnet-train -m tuning=...")
     from legradnet.tuning.objective import run_trial
-    from legradnet.tuning.settings import StudySettings
+    from legradnet.tuning.settings import SweeperSettings
 
     settings: Any = OmegaConf.to_container(hydra.sweeper, resolve=True)
-    run_trial(config, run_folder, StudySettings.from_plain(settings), hydra.sweeper.trial)
+    run_trial(config, run_folder, SweeperSettings.of(settings), hydra.sweeper.trial)
     return None
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from legradnet.config import flat
@@ -17,13 +18,18 @@ _OF_SEARCHES = ("hydra", "tuning", "optimized_metric")  # a single run needs non
 Compose = Callable[[Sequence[str]], DictConfig]
 
 
+def ranked_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """All complete trials, those of the Pareto front first, by the first objective; of equals the first."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    front = {trial.number for trial in study.best_trials} if complete else set()
+    sign = -1 if study.directions[0] is StudyDirection.MAXIMIZE else 1
+    return sorted(complete, key=lambda trial: (trial.number not in front, sign * trial.values[0], trial.number))
+
+
 def best_trials(study: optuna.Study) -> list[FrozenTrial]:
     """The best complete trial, or the Pareto front, best in the first objective first; empty before there is one."""
-    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        return []
-    sign = -1 if study.directions[0] is optuna.study.StudyDirection.MAXIMIZE else 1
-    ranked = sorted(study.best_trials, key=lambda trial: (sign * trial.values[0], trial.number))
-    return ranked if len(study.directions) > 1 else ranked[:1]  # of equals the first
+    ranked = ranked_trials(study)
+    return ranked[: len(study.best_trials) if ranked and len(study.directions) > 1 else 1]
 
 
 def write_experiments(
@@ -69,10 +75,10 @@ def experiment(compose: Compose, overrides: Sequence[str]) -> DictConfig:
         if override.key_or_group in usual and isinstance(several := override.value(), list):
             chosen[override.key_or_group] = several  # Hydra notes only single choices
     begun = compose([f"{group}={_text(choice)}" for group, choice in chosen.items()])
-    there = flat(values_of(begun))
+    chosen_values = flat(values_of(begun))
     settings: dict[str, Any] = {"defaults": [{f"override /{group}": choice} for group, choice in chosen.items()]}
     for key, value in flat(values_of(wanted)).items():
-        if key not in there or there[key] != value:
+        if key not in chosen_values or chosen_values[key] != value:
             inner = settings
             *parents, name = key.split(".")
             for parent in parents:

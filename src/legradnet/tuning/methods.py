@@ -1,11 +1,14 @@
 """Optuna's samplers and pruners by name."""
 
+import importlib
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import optuna
+from optuna import pruners, samplers
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
@@ -14,46 +17,63 @@ from optuna.trial import FrozenTrial
 
 from legradnet.errors import UserError
 
-SAMPLERS = ("tpe", "gp", "random", "grid", "nsgaii")
-PRUNERS = ("none", "median", "hyperband", "successive_halving", "wilcoxon")
-_SAMPLER_CLASSES = {"tpe": "TPESampler", "gp": "GPSampler", "random": "RandomSampler", "nsgaii": "NSGAIISampler"}
-_PRUNER_CLASSES = {
-    "none": "NopPruner",
-    "median": "MedianPruner",
-    "hyperband": "HyperbandPruner",
-    "successive_halving": "SuccessiveHalvingPruner",
-    "wilcoxon": "WilcoxonPruner",
+SamplerName = Literal["tpe", "gp", "cmaes", "botorch", "random", "grid", "nsgaii"]
+PrunerName = Literal["none", "median", "hyperband", "successive_halving", "wilcoxon"]
+_SAMPLERS: dict[SamplerName, type[BaseSampler]] = {
+    "tpe": samplers.TPESampler,
+    "gp": samplers.GPSampler,
+    "cmaes": samplers.CmaEsSampler,
+    "random": samplers.RandomSampler,
+    "nsgaii": samplers.NSGAIISampler,
+}
+_PRUNERS: dict[PrunerName, type[BasePruner]] = {
+    "none": pruners.NopPruner,
+    "median": pruners.MedianPruner,
+    "hyperband": pruners.HyperbandPruner,
+    "successive_halving": pruners.SuccessiveHalvingPruner,
+    "wilcoxon": pruners.WilcoxonPruner,
 }
 
 
-def make_pruner(settings: Mapping[str, Any]) -> BasePruner:
-    """The pruner of `name` with the other values as keyword arguments.
+def make_pruner(name: PrunerName, arguments: Mapping[str, Any]) -> BasePruner:
+    """The pruner of `name` with keyword arguments.
 
     Raises:
         UserError: Optuna refuses the arguments.
     """
-    return _made("pruner", getattr(optuna.pruners, _PRUNER_CLASSES[settings["name"]]), settings)
+    return _made(f"pruner {name}", _PRUNERS[name], arguments)
 
 
-def make_sampler(settings: Mapping[str, Any], seed: int | None) -> BaseSampler:
-    """The sampler of `name`, the other values as keyword arguments; a grid's points are enqueued, not sampled.
+def make_sampler(name: SamplerName, arguments: Mapping[str, Any], seed: int | None) -> BaseSampler:
+    """The sampler of `name` with keyword arguments; a grid's points are enqueued, not sampled.
 
     Raises:
-        UserError: Optuna refuses the arguments.
+        UserError: Optuna refuses the arguments, or a package is missing.
     """
-    if settings["name"] == "grid":
+    if name == "grid":
         return RandomSampler(seed=seed)
-    return _SampledByNumber(getattr(optuna.samplers, _SAMPLER_CLASSES[settings["name"]]), settings, seed)
+    try:
+        if name == "botorch":
+            importlib.import_module("botorch")
+            kind = importlib.import_module("optuna_integration.botorch").BoTorchSampler
+        else:
+            if name == "cmaes":
+                importlib.import_module("cmaes")  # Optuna itself would miss it in the middle of the search
+            kind = _SAMPLERS[name]
+    except ImportError as error:
+        raise UserError(
+            f"hydra.sweeper.sampler {name} needs a package that isn't installed: pip install -e '.[samplers]'"
+        ) from error
+    return _SampledByNumber(partial(_made, f"sampler {name}", kind, arguments), seed)
 
 
-def _made(what: str, kind: Any, settings: Mapping[str, Any], **more: Any) -> Any:
-    arguments = {key: value for key, value in settings.items() if key != "name"}
+def _made(what: str, kind: Any, arguments: Mapping[str, Any], **ours: Any) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # the user has chosen it
-            return kind(**{**arguments, **more})
+            return kind(**{**arguments, **ours})
     except (TypeError, ValueError, ImportError) as error:
-        raise UserError(f"hydra.sweeper.{what} {settings['name']}: {error}") from error
+        raise UserError(f"hydra.sweeper.{what}: {error}") from error
 
 
 class _SampledByNumber(BaseSampler):
@@ -63,17 +83,16 @@ class _SampledByNumber(BaseSampler):
     seed repeats points, which one stream of random numbers started again would.
     """
 
-    def __init__(self, kind: Any, settings: Mapping[str, Any], seed: int | None) -> None:
-        self._kind, self._settings = kind, settings
+    def __init__(self, make: Callable[..., BaseSampler], seed: int | None) -> None:
+        self._make = make
         self._seed = seed if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
-        self._sampler: BaseSampler = self._make(0)
+        self._sampler = self._made_for(0)
 
-    def _make(self, number: int) -> BaseSampler:
-        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
-        return _made("sampler", self._kind, self._settings, seed=seed)
+    def _made_for(self, number: int) -> BaseSampler:
+        return self._make(seed=int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0]))
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._sampler = self._make(trial.number)
+        self._sampler = self._made_for(trial.number)
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

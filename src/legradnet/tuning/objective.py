@@ -8,13 +8,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import optuna
 from lightning.pytorch import Callback, LightningModule, Trainer
-from optuna.trial import TrialState
 
 from legradnet.errors import UserError
 from legradnet.run_folder import RunFolder
 from legradnet.training.run import train
-from legradnet.tuning.best import best_trials
+from legradnet.tuning.best import ranked_trials
 from legradnet.tuning.settings import StudySettings
 from legradnet.tuning.trial import GivenUpError, TrialRun
 
@@ -59,22 +59,17 @@ def run_trial(config: Mapping[str, Any], run_folder: str | Path, settings: Study
         trial.interrupt()
         log.warning("Stopped. To go on with the search: the same command.")
         raise
-    drop_checkpoints(trial, folder.parent, config["tuning"]["keep_checkpoints"])
+    drop_checkpoints(trial.study, folder.parent, config["tuning"]["keep_checkpoints"])
 
 
-def drop_checkpoints(trial: TrialRun, folder: Path, keep: int | None) -> None:
+def drop_checkpoints(study: optuna.Study, folder: Path, keep: int | None) -> None:
     """Delete the checkpoints of all finished trials in the sweep's `folder` but the `keep` best; None keeps all."""
     if keep is None:
         return
-    study = trial.study
-    finished = [one for one in study.get_trials(deepcopy=False) if one.state.is_finished()]
-    complete = [one for one in finished if one.state is TrialState.COMPLETE]
-    sign = -1 if trial.settings.direction[0] == "maximize" else 1
-    ranked = sorted(complete, key=lambda one: (sign * one.values[0], one.number))
-    kept = list(dict.fromkeys(one.number for one in [*best_trials(study), *ranked]))[:keep]
-    for one in finished:
-        if one.number not in kept:
-            for checkpoints in (folder / f"trial_{one.number}").glob("**/checkpoints"):
+    kept = {trial.number for trial in ranked_trials(study)[:keep]}
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state.is_finished() and trial.number not in kept:
+            for checkpoints in (folder / f"trial_{trial.number}").glob("**/checkpoints"):
                 shutil.rmtree(checkpoints, ignore_errors=True)
 
 
@@ -111,16 +106,16 @@ def _once(config: Mapping[str, Any], folder: Path, trial: TrialRun) -> list[floa
 def _over_folds(config: Mapping[str, Any], folder: Path, trial: TrialRun) -> list[float]:
     if not (folds := config["data"]["num_folds"]):
         raise UserError("tuning.folds=true needs data.num_folds=.")
-    found: list[list[float]] = []
+    values: list[list[float]] = []  # of each fold
     for fold in range(folds):
         part = folder / f"fold_{fold}"
         train({**config, "data": {**config["data"], "fold": fold}}, part, resumable=False)
-        found.append(_metrics(RunFolder(part).best_epoch(), trial.settings))
+        values.append(_metrics(RunFolder(part).best_epoch(), trial.settings))
+        means = [fmean(metric) for metric in zip(*values, strict=True)]
         # the Wilcoxon test compares fold with fold, the others compare how far a trial has come
-        each = trial.settings.pruner["name"] == "wilcoxon"
-        if trial.report(found[-1][0] if each else fmean(values[0] for values in found), fold):
+        if trial.report((values[-1] if trial.settings.pruner.name == "wilcoxon" else means)[0], fold):
             break
-    return [fmean(column) for column in zip(*found, strict=True)]
+    return means
 
 
 def _metrics(values: Mapping[str, float], settings: StudySettings) -> list[float]:

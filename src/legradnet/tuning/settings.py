@@ -1,111 +1,149 @@
-"""What a study is told to do, checked."""
+"""What a study is told to do: the keys of `hydra.sweeper`, checked."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
 
-from legradnet.config import Choice, Number, check_config
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
 from legradnet.errors import UserError
-from legradnet.tuning.methods import PRUNERS, SAMPLERS, make_pruner, make_sampler
+from legradnet.settings import Seed, Settings, checked
+from legradnet.tuning.methods import PrunerName, SamplerName, make_pruner, make_sampler
 
-_RULES: dict[str, Number | Choice] = {
-    "n_trials": Number(int, 1, optional=True),
-    "n_jobs": Number(int, 1),
-    "max_failures": Number(int, 1, optional=True),
-    "seed": Number(int, 0, 2**32 - 1, optional=True),
-    "timeout": Number(float, 0, optional=True),
-    "heartbeat_interval": Number(float, 0.01),
-    "grace_period": Number(float, 0.01),
-}
+Direction = Literal["maximize", "minimize"]
+AtLeastOne = Annotated[int, Field(ge=1)]
 
 
-@dataclass(frozen=True)
-class StudySettings:
-    """A study and how it is searched; the keys of `hydra.sweeper`.
+def _tuple_of(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
-    Args:
-        storage: `sqlite:///PATH`, `postgresql://...` or `journal:PATH` (shared file systems).
-        study_name: Its name in the storage.
-        direction: maximize or minimize, one for each of `optimized_metric`.
-        optimized_metric: Metrics of the best epoch, e.g. `val/qwk`; the first is the one that is pruned by.
-        n_trials: Finished and pruned trials that the study shall hold in the end; None is no limit.
-        n_jobs: Trials that are launched together.
-        sampler: `name` (tpe, gp, random, grid, nsgaii) and keyword arguments of Optuna's class.
-        pruner: `name` (none, median, hyperband, successive_halving, wilcoxon) and keyword arguments.
-        max_failures: Failed trials at which the search stops; None is no limit.
-        seed: Of the sampler, with each trial's number; None draws one.
-        timeout: Seconds after which no more trials are started; None is no limit.
-        heartbeat_interval: Seconds between two signs of life of a trial.
-        grace_period: Seconds without a sign of life after which a trial is taken for dead.
-    """
 
-    storage: str
-    study_name: str
-    direction: tuple[str, ...] = ("maximize",)
-    optimized_metric: tuple[str, ...] = ("val/qwk",)
-    n_trials: int | None = 20
-    n_jobs: int = 1
-    sampler: Mapping[str, Any] = field(default_factory=lambda: {"name": "tpe"})
-    pruner: Mapping[str, Any] = field(default_factory=lambda: {"name": "none"})
-    max_failures: int | None = 10
-    seed: int | None = None
-    timeout: float | None = None
-    heartbeat_interval: float = 10.0
-    grace_period: float = 60.0
+def _check_name(value: str) -> str:
+    if not value:
+        raise ValueError("must be a name")
+    return value
 
+
+class SamplerSettings(Settings):
+    """A sampler, with keyword arguments of Optuna's class beside its name."""
+
+    model_config = ConfigDict(extra="allow")
+    name: SamplerName = Field(
+        default="tpe", description="draws the trials' settings: cmaes and botorch need `pip install -e '.[samplers]'`"
+    )
+
+    def make(self, seed: int | None) -> BaseSampler:
+        """The sampler; UserError if Optuna refuses the arguments."""
+        return make_sampler(self.name, self.model_extra or {}, seed)
+
+
+class PrunerSettings(Settings):
+    """A pruner, with keyword arguments of Optuna's class beside its name."""
+
+    model_config = ConfigDict(extra="allow")
+    name: PrunerName = Field(default="none", description="stops trials that fall behind; wilcoxon compares folds")
+
+    def make(self) -> BasePruner:
+        """The pruner; UserError if Optuna refuses the arguments."""
+        return make_pruner(self.name, self.model_extra or {})
+
+
+class StudySettings(Settings):
+    """A study and how it is searched; a single name may stand for a list or for a method without arguments."""
+
+    storage: str = Field(description="`sqlite:///PATH`, `postgresql://...`, or `journal:PATH` on shared file systems")
+    study_name: Annotated[str, AfterValidator(_check_name)] = Field(description="name of the study in its storage")
+    direction: Annotated[tuple[Direction, ...], BeforeValidator(_tuple_of)] = Field(
+        default=("maximize",), description="what is done with `optimized_metric`; one for each"
+    )
+    optimized_metric: Annotated[tuple[str, ...], BeforeValidator(_tuple_of)] = Field(
+        default=("val/qwk",),
+        description="of the epoch in `best.ckpt`; a list has several objectives, and none is pruned by",
+    )
+    n_trials: AtLeastOne | None = Field(
+        default=20, description="finished and pruned trials in the end; null is no limit"
+    )
+    n_jobs: AtLeastOne = Field(default=1, description="trials launched together, with a `hydra/launcher=` that can")
+    sampler: SamplerSettings = SamplerSettings()
+    pruner: PrunerSettings = PrunerSettings()
+    max_failures: AtLeastOne | None = Field(
+        default=10, description="failed trials that end the search; null is no limit"
+    )
+    seed: Seed | None = Field(default=None, description="of the sampler: the same points again, also after a resume")
+    timeout: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="seconds after which no trial is begun"
+    )
+    heartbeat_interval: float = Field(default=10.0, ge=0.01, description="seconds between signs of life of a trial")
+    grace_period: float = Field(
+        default=60.0, ge=0.01, description="seconds without one after which a trial counts as dead"
+    )
+
+    @field_validator("sampler", "pruner", mode="before")
     @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> "StudySettings":
-        """Settings from plain values, where a single name may stand for a list or for a method without arguments.
+    def _by_name(cls, value: Any, info: ValidationInfo) -> Any:
+        key = f"hydra.sweeper.{info.field_name}"
+        if isinstance(value, Mapping) and "name" not in value:  # +KEY.argument= after KEY=name leaves this
+            raise ValueError(f"{key} has no name: say {key}.name= beside its arguments.")
+        return {"name": value or "none"} if isinstance(value, str | None) else value
 
-        Raises:
-            UserError: Names every wrong value and what it may be.
-        """
-        given = {key: values[key] for key in (one.name for one in fields(cls)) if key in values}
-        for key in ("direction", "optimized_metric"):
-            if isinstance(one := given.get(key, ()), str):
-                given[key] = (one,)
-            elif key in given:
-                given[key] = tuple(given[key])
-        for key in ("sampler", "pruner"):
-            if isinstance(given.get(key), str) or given.get(key, ...) is None:
-                given[key] = {"name": given[key] or "none"}
-        settings = cls(**given)
-        settings.check()
-        return settings
-
-    def check(self) -> None:
-        """Raise UserError if a value is wrong."""
-        rules = {f"hydra.sweeper.{key}": rule for key, rule in _RULES.items()}
-        rules |= {
-            "hydra.sweeper.sampler.name": Choice(SAMPLERS),
-            "hydra.sweeper.pruner.name": Choice(PRUNERS),
-        }
-        plain = {one.name: getattr(self, one.name) for one in fields(self)}
-        for key in ("sampler", "pruner"):
-            if "name" not in plain[key]:  # what +hydra.sweeper.pruner.key= makes of hydra.sweeper.pruner=name
-                raise UserError(f"hydra.sweeper.{key} has no name: say hydra.sweeper.{key}.name= beside its arguments.")
-        check_config({"hydra": {"sweeper": plain}}, rules)
-        if not self.study_name or not isinstance(self.study_name, str):
-            raise UserError("hydra.sweeper.study_name= must be a name.")
-        for direction in self.direction:
-            if problem := Choice(("maximize", "minimize")).problem(direction):
-                raise UserError(f"hydra.sweeper.direction={direction} {problem}")
+    @model_validator(mode="after")
+    def _check_together(self) -> "StudySettings":
+        mistakes = []
         if len(self.direction) != len(self.optimized_metric) or not self.direction:
-            raise UserError(
+            mistakes.append(
                 "hydra.sweeper.direction and optimized_metric must be as many: "
                 f"{list(self.direction)} and {list(self.optimized_metric)}."
             )
-        if self.many and self.pruner["name"] != "none":
-            raise UserError("A study of several objectives cannot prune: hydra.sweeper.pruner=none.")
+        if self.many and self.pruner.name != "none":
+            mistakes.append("A study of several objectives cannot prune: hydra.sweeper.pruner=none.")
         if self.grace_period < 2 * self.heartbeat_interval:
-            raise UserError("hydra.sweeper.grace_period must be at least twice heartbeat_interval.")
-        if self.n_trials is None and self.timeout is None and self.sampler["name"] != "grid":
-            raise UserError("hydra.sweeper: n_trials or timeout is needed, else the search has no end.")
-
-        make_sampler(self.sampler, self.seed)
-        make_pruner(self.pruner)
+            mistakes.append("hydra.sweeper.grace_period must be at least twice heartbeat_interval.")
+        if self.n_trials is None and self.timeout is None and self.sampler.name != "grid":
+            mistakes.append("hydra.sweeper: n_trials or timeout is needed, else the search has no end.")
+        makes: tuple[Callable[[], object], ...] = (lambda: self.sampler.make(self.seed), self.pruner.make)
+        for make in makes:
+            try:
+                make()
+            except UserError as mistake:
+                mistakes.append(str(mistake))
+        if mistakes:
+            raise ValueError("\n  ".join(mistakes))
+        return self
 
     @property
     def many(self) -> bool:
         """Whether there are several objectives."""
         return len(self.direction) > 1
+
+
+class SweeperSettings(StudySettings):
+    """All keys of `hydra.sweeper`: the study, and what a sweep of `legradnet-train -m` makes of it."""
+
+    params: dict[str, Any] | None = Field(
+        default_factory=dict, description="searched keys and their values, as on the command line"
+    )
+    custom_search_space: str | None = Field(
+        default=None, description="`MODULE.FUNCTION(config, trial)` that suggests more keys"
+    )
+    enqueue: list[dict[str, Any]] | None = Field(
+        default_factory=list, description="points that are tried first, `[{optimizer.learning_rate: 1e-3}]`"
+    )
+    trial: int | None = Field(default=None, description="number of the trial, set for its job")
+
+    @classmethod
+    def of(cls, sweeper: Mapping[str, Any]) -> "SweeperSettings":
+        """Settings of a composed `hydra.sweeper`.
+
+        Raises:
+            UserError: Names every wrong value and what it may be.
+        """
+        return checked(cls, {key: sweeper[key] for key in sweeper if key != "_target_"}, group="hydra.sweeper")

@@ -48,7 +48,7 @@ class Parameter:
     def override(self, value: Any) -> str:
         """The override that sets a drawn value."""
         if self.values:  # a sum of float steps is not always the number that Hydra writes
-            value = min(self.values, key=lambda known: abs(known - value))
+            value = min(self.values, key=lambda exact: abs(exact - value))
         return f"{self.prefix}{self.key}={value}"
 
     def drawn(self, value: Any) -> Any:
@@ -94,7 +94,7 @@ class Parameter:
         raise AssertionError(self.distribution)
 
 
-def parameter(override: Override, *, group: bool = False) -> Parameter:
+def parameter_of(override: Override, *, group: bool = False) -> Parameter:
     """The searched key of an override with several values.
 
     Raises:
@@ -156,12 +156,12 @@ class Space:
         keys_under: Callable[[Sequence[str]], set[str]],
         optional: Collection[str] = (),
     ) -> None:
-        self.groups = [one for one in parameters if one.group]
-        self.others = [one for one in parameters if not one.group]
+        self.groups = [parameter for parameter in parameters if parameter.group]
+        self.others = [parameter for parameter in parameters if not parameter.group]
         self._keys_under = keys_under
-        self._known: dict[tuple[str, ...], set[str]] = {}
+        self._keys: dict[tuple[str, ...], set[str]] = {}
         missing = self._missing()
-        self.others = [one for one in self.others if one.key not in missing]
+        self.others = [parameter for parameter in self.others if parameter.key not in missing]
         if unknown := missing - set(optional):
             raise UserError(f"No config has the searched {', '.join(sorted(unknown))}; to add a key, put + before it.")
 
@@ -172,17 +172,19 @@ class Space:
 
     @cached_property
     def _by_key(self) -> dict[str, Parameter]:
-        return {one.key: one for one in self.parameters}
+        return {parameter.key: parameter for parameter in self.parameters}
 
     def suggest(self, trial: Trial) -> list[str]:
         """Draw a value for each key that exists under the drawn groups; the overrides that set them."""
-        chosen = [one.suggest(trial) for one in self.groups]
-        return [*chosen, *(one.suggest(trial) for one in self._others_under(chosen))]
+        chosen = [parameter.suggest(trial) for parameter in self.groups]
+        return [*chosen, *(parameter.suggest(trial) for parameter in self._others_under(chosen))]
 
     def overrides(self, params: Mapping[str, Any]) -> list[str]:
         """The overrides that set drawn parameters; names that are no searched keys are keys with plain values."""
-        known = [one.override(params[one.key]) for one in self.parameters if one.key in params]
-        return known + [f"{key}={text_of(value)}" for key, value in params.items() if key not in self._by_key]
+        drawn = [parameter for parameter in self.parameters if parameter.key in params]
+        return [parameter.override(params[parameter.key]) for parameter in drawn] + [
+            f"{key}={text_of(value)}" for key, value in params.items() if key not in self._by_key
+        ]
 
     def drawn(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """A point given in plain values, as it would have been drawn.
@@ -199,30 +201,30 @@ class Space:
 
     def grid(self) -> Iterator[dict[str, Any]]:
         """Every point, as drawn."""
-        for combination in itertools.product(*(one.points() for one in self.groups)):
-            chosen = dict(zip((one.key for one in self.groups), combination, strict=True))
-            others = self._others_under([one.override(chosen[one.key]) for one in self.groups])
-            for values in itertools.product(*(one.points() for one in others)):
-                yield {**chosen, **dict(zip((one.key for one in others), values, strict=True))}
+        for combination in itertools.product(*(parameter.points() for parameter in self.groups)):
+            chosen = dict(zip((parameter.key for parameter in self.groups), combination, strict=True))
+            others = self._others_under([parameter.override(chosen[parameter.key]) for parameter in self.groups])
+            for values in itertools.product(*(parameter.points() for parameter in others)):
+                yield {**chosen, **dict(zip((parameter.key for parameter in others), values, strict=True))}
 
     def describe(self) -> dict[str, str]:
         """The space in words by key."""
-        return {one.key: one.describe() for one in self.parameters}
+        return {parameter.key: parameter.describe() for parameter in self.parameters}
 
     def _others_under(self, chosen: Sequence[str]) -> list[Parameter]:
-        if tuple(chosen) not in self._known:
-            self._known[tuple(chosen)] = self._keys_under(chosen)
-        keys = self._known[tuple(chosen)]
-        return [one for one in self.others if one.prefix or one.key in keys]
+        if tuple(chosen) not in self._keys:
+            self._keys[tuple(chosen)] = self._keys_under(chosen)
+        keys = self._keys[tuple(chosen)]
+        return [parameter for parameter in self.others if parameter.prefix or parameter.key in keys]
 
     def _missing(self) -> set[str]:
-        first = [one.override(one.points()[0]) for one in self.groups]
-        missing = {one.key for one in self.others} - {one.key for one in self._others_under(first)}
-        for index, one in enumerate(self.groups):
-            for value in one.points():
+        first = [parameter.override(parameter.points()[0]) for parameter in self.groups]
+        missing = {other.key for other in self.others} - {other.key for other in self._others_under(first)}
+        for index, parameter in enumerate(self.groups):
+            for value in parameter.points():
                 if not missing:
                     return missing
-                chosen = [*first[:index], one.override(value), *first[index + 1 :]]
+                chosen = [*first[:index], parameter.override(value), *first[index + 1 :]]
                 missing -= {other.key for other in self._others_under(chosen)}
         return missing
 
@@ -236,9 +238,9 @@ def _quoted(value: Any) -> Any:
     if isinstance(value, str):
         return QuotedString(value, Quote.single)
     if isinstance(value, list):
-        return [_quoted(one) for one in value]
+        return [_quoted(element) for element in value]
     if isinstance(value, dict):
-        return {key: _quoted(one) for key, one in value.items()}
+        return {key: _quoted(element) for key, element in value.items()}
     return value
 
 

@@ -13,7 +13,6 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from legradnet.errors import UserError
-from legradnet.tuning.methods import make_pruner, make_sampler
 from legradnet.tuning.settings import StudySettings
 from legradnet.tuning.storage import open_storage
 from legradnet.tuning.trial import DEATHS, FAILURE, HEARTBEAT, ORIGIN, GivenUpError, TrialRun, beating, bury
@@ -35,8 +34,8 @@ class Search:
         settings: The study and how it is searched.
         suggest: Draws the parameters of a trial with its `suggest_*` methods; whatever it returns goes with the trial.
         record: What must be the same for all trials, as text by name: search space, fixed settings.
-        known: Points to try before anything is sampled, as parameters by name; names beginning with `grid:` are a
-            whole grid, besides which nothing is sampled.
+        enqueue: Points to try before anything is sampled, as parameters by origin; origins beginning with `grid:` are
+            a whole grid, besides which nothing is sampled.
         folder: What a relative path of the storage is relative to; None is the working folder.
 
     Raises:
@@ -49,26 +48,24 @@ class Search:
         suggest: Callable[[Trial], Any],
         *,
         record: Mapping[str, str] | None = None,
-        known: Points | None = None,
+        enqueue: Points | None = None,
         folder: Path | None = None,
     ) -> None:
         self.settings, self.suggest, self.folder = settings, suggest, folder
-        self.known = dict(known or {})
-        self.grid = settings.sampler["name"] == "grid"
-        # a mistake in their arguments is told before there is a storage
-        sampler, pruner = make_sampler(settings.sampler, settings.seed), make_pruner(settings.pruner)
+        self.points = dict(enqueue or {})
+        self.grid = settings.sampler.name == "grid"
         self.study = optuna.create_study(
             storage=open_storage(settings.storage, folder),
             study_name=settings.study_name,
             directions=[StudyDirection[direction.upper()] for direction in settings.direction],
-            sampler=sampler,
-            pruner=pruner,
+            sampler=settings.sampler.make(settings.seed),
+            pruner=settings.pruner.make(),
             load_if_exists=True,
         )
         self._check_record({"direction": ", ".join(settings.direction), **(record or {})})
-        self._enqueue_known()
+        self._enqueue_points()
         self._started = time.monotonic()
-        self._seen: dict[int, tuple[Any, float]] = {}
+        self._beats: dict[int, tuple[Any, float]] = {}
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -128,7 +125,7 @@ class Search:
         if self.settings.timeout is not None and time.monotonic() - self._started >= self.settings.timeout:
             return f"{self.settings.timeout:g} seconds are over (timeout)"
         if self.grid and not any(trial.state in (TrialState.WAITING, TrialState.RUNNING) for trial in trials):
-            return f"all {len(self.known)} points of the grid were tried"
+            return f"all {len(self.points)} points of the grid were tried"
         return None
 
     @property
@@ -178,13 +175,13 @@ class Search:
             return True
         return False
 
-    def _enqueue_known(self) -> None:
-        known = list(self.known.items())
+    def _enqueue_points(self) -> None:
+        points = list(self.points.items())
         if self.grid and self.settings.n_trials is not None:
-            known = known[: self.settings.n_trials]  # more are added when the study is resumed for more
-        there = {trial.user_attrs.get(ORIGIN) for trial in self.trials}
-        for origin, params in known:
-            if origin not in there:
+            points = points[: self.settings.n_trials]  # more are added when the study is resumed for more
+        origins = {trial.user_attrs.get(ORIGIN) for trial in self.trials}
+        for origin, params in points:
+            if origin not in origins:
                 self._enqueue(origin, params)
 
     def _enqueue(self, origin: str, params: Mapping[str, Any], deaths: int = 0) -> None:
@@ -197,9 +194,9 @@ class Search:
             if trial.state is not TrialState.RUNNING:
                 continue
             beat = trial.user_attrs.get(HEARTBEAT)
-            seen, since = self._seen.setdefault(trial.number, (beat, now))
-            if seen != beat:
-                self._seen[trial.number] = (beat, now)
+            last, since = self._beats.setdefault(trial.number, (beat, now))
+            if last != beat:
+                self._beats[trial.number] = (beat, now)
             elif now - since >= self.settings.grace_period and bury(self.study, trial):
                 log.warning("Trial %d has given no sign of life: it counts as dead.", trial.number)
 

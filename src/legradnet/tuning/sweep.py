@@ -21,9 +21,10 @@ from legradnet.config import check_config, flat
 from legradnet.errors import UserError
 from legradnet.files import write_text
 from legradnet.tuning.best import best_trials, values_of, write_experiments
+from legradnet.tuning.record import StudyRecord
 from legradnet.tuning.results import write_figures, write_results
-from legradnet.tuning.settings import StudySettings
-from legradnet.tuning.space import Space, parameter, text_of
+from legradnet.tuning.settings import SweeperSettings
+from legradnet.tuning.space import Space, parameter_of, text_of
 from legradnet.tuning.storage import has_password, without_password
 from legradnet.tuning.study import Search
 
@@ -66,24 +67,26 @@ class _Sweep:
                 "hydra.sweeper.storage has a password in it, which would be in files and logs: put the URL into an "
                 "environment variable and name that, 'hydra.sweeper.storage=${oc.env:NAME}'."
             )
-        plain: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
-        self.settings = StudySettings.from_plain(plain)
-        self.extend = _custom_search_space(plain["custom_search_space"])
+        sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+        self.settings = SweeperSettings.of(sweeper)
+        self.extend = _custom_search_space(self.settings.custom_search_space)
 
-        ours = plain["params"] or {}
+        ours = self.settings.params or {}
         overrides = self._parse(ours, arguments)
-        self.fixed = [str(one.input_line) for one in overrides if not one.is_sweep_override()]
-        searched = [parameter(one, group=self._is_group(one)) for one in overrides if one.is_sweep_override()]
-        named = {one.partition("=")[0].lstrip("+") for one in arguments}
+        self.fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
+        several = [override for override in overrides if override.is_sweep_override()]
+        searched = [parameter_of(override, group=self._is_group(override)) for override in several]
+        named = {argument.partition("=")[0].lstrip("+") for argument in arguments}
         # the command line may fix the group that a key of `params` belongs to
         self.space = Space(searched, self._keys_under, optional=ours.keys() - named)
         if not self.space.parameters and not self.extend:
             raise UserError("Nothing is searched: give a key several values, e.g. 'gating=mha,mlp', or tuning=gating.")
-        self._check_what_all_share()
-        self.study = Search(
-            self.settings, self._suggest, record=self._record(plain["custom_search_space"]), known=self._known(plain)
-        )
+        plain = self._check_what_all_share()
+        self.study = Search(self.settings, self._suggest, record=self._shared_settings(), enqueue=self._first_points())
         self._check_folder()
+        logger = plain["logger"]["name"]
+        metrics = self.settings.optimized_metric
+        self.record = StudyRecord(logger, self.study.study, metrics, self.folder) if logger else None
         self.best: list[int] = []  # trials that there are experiment files of
 
     def run(self, launcher: Launcher) -> None:
@@ -109,6 +112,8 @@ class _Sweep:
         best = [trial.number for trial in best_trials(study)]
         over = (self.study.why_over() or "before the end; the same command goes on") if final else None
         write_results(self.folder, self.settings, study, trials, over=over)
+        if self.record:
+            self.record.add(trials)
         if best != self.best:
             write_experiments(self.folder, study, self._compose, self._overrides)
             self.best = best
@@ -119,10 +124,10 @@ class _Sweep:
         parser = OverridesParser.create(config_loader=self.loader)
         given = parser.parse_overrides(list(arguments))
         ours = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
-        chosen = {one.key_or_group: one for one in [*ours, *given]}  # the last word on a key counts
-        for one in chosen.values():
-            if one.is_delete() and not self._is_group(one):
-                raise UserError(f"{one.input_line}: keys cannot be deleted in a search.")
+        chosen = {override.key_or_group: override for override in [*ours, *given]}  # the last word on a key counts
+        for override in chosen.values():
+            if override.is_delete() and not self._is_group(override):
+                raise UserError(f"{override.input_line}: keys cannot be deleted in a search.")
         return list(chosen.values())
 
     def _is_group(self, override: Override) -> bool:
@@ -135,7 +140,7 @@ class _Sweep:
     def _keys_under(self, chosen: Sequence[str]) -> set[str]:
         return all_keys(values_of(self._compose([*self.fixed, *chosen])))
 
-    def _check_what_all_share(self) -> None:
+    def _check_what_all_share(self) -> dict[str, Any]:
         """What is wrong with it would fail each trial."""
         plain = self._check(self._compose(self.fixed))
         if plain["trainer"]["fast_dev_run"]:
@@ -146,6 +151,7 @@ class _Sweep:
             from legradnet.data.datamodule import KneeDataModule  # late: torch
 
             KneeDataModule(**plain["data"], num_classes=plain["model"]["num_classes"]).setup()
+        return plain
 
     def _check(self, config: DictConfig) -> dict[str, Any]:
         with open_dict(config):
@@ -169,9 +175,9 @@ class _Sweep:
     def _overrides(self, params: Mapping[str, Any]) -> list[str]:
         return [*self.fixed, *self.space.overrides(params)]
 
-    def _known(self, plain: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        if self.settings.sampler["name"] != "grid":
-            return {f"known:{index}": point for index, point in enumerate(self._enqueued(plain["enqueue"] or []))}
+    def _first_points(self) -> dict[str, dict[str, Any]]:
+        if self.settings.sampler.name != "grid":
+            return {f"known:{index}": point for index, point in enumerate(self._enqueued(self.settings.enqueue or []))}
         if self.extend:
             raise UserError("sampler=grid cannot count the points of a custom_search_space.")
         grid = list(self.space.grid())
@@ -179,7 +185,7 @@ class _Sweep:
         return {f"grid:{index}": grid[index] for index in order}
 
     def _enqueued(self, points: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-        asked_for = any(str(one).startswith("hydra.sweeper.enqueue") for one in self.config.hydra.overrides.hydra)
+        asked_for = any(str(given).startswith("hydra.sweeper.enqueue") for given in self.config.hydra.overrides.hydra)
         for point in points:
             try:
                 yield self.space.drawn(point)
@@ -188,17 +194,17 @@ class _Sweep:
                     raise
                 log.info("Not tried first: %s", mistake)  # the command line has changed the space of `tuning=`
 
-    def _record(self, custom: str | None) -> dict[str, str]:
+    def _shared_settings(self) -> dict[str, str]:
         fixed = flat(values_of(self._compose(self.fixed)))
-        searched = [one.key for one in self.space.parameters]
+        searched = [parameter.key for parameter in self.space.parameters]
         record = {
             key: str(value)
             for key, value in fixed.items()
-            if not key.startswith(_OF_A_MACHINE) and not any(f"{key}.".startswith(f"{one}.") for one in searched)
+            if not key.startswith(_OF_A_MACHINE) and not any(f"{key}.".startswith(f"{other}.") for other in searched)
         }
         record |= {f"search of {key}": words for key, words in self.space.describe().items()}
         return record | {
-            "custom_search_space": str(custom),
+            "custom_search_space": str(self.settings.custom_search_space),
             "optimized_metric": ", ".join(self.settings.optimized_metric),
             "tuning.folds": str(self.config.tuning.folds),
         }

@@ -14,7 +14,6 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from legradnet.tuning.methods import make_pruner
 from legradnet.tuning.settings import StudySettings
 from legradnet.tuning.storage import open_storage, without_password
 
@@ -61,7 +60,7 @@ class TrialRun:
                 study_name=self.settings.study_name,
                 storage=open_storage(self.settings.storage, self._folder),
                 sampler=RandomSampler(),
-                pruner=make_pruner(self.settings.pruner),
+                pruner=self.settings.pruner.make(),
             )
             trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, self.number)
             self._opened = study, Trial(study, trial_id)

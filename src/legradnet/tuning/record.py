@@ -1,0 +1,133 @@
+"""The study as the sweep's `logger=` records it: a point a trial, offline, in the sweep's folder."""
+
+import logging
+import os
+import shutil
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from legradnet.errors import UserError
+from legradnet.tuning.storage import without_password
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
+
+_PARTIAL = ".partial"  # a point is written here and moved to its place whole, whenever the search is killed
+
+
+class StudyRecord:
+    """A record that any number of workers add to, and that a search that goes on goes on with.
+
+    Args:
+        logger: tensorboard, mlflow or wandb, as the trials' own logger.
+        study: The study.
+        metrics: Names of its objectives.
+        folder: Of the sweep.
+
+    Raises:
+        UserError: The logger is not installed.
+    """
+
+    def __init__(self, logger: str, study: optuna.Study, metrics: Sequence[str], folder: Path) -> None:
+        if find_spec(logger) is None:
+            raise UserError(f"logger={logger} needs a package that isn't installed: pip install -e '.[loggers]'")
+        self._logger, self._study, self._metrics, self._folder = logger, study, list(metrics), folder
+        self._recorded: set[int] = set()
+
+    def add(self, trials: Iterable[FrozenTrial]) -> None:
+        """Record those of `trials` that are finished and not in the record; a logger's fault does not stop a search."""
+        finished = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._recorded]
+        if not finished:
+            return
+        try:
+            with _locked(self._folder / ".record.lock"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # Optuna 6 will no longer have these callbacks
+                shutil.rmtree(self._folder / _PARTIAL, ignore_errors=True)
+                _WRITERS[self._logger](self._study, finished, self._metrics, self._folder)
+                shutil.rmtree(self._folder / _PARTIAL, ignore_errors=True)
+        except Exception as error:  # whatever a logger raises
+            log.warning("logger=%s has not recorded the study: %s", self._logger, without_password(str(error)))
+        else:
+            self._recorded |= {trial.number for trial in finished}
+
+
+def _write_tensorboard(study: optuna.Study, trials: list[FrozenTrial], metrics: list[str], folder: Path) -> None:
+    # Optuna's TensorBoardCallback needs the whole of TensorFlow for what torch's writer does too
+    from torch.utils.tensorboard import SummaryWriter
+
+    for trial in trials:
+        place = folder / "tensorboard" / f"trial_{trial.number}"
+        if place.exists():
+            continue
+        values = dict(zip(metrics, trial.values or [], strict=False))
+        with SummaryWriter(folder / _PARTIAL) as writer:
+            writer.add_hparams(trial.params, values, run_name=place.name, global_step=trial.number)
+        _move(folder / _PARTIAL / place.name, place.parent)
+
+
+def _write_mlflow(study: optuna.Study, trials: list[FrozenTrial], metrics: list[str], folder: Path) -> None:
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a database would need the whole of mlflow
+    from mlflow import MlflowClient
+    from optuna_integration import MLflowCallback
+
+    store = f"file:{folder.resolve() / 'mlruns'}"
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name(study.study_name)
+    identity = experiment.experiment_id if experiment else client.create_experiment(study.study_name)
+    runs = client.search_runs([identity], max_results=50_000)
+    for run in runs:
+        if run.info.status != "FINISHED":  # a worker was killed while writing it
+            client.delete_run(run.info.run_id)
+    recorded = {run.info.run_name for run in runs if run.info.status == "FINISHED"}
+    record = MLflowCallback(store, metrics)
+    for trial in trials:
+        if str(trial.number) not in recorded:
+            record(study, trial)
+
+
+def _write_wandb(study: optuna.Study, trials: list[FrozenTrial], metrics: list[str], folder: Path) -> None:
+    import wandb
+    from optuna_integration import WeightsAndBiasesCallback
+
+    recorded = {path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*")}
+    settings = wandb.Settings(silent=True, console="off")
+    for trial in trials:
+        # the same whoever records it, so that it is one run wherever it is sent
+        identity = uuid.uuid5(uuid.NAMESPACE_OID, f"{study.study_name} {trial.number} {trial.datetime_start}").hex
+        if identity in recorded:
+            continue
+        (folder / _PARTIAL).mkdir(exist_ok=True)
+        about = {"project": "legradnet", "group": study.study_name, "name": study.study_name, "id": identity}
+        place = {"dir": folder / _PARTIAL, "mode": "offline", "settings": settings}
+        WeightsAndBiasesCallback(metrics, {**about, **place}, as_multirun=True)(study, trial)
+        (run,) = (folder / _PARTIAL / "wandb").glob(f"offline-run-*-{identity}")
+        _move(run, folder / "wandb")
+
+
+_Writer = Callable[[optuna.Study, list[FrozenTrial], list[str], Path], None]
+_WRITERS: dict[str, _Writer] = {"tensorboard": _write_tensorboard, "mlflow": _write_mlflow, "wandb": _write_wandb}
+
+
+def _move(point: Path, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    point.rename(folder / point.name)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Wait until no other worker of this sweep's folder writes; the system takes the lock from a killed one."""
+    with path.open("w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
