@@ -50,7 +50,7 @@ def kill_and_check(storage, kills, *, seed=0, workers=2):
 
 
 def trials_of(storage, n_trials):
-    return Search(settings(storage, n_trials), lambda trial: None, known=KNOWN).trials
+    return Search(settings(storage, n_trials), lambda trial: None, enqueue=KNOWN).trials
 
 
 def check(storage, n_trials, finished):

@@ -4,16 +4,18 @@ from collections import Counter
 
 from worker import WORKERS_OWN, suggest
 
+from legradnet.settings import checked
 from legradnet.tuning.settings import StudySettings
 from legradnet.tuning.study import Search
 
 
 def settings(url, n_trials=6, **more):
-    return StudySettings.from_plain({"storage": url, "study_name": "mine", "n_trials": n_trials, **WORKERS_OWN, **more})
+    values = {"storage": url, "study_name": "mine", "n_trials": n_trials, **WORKERS_OWN, **more}
+    return checked(StudySettings, values, group="hydra.sweeper")
 
 
-def searched(url, n_trials=6, objective=lambda run, x: [x], *, known=None, record=None, **more):
-    search = Search(settings(url, n_trials, **more), suggest, known=known, record=record)
+def searched(url, n_trials=6, objective=lambda run, x: [x], *, enqueue=None, record=None, **more):
+    search = Search(settings(url, n_trials, **more), suggest, enqueue=enqueue, record=record)
     search.optimize(objective)
     return search
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from legradnet.errors import UserError
-from legradnet.tuning.space import Space, parameter, text_of
+from legradnet.tuning.space import Space, parameter_of, text_of
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,5}", fullmatch=True)
 PLAIN = st.recursive(
@@ -25,7 +25,7 @@ def parsed(text):
 
 
 def searched(text, **more):
-    return parameter(parsed(text), **more)
+    return parameter_of(parsed(text), **more)
 
 
 def in_memory():

@@ -40,7 +40,7 @@ def test_several_workers_share_the_trials_and_none_is_doubled(storage):
     workers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
     for worker in workers:
         assert worker.wait(timeout=120) == 0, worker.stderr.read()
-    search = Search(settings(storage, 12), suggest, known=KNOWN)
+    search = Search(settings(storage, 12), suggest, enqueue=KNOWN)
     complete = [trial for trial in search.trials if trial.state is TrialState.COMPLETE]
     assert len(complete) == len({trial.params["x"] for trial in complete}) == 12
     origins = Counter(trial.user_attrs.get(ORIGIN) for trial in complete)
@@ -49,7 +49,7 @@ def test_several_workers_share_the_trials_and_none_is_doubled(storage):
 
 def test_known_points_come_first_and_once_also_after_a_resume(storage):
     for n_trials in (2, 6):
-        search = searched(storage, n_trials, known=KNOWN)
+        search = searched(storage, n_trials, enqueue=KNOWN)
     assert points(search)[:3] == [0, 1 / 8, 2 / 8]
     assert len(points(search)) == 6
 
@@ -64,10 +64,33 @@ def test_a_resumed_search_draws_the_points_of_one_never_stopped(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "sampler", ["tpe", "random", "nsgaii", {"name": "gp", "n_startup_trials": 2}, {"name": "tpe", "multivariate": True}]
+    "sampler",
+    [
+        *("tpe", "random", "nsgaii"),
+        {"name": "gp", "n_startup_trials": 2},
+        {"name": "tpe", "multivariate": True},
+        {"name": "cmaes", "n_startup_trials": 2, "popsize": 4},
+        {"name": "botorch", "n_startup_trials": 2},
+    ],
+    ids=str,
 )
-def test_each_sampler_searches(url, sampler):
-    assert states(searched(url, 5, sampler=sampler)) == {"COMPLETE": 5}
+def test_each_sampler_searches_and_a_stopped_search_draws_the_same_points(tmp_path, sampler):
+    name = sampler if isinstance(sampler, str) else sampler["name"]
+    if name in ("cmaes", "botorch"):
+        pytest.importorskip(name)
+
+    def plane(trial):  # cmaes needs two dimensions
+        return trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)
+
+    drawn = {}
+    for studied, stops in (("whole", (6,)), ("parts", (3, 6))):
+        for n_trials in stops:
+            search = Search(settings(f"journal:{tmp_path}/{studied}.log", n_trials, sampler=sampler), plane)
+            search.optimize(lambda run, point: [-sum((value - 0.3) ** 2 for value in point)])
+        assert states(search) == {"COMPLETE": 6}
+        drawn[studied] = [trial.params for trial in search.trials]
+    assert drawn["parts"] == drawn["whole"]
+    assert any("cma:" in key for trial in search.trials for key in trial.system_attrs) == (name == "cmaes")
 
 
 @pytest.mark.parametrize(
@@ -106,9 +129,9 @@ def test_without_a_pruner_nothing_is_pruned(url):
 
 def test_a_grid_tries_every_point_once_whatever_n_trials_is(storage):
     grid = {f"grid:{number}": {"x": number / 4} for number in range(4)}
-    search = searched(storage, 2, known=grid, sampler="grid")
+    search = searched(storage, 2, enqueue=grid, sampler="grid")
     assert states(search)["COMPLETE"] == 2
-    search = searched(storage, 99, known=grid, sampler="grid")
+    search = searched(storage, 99, enqueue=grid, sampler="grid")
     assert sorted(points(search)) == [0, 0.25, 0.5, 0.75]
     assert search.why_over() == "all 4 points of the grid were tried"
 

@@ -1,11 +1,16 @@
 """What a study may be told, and where it may be kept."""
 
 import socket
+import sys
 
 import pytest
+import yaml
 from searched import settings
 
+from legradnet.config import config_folder
 from legradnet.errors import UserError
+from legradnet.settings import flat, keys
+from legradnet.tuning.settings import StudySettings, SweeperSettings
 from legradnet.tuning.storage import has_password, open_storage, without_password
 
 
@@ -13,16 +18,16 @@ from legradnet.tuning.storage import has_password, open_storage, without_passwor
     ("wrong", "reason"),
     [
         ({"n_trials": 0}, "n_trials=0 must be a whole number of at least 1"),
-        ({"sampler": "cmaes"}, "sampler.name=cmaes must be one of tpe, gp, random, grid, nsgaii"),
+        ({"sampler": "guess"}, "sampler.name=guess must be one of tpe, gp, cmaes, botorch, random, grid, nsgaii"),
         ({"sampler": {"name": "tpe", "colour": 1}}, "sampler tpe: .*colour"),
         ({"pruner": "percentile"}, "pruner.name=percentile must be one of none, median"),
         ({"pruner": {"n_startup_trials": 1}}, "pruner has no name"),
         ({"pruner": {"name": "median", "n_startup_trials": -1}}, "pruner median: "),
-        ({"direction": "up"}, "direction=up must be one of maximize, minimize"),
+        ({"direction": "up"}, r"direction\.0=up must be one of maximize, minimize"),
         ({"direction": ["maximize", "minimize"]}, "must be as many"),
         (
             {"direction": ["maximize"] * 2, "optimized_metric": ["a", "b"], "pruner": "median"},
-            "several objectives cannot prune",
+            r"several objectives cannot prune: hydra\.sweeper\.pruner=none",
         ),
         ({"grace_period": 0.1}, "at least twice heartbeat_interval"),
         ({"n_trials": None}, "n_trials or timeout is needed"),
@@ -32,6 +37,39 @@ from legradnet.tuning.storage import has_password, open_storage, without_passwor
 def test_wrong_settings_are_told(url, wrong, reason):
     with pytest.raises(UserError, match=reason):
         settings(url, **wrong)
+
+
+def test_all_wrong_settings_are_told_at_once():
+    with pytest.raises(UserError) as mistake:
+        sweeper = {"storage": "journal:x", "study_name": "", "n_jobs": 0.5, "sampler": "guess", "pruner": {"p": 1}}
+        SweeperSettings.of({**sweeper, "_target_": "any", "colour": 1, "enqueue": [1]})
+    told = str(mistake.value).splitlines()
+    for key in ("study_name", "n_jobs", "sampler.name", "pruner", "colour", "enqueue.0"):
+        assert sum(line.startswith(f"  hydra.sweeper.{key}") for line in told) == 1, (key, told)
+    with pytest.raises(UserError, match=r"(?s)as many.*at least twice heartbeat_interval.*sampler tpe: .*colour"):
+        settings("journal:x", direction=[], grace_period=0.1, sampler={"name": "tpe", "colour": 1})
+
+
+def test_the_shipped_sweeper_says_the_models_defaults():
+    written = yaml.safe_load((config_folder() / "hydra/sweeper/legradnet_optuna.yaml").read_text())
+    assert written.pop("_target_") == "hydra_plugins.legradnet_optuna.sweeper.OptunaSweeper"
+    assert written["direction"] == "maximize" and StudySettings.model_fields["direction"].default == ("maximize",)
+    defaults = {key.name: key.default for key in keys(SweeperSettings)} | {"direction": "maximize"}
+    shipped = {**flat(written), "params": written["params"]}
+    assert list(shipped) == list(defaults)
+    named = {key for key, value in shipped.items() if "${" in str(value)}  # of the sweep
+    assert named == {"study_name", "storage", "optimized_metric"}
+    assert {key: shipped[key] for key in shipped if key not in named} == {
+        key: defaults[key] for key in defaults if key not in named
+    }
+    assert all(key.description for key in keys(SweeperSettings))
+
+
+@pytest.mark.parametrize("sampler", ["cmaes", "botorch"])
+def test_a_sampler_whose_package_is_missing_says_how_to_get_it(url, sampler, monkeypatch):
+    monkeypatch.setitem(sys.modules, sampler, None)
+    with pytest.raises(UserError, match=rf"sampler {sampler} needs a package .*: pip install -e '\.\[samplers\]'"):
+        settings(url, sampler=sampler)
 
 
 @pytest.mark.parametrize("url", ["study.db", "sqlite:///", "mysql://h/d", "journal:", "redis://h"])

@@ -21,7 +21,7 @@ def test_too_many_failures_end_the_search_with_the_reason(search, tmp_path):
         (["tuning=gating", "optimizer.learning_rate=0"], "optimizer.learning_rate=0"),
         (["tuning=custom"], "Nothing is searched"),
         (["tuning=gating", "hydra.sweeper.n_trials=many"], "hydra.sweeper.n_trials=many"),
-        (["tuning=gating", "hydra.sweeper.sampler.name=guess"], "tpe, gp, random, grid, nsgaii"),
+        (["tuning=gating", "hydra.sweeper.sampler.name=guess"], "tpe, gp, cmaes, botorch, random, grid, nsgaii"),
         (["tuning=gating", "hydra.sweeper.pruner.name=axe"], "hyperband"),
         (["tuning=gating", "hydra.sweeper.pruner.name=median", "+hydra.sweeper.pruner.colour=1"], "colour"),
         (["tuning=gating", "hydra.sweeper.direction=up"], "maximize, minimize"),

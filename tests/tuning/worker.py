@@ -10,7 +10,7 @@ WORKERS_OWN = {"heartbeat_interval": 0.1, "grace_period": 1.0, "max_failures": N
 
 
 def settings(storage, n_trials):
-    return StudySettings.from_plain({"storage": storage, "study_name": "mine", "n_trials": n_trials, **WORKERS_OWN})
+    return StudySettings(storage=storage, study_name="mine", n_trials=n_trials, **WORKERS_OWN)
 
 
 def suggest(trial):
@@ -27,7 +27,7 @@ def main(storage, n_trials, pause=0.01):
             run.report(-abs(x - 0.3), step)
         return [-abs(x - 0.3)]
 
-    Search(settings(storage, n_trials), suggest, known=KNOWN).optimize(objective)
+    Search(settings(storage, n_trials), suggest, enqueue=KNOWN).optimize(objective)
 
 
 if __name__ == "__main__":
