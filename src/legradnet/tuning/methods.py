@@ -15,7 +15,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 
-from legradnet.errors import UserError
+from legradnet.errors import UserError, how_to_install
 
 SamplerName = Literal["tpe", "gp", "cmaes", "botorch", "random", "grid", "nsgaii"]
 PrunerName = Literal["none", "median", "hyperband", "successive_halving", "wilcoxon"]
@@ -61,9 +61,8 @@ def make_sampler(name: SamplerName, arguments: Mapping[str, Any], seed: int | No
                 importlib.import_module("cmaes")  # Optuna itself would miss it in the middle of the search
             kind = _SAMPLERS[name]
     except ImportError as error:
-        raise UserError(
-            f"hydra.sweeper.sampler {name} needs a package that isn't installed: pip install -e '.[samplers]'"
-        ) from error
+        hint = how_to_install("samplers")
+        raise UserError(f"hydra.sweeper.sampler {name} needs a package that isn't installed: {hint}") from error
     return _SampledByNumber(partial(_made, f"sampler {name}", kind, arguments), seed)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
-from legradnet.errors import UserError
+from legradnet.errors import UserError, how_to_install
 from legradnet.tuning.storage import without_password
 
 try:
@@ -41,7 +41,7 @@ class StudyRecord:
 
     def __init__(self, logger: str, study: optuna.Study, metrics: Sequence[str], folder: Path) -> None:
         if find_spec(logger) is None:
-            raise UserError(f"logger={logger} needs a package that isn't installed: pip install -e '.[loggers]'")
+            raise UserError(f"logger={logger} needs a package that isn't installed: {how_to_install('loggers')}")
         self._logger, self._study, self._metrics, self._folder = logger, study, list(metrics), folder
         self._recorded: set[int] = set()
 
