@@ -12,6 +12,7 @@ import pytest
 from cached_films import SIZE, array_of, assert_right, decoded, look, repaint
 
 from legradnet.data import cache as caching
+from legradnet.data import cache_files
 from legradnet.data.cache import FOLDER
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.data.film import fit_image
@@ -72,7 +73,7 @@ def test_a_build_killed_from_outside_blocks_nobody(films):
 
     def holding():
         caching.SETTLED = 0.0
-        caching._write = lambda *_: (locked.set(), time.sleep(60))
+        cache_files._write = lambda *_: (locked.set(), time.sleep(60))
         look(films)
 
     process = context.Process(target=holding)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cached_films import SIZE, assert_right, look, repaint
 
+from legradnet.data import cache_files
 from legradnet.data.cache import FOLDER, CacheSettings
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.data.manifest import load_manifest
@@ -47,6 +48,14 @@ def test_a_read_only_data_folder_means_no_cache_and_says_how_to_get_one(films, t
     assert "data.cache_dir=FOLDER names a place" in record.message
     assert_right(look(films, folder=tmp_path / "named"))
     assert not (films / FOLDER).exists()
+
+
+def test_a_system_without_file_locks_has_no_cache_and_says_so(films, monkeypatch, caplog):
+    monkeypatch.setattr(cache_files, "fcntl", None)
+    monkeypatch.delattr(os, "geteuid")  # as on Windows
+    assert look(films).cached is None
+    assert not (films / FOLDER).exists()
+    assert "this system has no file locks" in caplog.text
 
 
 def test_a_data_folder_that_is_marked_as_read_only_is_left_alone_even_by_root(films, tmp_path, caplog):

@@ -1,14 +1,8 @@
 """Films decoded once: their squares in one file that every later epoch, run and process reads.
 
-A cache is a folder that only its owner may enter, with two files for each way to make a square. `*.films` is one uint8
-array [slots, S * S + T * T], a film's square and its thumbnail (zeros where the square is the whole film, which saves
-the time) in each slot; `*.index` has a record for each slot. Both
-only grow: first a slot is written, then its record, and a slot that has a record is never written again. So readers
-need no lock, writers lock only while they append, and one that is killed leaves at most slots without a record.
-
-A record knows its film by path, size, modification and change time (which no program can set back), or by content. How
-squares are made (code, packages, settings) is in the files' name. Checksums of the record and of its slot tell what a
-power cut or a bad disk did to them. A film that isn't here, or not whole, is read from its own file.
+A cache is a folder that only its owner may enter, with two files (`legradnet.data.cache_files`) for each way to make a
+square: code, packages and settings are in their name. A film is known by path, size, modification and change time
+(which no program can set back), or by content. One that isn't in the cache, or not whole, is read from its own file.
 """
 # Many films: os.path is many times faster than Path.
 # ruff: noqa: PTH116
@@ -28,22 +22,17 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from inspect import getfile
 from pathlib import Path
-from struct import Struct
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from legradnet.data import images
-from legradnet.data.cached import RECORD, CachedFilms, megabytes, side_of, slot_size
-from legradnet.data.film import THUMBNAIL, Fit, Gray, fingerprint, fit_image, thumbnail
+from legradnet.data.cache_files import CacheFiles, Entry, Record, can_lock
+from legradnet.data.cached import CachedFilms, megabytes
+from legradnet.data.film import THUMBNAIL, Fit, fingerprint, fit_image, thumbnail
 from legradnet.data.images import read_film
 from legradnet.data.sides import Side
 from legradnet.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 CacheKey = Literal["stat", "hash"]
 
@@ -51,8 +40,6 @@ FOLDER = ".legradnet-cache"
 SETTLED = 2.0  # seconds after a change in which another may leave no trace: the coarsest grain of time stamps
 
 _log = logging.getLogger(__name__)
-_SUM = Struct("<I")  # of the record and its place
-_STEP = RECORD.size + _SUM.size
 _PENDING = 1024**2  # bytes appended at once
 _SHARE = 0.5  # of the free space, at most: checkpoints need some as well
 
@@ -75,16 +62,6 @@ class Look(NamedTuple):
     key: bytes = b""
 
 
-class _Entry(NamedTuple):
-    """A film on its way into the cache."""
-
-    look: Look
-    colour: float
-    square: Gray
-    small: Gray
-    whole: bool
-
-
 class FilmCache:
     """The cache of a data set while its films are looked at. Threads may share it.
 
@@ -98,44 +75,25 @@ class FilmCache:
 
     def __init__(self, root: Path, settings: CacheSettings) -> None:
         self.root, self.settings = str(root), settings
-        folder = _private_folder(root, settings.folder)
-        self.path = folder / f"{settings.fit}-{settings.image_size}-{_reading()}.films"
-        self._size = slot_size(settings.image_size)
+        name = f"{settings.fit}-{settings.image_size}-{_reading()}.films"
+        self._files = CacheFiles(_private_folder(root, settings.folder) / name, settings.image_size)
         self._lock = threading.Lock()
-        self._pending: list[_Entry] = []
-        self._records: list[bytes] = []  # b"" for one that is damaged
-        self._places: dict[bytes, int] = {}  # key -> slot
-        self._takes_more = True
-        try:
-            self._open(os.O_RDWR | os.O_CREAT)
-        except OSError:  # a cache of earlier, where nothing can be written any more
-            self._open(os.O_RDONLY)
-            self._takes_more = False
-        self._refresh()
-        self._is_new = not self._records
-
-    def _open(self, how: int) -> None:
-        how |= os.O_NOFOLLOW | os.O_CLOEXEC
-        self._array = os.open(self.path, how, 0o600)
-        try:
-            self._index = os.open(self.path.with_suffix(".index"), how, 0o600)
-        except OSError:
-            os.close(self._array)
-            raise
+        self._pending: list[Entry] = []
+        self._takes_more = self._files.is_writable
 
     def close(self) -> None:
         """Write what is pending and close the files."""
         self._append()
-        os.close(self._index)
-        os.close(self._array)
+        self._files.close()
 
     def expect(self, films: int) -> None:
         """Take none of so many `films` if that would need more than half of the free space."""
-        needed = max(0, films - len(self._places)) * self._size
-        space = os.statvfs(self.path.parent)
+        needed = max(0, films - len(self._files.places)) * self._files.slot_size
+        folder = self._files.path.parent
+        space = os.statvfs(folder)
         if self._takes_more and needed > _SHARE * space.f_bavail * space.f_frsize:
             self._takes_more = False
-            _tell(f"{megabytes(needed)} are more than half of the free space at {self.path.parent}")
+            _tell(f"{megabytes(needed)} are more than half of the free space at {folder}")
 
     def look(self, path: str) -> Look:
         """Look at a film: in the cache, else in its file, and then it is put into the cache.
@@ -148,44 +106,46 @@ class FilmCache:
         """
         stamp = _settled_stamp(path)
         key = self._key(path, stamp)
-        if found := self._known(key):
-            return found
+        if look := self._cached(key):
+            return look
         film = read_film(Path(path))
-        look = Look(fingerprint(film.gray), film.side)
+        pixels = fingerprint(film.gray)
+        look = Look(pixels, film.side)
         if not key or not self._takes_more:
             return look
         square = fit_image(film.gray, self.settings.image_size, self.settings.fit)
-        small = np.zeros((THUMBNAIL, THUMBNAIL), np.uint8) if square is film.gray else thumbnail(film).gray
+        is_whole = square is film.gray
+        small = np.zeros((THUMBNAIL, THUMBNAIL), np.uint8) if is_whole else thumbnail(film).gray
         if _stamp(path) != stamp:  # changed while it was read
             return look
-        look = look._replace(key=key)
+        checksum = zlib.crc32(small.data, zlib.crc32(square.data))
         with self._lock:
-            self._pending.append(_Entry(look, film.colour, square, small, square is film.gray))
-            is_much = len(self._pending) * self._size >= _PENDING
+            record = Record(key, pixels, film.colour, film.side, is_whole, checksum)
+            self._pending.append(Entry(record, square, small))
+            is_much = len(self._pending) * self._files.slot_size >= _PENDING
         if is_much:
             self._append()
-        return look
+        return look._replace(key=key)
 
     def find(self, path: str) -> Look | None:
         """What the cache knows of a film; None if it hasn't got it."""
-        return self._known(self._key(path, _settled_stamp(path)))
+        return self._cached(self._key(path, _settled_stamp(path)))
 
     def films(self, keys: Sequence[bytes]) -> CachedFilms | None:
         """The films with these keys; None if none of them is cached."""
         self._append()
-        slots = np.array([self._places.get(key, -1) for key in keys], np.int64)
+        slots = np.array([self._files.places.get(key, -1) for key in keys], np.int64)
         if (slots < 0).all():
             return None
-        records = [self._records[slot] if slot >= 0 else None for slot in slots.tolist()]
-        size = os.fstat(self._array).st_size + os.fstat(self._index).st_size
-        return CachedFilms(self.path, records, slots, self.settings.image_size, size)
+        records = [self._files.record(slot) if slot >= 0 else None for slot in slots.tolist()]
+        return CachedFilms(self._files.path, records, slots, self.settings.image_size, self._files.size)
 
-    def _known(self, key: bytes) -> Look | None:
-        place = self._places.get(key)
-        if place is None:
+    def _cached(self, key: bytes) -> Look | None:
+        slot = self._files.places.get(key)
+        if slot is None:
             return None
-        _, pixels, _, side, _, _ = RECORD.unpack(self._records[place])
-        return Look(pixels, side_of(side), key)
+        record = self._files.record(slot)
+        return Look(record.pixels, record.side, key)
 
     def _key(self, path: str, stamp: "_Stamp | None") -> bytes:
         """What a film is known by; b"" if it can't be cached."""
@@ -199,60 +159,17 @@ class FilmCache:
                 return b""
         return _digest(repr((path[len(self.root) :], stamp)).encode())
 
-    def _refresh(self) -> None:
-        """Take in the records that other processes have appended."""
-        known = len(self._records)
-        whole = os.fstat(self._array).st_size // self._size
-        tail = os.pread(self._index, max(0, os.fstat(self._index).st_size - known * _STEP), known * _STEP)
-        for place, start in enumerate(range(0, len(tail) - _STEP + 1, _STEP), known):
-            record = tail[start : start + RECORD.size]
-            is_good = place < whole and tail[start + RECORD.size : start + _STEP] == _sum(record, place)
-            self._records.append(record if is_good else b"")
-            if is_good:
-                self._places[record[:16]] = place
-
     def _append(self) -> None:
-        """Write the pending films that no other process has written meanwhile."""
+        """Hand the pending films to the files."""
         with self._lock:
-            pending, self._pending = self._pending, []
-            if not pending or not self._takes_more:
+            entries, self._pending = self._pending, []
+            if not entries or not self._takes_more:
                 return
             try:
-                fcntl.flock(self._index, fcntl.LOCK_EX)  # the system takes it from a killed process
-                try:
-                    self._refresh()
-                    self._write({entry.look.key: entry for entry in pending if entry.look.key not in self._places})
-                    self._refresh()
-                except OSError:
-                    self._give_back()
-                    raise
-                finally:
-                    fcntl.flock(self._index, fcntl.LOCK_UN)
+                self._files.append(entries)
             except OSError as error:
                 self._takes_more = False
-                _tell(f"{self.path.parent}: {error.strerror}")
-
-    def _write(self, fresh: dict[bytes, _Entry]) -> None:
-        first = len(self._records)
-        records = b""
-        for place, (key, entry) in enumerate(fresh.items(), first):
-            look, square, small = entry.look, entry.square, entry.small
-            _write(self._array, square.data.cast("B"), place * self._size)
-            _write(self._array, small.data.cast("B"), place * self._size + square.size)
-            total = zlib.crc32(small.data, zlib.crc32(square.data))
-            side = look.side.encode() or b"\0"
-            record = RECORD.pack(key, look.pixels or b"", entry.colour, side, entry.whole, total)
-            records += record + _sum(record, place)
-        _write(self._index, memoryview(records), first * _STEP)
-
-    def _give_back(self) -> None:
-        """After a full disk: take back what has no record, and a cache that this build began."""
-        with suppress(OSError):
-            os.ftruncate(self._array, len(self._records) * self._size)
-        if self._is_new:
-            self._places.clear()
-            for path in (self.path.with_suffix(".index"), self.path):
-                path.unlink(missing_ok=True)
+                _tell(f"{self._files.path.parent}: {error.strerror}")
 
 
 @contextmanager
@@ -268,9 +185,9 @@ def opened_cache(root: Path, settings: CacheSettings | None) -> Iterator[FilmCac
     if settings.key not in get_args(CacheKey):
         raise UserError(f"data.cache_key={settings.key!r} is not one of {', '.join(get_args(CacheKey))}")
     try:
-        if fcntl is None:
+        if not can_lock():
             raise OSError("this system has no file locks")
-        found = FilmCache(root, settings)
+        store = FilmCache(root, settings)
     except OSError as error:
         why = f"{error.filename or settings.folder or root}: {error.strerror or error}"
         if settings.folder is not None:
@@ -279,9 +196,9 @@ def opened_cache(root: Path, settings: CacheSettings | None) -> Iterator[FilmCac
         yield None
         return
     try:
-        yield found
+        yield store
     finally:
-        found.close()
+        store.close()
 
 
 _Stamp = tuple[int, ...]
@@ -344,17 +261,6 @@ def _reading() -> str:
 
 def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
-
-
-def _sum(record: bytes, place: int) -> bytes:
-    return _SUM.pack(zlib.crc32(record, place))
-
-
-def _write(file: int, content: memoryview, position: int) -> None:
-    """Write all of `content`: a nearly full disk takes a part of it before it says that it is full."""
-    while content:
-        written = os.pwrite(file, content, position)
-        content, position = content[written:], position + written
 
 
 def _tell(why: str) -> None:

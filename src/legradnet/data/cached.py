@@ -1,4 +1,4 @@
-"""Reading films out of a cache: what a slot and its record hold."""
+"""Reading films out of a cache."""
 
 import logging
 import os
@@ -6,16 +6,13 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from struct import Struct
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from legradnet.data.cache_files import Record, slot_size
 from legradnet.data.film import THUMBNAIL, Film, Gray, thumbnail
-from legradnet.data.sides import Side
-
-RECORD = Struct("<16s16sdc?I")  # key, fingerprint, colour, side, the square is the whole film, the slot's checksum
 
 _log = logging.getLogger(__name__)
 
@@ -32,14 +29,14 @@ class CachedFilms:
     """
 
     def __init__(
-        self, path: Path, records: Sequence[bytes | None], slots: npt.NDArray[np.int64], image_size: int, size: int
+        self, path: Path, records: Sequence[Record | None], slots: npt.NDArray[np.int64], image_size: int, size: int
     ) -> None:
         self.path, self.slots, self.image_size, self.size = path, slots, image_size, size
-        fields = [RECORD.unpack(record) if record else (b"", b"", 0.0, b"\0", False, 0) for record in records]
-        self._colours = np.array([colour for _, _, colour, *_ in fields], np.float64)
-        self._sides = [side_of(side) for _, _, _, side, _, _ in fields]
-        self._whole = np.array([whole for *_, whole, _ in fields], bool)
-        self._sums = np.array([total for *_, total in fields], np.uint32)
+        filled = [record or Record(b"", b"", 0.0, "", False, 0) for record in records]
+        self._colours = np.array([record.colour for record in filled], np.float64)
+        self._sides = [record.side for record in filled]
+        self._whole = np.array([record.is_whole for record in filled], bool)
+        self._sums = np.array([record.checksum for record in filled], np.uint32)
         self._has_warned = False
         self._file: int | None = None
         with suppress(OSError):  # now, so that nobody who deletes it is in our way
@@ -92,16 +89,6 @@ class CachedFilms:
             self._has_warned = True
             _log.warning("%s is damaged or gone: films are read from their own files. Delete it.", self.path)
         return None
-
-
-def slot_size(image_size: int) -> int:
-    """Bytes of a film: its square, and its thumbnail unless that can be made of the square."""
-    return image_size**2 + THUMBNAIL**2
-
-
-def side_of(side: bytes) -> Side:
-    """L, R or "" from a record."""
-    return "L" if side == b"L" else "R" if side == b"R" else ""
 
 
 def megabytes(size: int) -> str:
