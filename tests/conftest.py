@@ -67,6 +67,14 @@ def typed(tmp_path, monkeypatch, capfd):
     return run
 
 
+@pytest.fixture(params=["bf16", "f32"])
+def precision(request, monkeypatch):
+    """What `precision=auto` chooses: once on a CPU that has bfloat16 units, once on one that has none."""
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: request.param == "bf16")
+    return request.param
+
+
 @pytest.fixture(autouse=True)
 def _every_record_is_caught(caplog):
     """Quantising a graph leaves the handlers that it finds at ERROR, and pytest uses the same one for all tests."""

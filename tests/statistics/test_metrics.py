@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from legradnet.statistics.training_metrics import CollectedLogits, grading_metrics, ranked_probability_score
+from legradnet.statistics.training_metrics import grading_metrics, ranked_probability_score
 
 
 @settings(max_examples=30, deadline=None)
@@ -61,15 +61,6 @@ def test_films_of_one_grade_only_give_numbers_or_an_honest_nan():
     values = grading_metrics(torch.eye(5)[[3, 3]], labels, labels)
     assert values["qwk"] == 0
     assert math.isnan(values["auroc_kl2"])
-
-
-def test_films_that_padding_repeats_count_once_and_in_row_order():
-    collected = CollectedLogits()
-    collected.update(torch.tensor([[2.0], [0.0]]), torch.tensor([2, 0]), torch.tensor([7, 3]))
-    collected.update(torch.tensor([[1.0], [0.0]]), torch.tensor([1, 0]), torch.tensor([5, 3]))
-    logits, labels = collected.compute()
-    assert labels.tolist() == [0, 1, 2]
-    assert logits.flatten().tolist() == [0.0, 1.0, 2.0]
 
 
 def test_the_calibration_error_is_the_same_in_any_order_of_the_films():

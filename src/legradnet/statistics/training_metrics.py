@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.functional.classification import (
     binary_auroc,
     multiclass_accuracy,
@@ -10,7 +9,6 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
     multiclass_recall,
 )
-from torchmetrics.utilities import dim_zero_cat
 
 ECE_BINS = 15
 
@@ -68,31 +66,3 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor) -> Tensor:
     gaps = torch.zeros(ECE_BINS + 2, dtype=probabilities.dtype, device=probabilities.device)
     gaps.index_add_(0, bins, confidence - (likeliest == labels).to(confidence.dtype))
     return gaps.abs().sum() / len(labels)
-
-
-class CollectedLogits(Metric):
-    """Keep the logits, labels and row numbers of an epoch, over all processes, each film once and in row order."""
-
-    full_state_update = False
-    logits: list[Tensor]
-    labels: list[Tensor]
-    rows: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("logits", "labels", "rows"):
-            self.add_state(name, default=[], dist_reduce_fx="cat")
-
-    def update(self, logits: Tensor, labels: Tensor, rows: Tensor) -> None:
-        """Add a batch: `logits` [B, outputs], `labels` [B], `rows` [B]."""
-        self.logits.append(logits.detach().float())
-        self.labels.append(labels)
-        self.rows.append(rows)
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Logits [N, outputs] and labels [N] on the CPU; films that padding gave to two processes count once."""
-        logits, labels, rows = (dim_zero_cat(state).cpu() for state in (self.logits, self.labels, self.rows))
-        order = rows.argsort(stable=True)
-        first = torch.ones_like(rows, dtype=torch.bool)
-        first[1:] = rows[order][1:] != rows[order][:-1]
-        return logits[order][first], labels[order][first]

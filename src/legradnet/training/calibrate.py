@@ -15,6 +15,7 @@ from legradnet.grading.calibration import Calibration, fit_calibration
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.film_check import FilmCheck, fit_film_check
 from legradnet.run_folder import versions
+from legradnet.training.checkpoint_metrics import answers_to
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +36,10 @@ def calibrate(
         precision: f32 or bf16.
     """
     network = CheckpointNetwork(path, device=device, precision=precision)
-    batches = [
-        (network(batch.films.numpy()).probabilities, batch.labels.numpy()) for batch in data.loader("val", whole=True)
-    ]
-    raw, labels = (np.concatenate(column) for column in zip(*batches, strict=True))
-    calibration = fit_calibration(raw, labels, network.rule, coverage=coverage, target_error=target_error)
+    answers, labels = answers_to(network, data, "val")
+    calibration = fit_calibration(
+        answers.probabilities, labels, network.rule, coverage=coverage, target_error=target_error
+    )
     describe_calibration(calibration)
     train, val = data.dataset("train"), data.dataset("val")
     chosen = np.random.default_rng(data.seed).permutation(len(train))[:_FILMS_CHECKED]

@@ -3,7 +3,8 @@
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pandas as pd
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
+from torch import Tensor, nn
 
 from legradnet.checkpoint import BEST, read_checkpoint
 from legradnet.files import write_text, written_whole
@@ -142,6 +144,48 @@ class PortableCheckpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
 
 
-def exponential_average(average: torch.Tensor, current: torch.Tensor, count: int, *, decay: float) -> torch.Tensor:
+class MovingAverage(WeightAveraging):
+    """Validate and keep an exponential moving average of the weights; what training doesn't move stays as it is.
+
+    A table of whole numbers (Swin's relative positions) would be rounded down to other places, and a constant or frozen
+    weight would drift by its last bits: validation would measure another network than the checkpoint holds.
+
+    Args:
+        decay: Weight of the average in its next step, 0-1.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(avg_fn=partial(_exponential_average, decay=decay))
+        self.unmoved: list[tuple[Tensor, Tensor]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find what doesn't move, in the average and in the network."""
+        assert self._average_model is not None
+        average = dict(_unmoved(self._average_model.module, pl_module))
+        self.unmoved = [(average[name], current) for name, current in _unmoved(pl_module, pl_module)]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Average what moves."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        for average, current in self.unmoved:
+            average.copy_(current)
+
+
+def _exponential_average(average: Tensor, current: Tensor, count: int, *, decay: float) -> Tensor:
     """Next moving average of a weight; unlike torch's own closure it can be sent to the processes of ddp."""
     return decay * average + (1 - decay) * current
+
+
+def _unmoved(module: nn.Module, trained: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What `module`, of the same kind as `trained`, has by name of weights and buffers that training leaves alone."""
+    saved, parameters = set(trained.state_dict()), dict(trained.named_parameters())
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if name in parameters:
+            moves = parameters[name].requires_grad
+        else:  # running statistics of a trunk that isn't frozen, and nothing else
+            training = trained.get_submodule(name.rpartition(".")[0]).training
+            moves = training and tensor.is_floating_point() and name in saved
+        if not moves:
+            yield name, tensor.detach()

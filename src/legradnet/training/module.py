@@ -15,7 +15,7 @@ from legradnet.data.dataset import Batch
 from legradnet.errors import UserError
 from legradnet.network.ensemble import EnsembleOutput, KneeEnsemble, NetworkSettings
 from legradnet.settings import checked
-from legradnet.statistics.training_metrics import CollectedLogits, grading_metrics
+from legradnet.training.metrics import CollectedLogits, measured
 
 
 class GradingModule(LightningModule):
@@ -125,13 +125,12 @@ class GradingModule(LightningModule):
     def _log_metrics(self, prefix: str) -> None:
         logits, labels = self.collected.compute()
         self.collected.reset()
-        loss = self.loss.cpu()
-        probabilities = loss.probabilities(logits)
-        values = {"loss": float(loss(logits, labels))}
-        values |= grading_metrics(probabilities, loss.grades(probabilities), labels)
+        values = measured(self.loss.cpu(), logits, labels)
         self.loss.to(self.device)
+        digits = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has none in double precision
+        told = {f"{prefix}/{k}": torch.tensor(v, dtype=digits, device=self.device) for k, v in values.items()}
         # Lightning warns without sync_dist, though every process has computed the same number from all films.
-        self.log_dict({f"{prefix}/{k}": v for k, v in values.items()}, prog_bar=False, sync_dist=True)
+        self.log_dict(told, prog_bar=False, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over `parameter_groups`, stepped each batch by a warm-up and then a cosine or constant rate."""

@@ -1,20 +1,18 @@
 """One training run: check everything that can be wrong, train, and measure the best epoch on the test films."""
 
-import json
 import logging
 import math
 import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -23,7 +21,6 @@ from legradnet.config import check_config, flat
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.device import check_compiler, choose_device, choose_precision, keep_freed_memory
 from legradnet.errors import UserError, how_to_install
-from legradnet.files import write_text
 from legradnet.network.ensemble import NetworkSettings
 from legradnet.network.weights import check_weights, load_ensemble, load_starting_weights
 from legradnet.run_folder import RunFolder
@@ -32,11 +29,12 @@ from legradnet.training.calibrate import calibrate
 from legradnet.training.callbacks import (
     AtomicCheckpointIO,
     MetricsTable,
+    MovingAverage,
     PortableCheckpoint,
     ResumableEarlyStopping,
     StopAfterBatch,
-    exponential_average,
 )
+from legradnet.training.checkpoint_metrics import measure_test_films
 from legradnet.training.frozen import compute_features, feature_views
 from legradnet.training.module import GradingModule
 from legradnet.training.reporting import describe_films, log_epoch, print_summary, tell_how_to_resume
@@ -117,11 +115,8 @@ def train(
     stopping, early = trainer.early_stopping_callback, trainer.current_epoch < config["trainer"]["max_epochs"]
     if stopping and stopping.wait_count >= stopping.patience and early:
         log.info("Stopped after epoch %d: val/qwk no longer improved.", trainer.current_epoch - 1)
-    if config["calibration"]["name"] and trainer.is_global_zero:
-        _calibrate(config, folder, data)
-    tested = _test(config, folder, module, data) if config["test"] and len(data.films("test")) else None
     if trainer.is_global_zero:
-        print_summary(folder, tested)
+        _measure_best(config, folder, module, data)
     return folder.best_epoch().get("val/qwk", math.nan)
 
 
@@ -152,27 +147,23 @@ def build_trainer(
     config: Mapping[str, Any],
     folder: RunFolder,
     *,
-    testing: bool = False,
     callbacks: Sequence[Callback] = (),
     resumable: bool = True,
 ) -> Trainer:
-    """Lightning's Trainer for a composed config; when `testing` it has one device, no loggers, and writes nothing."""
+    """Lightning's Trainer for a composed config; under `fast_dev_run` it writes nothing."""
     settings = dict(config["trainer"])
-    if testing:
-        settings |= {"devices": 1, "strategy": "auto"}
-    elif settings["strategy"] == "auto" and settings["devices"] != 1:
+    if settings["strategy"] == "auto" and settings["devices"] != 1:
         settings["strategy"] = "ddp_spawn"  # Lightning's own choice would run the whole command again in each process
     settings["precision"] = _precision(settings)
     all_callbacks: list[Callback] = [RichProgressBar()] if sys.stderr.isatty() else []
-    if not testing:
-        log.info("Precision %s, run folder %s", settings["precision"], folder.path)
-    if not testing and not settings["fast_dev_run"]:
+    log.info("Precision %s, run folder %s", settings["precision"], folder.path)
+    if not settings["fast_dev_run"]:
         all_callbacks += [*_callbacks(config, folder, resumable), *callbacks]
     try:
         return Trainer(
             **settings,
             callbacks=all_callbacks,
-            logger=False if testing else _loggers(config["logger"]["name"], folder),
+            logger=_loggers(config["logger"]["name"], folder),
             plugins=[AtomicCheckpointIO()],
             default_root_dir=folder.path,
             enable_progress_bar=sys.stderr.isatty(),
@@ -236,7 +227,7 @@ def _callbacks(config: Mapping[str, Any], folder: RunFolder, resumable: bool) ->
     callbacks: list[Callback] = [StopAfterBatch()]
     last = [PortableCheckpoint(filename=folder.last.stem, **place)] if resumable else []
     if settings["ema_decay"] is not None:
-        callbacks.append(WeightAveraging(avg_fn=partial(exponential_average, decay=settings["ema_decay"])))
+        callbacks.append(MovingAverage(settings["ema_decay"]))
     if settings["early_stopping_patience"] is not None:
         patience = settings["early_stopping_patience"]
         callbacks.append(
@@ -267,24 +258,19 @@ def _loggers(name: str | None, folder: RunFolder) -> list[Logger] | bool:
         raise UserError(f"logger={name} needs a package that isn't installed: {how_to_install('loggers')}") from error
 
 
-def _calibrate(config: Mapping[str, Any], folder: RunFolder, data: KneeDataModule) -> None:
-    calibrate(
-        folder.best,
-        data,
-        coverage=config["calibration"]["coverage"],
-        target_error=config["calibration"]["target_error"],
-        device=_accelerator(config["trainer"]["accelerator"]),
-        precision="bf16" if _precision(config["trainer"]) == "bf16-mixed" else "f32",
-    )
-
-
-def _test(
-    config: Mapping[str, Any], folder: RunFolder, module: GradingModule, data: KneeDataModule
-) -> dict[str, float]:
-    module.load_state_dict(read_checkpoint(folder.best)["state_dict"])
-    trainer = build_trainer(config, folder, testing=True)
-    metrics = {name: float(value) for name, value in trainer.test(module, datamodule=data, verbose=False)[0].items()}
-    if trainer.is_global_zero:
-        defined = {name: None if math.isnan(value) else value for name, value in metrics.items()}  # JSON has no nan
-        write_text(folder.test_metrics, json.dumps(defined, indent=2) + "\n")
-    return metrics
+def _measure_best(config: Mapping[str, Any], folder: RunFolder, module: GradingModule, data: KneeDataModule) -> None:
+    """Calibrate and test the best checkpoint in one process, as it will grade; tell what was found."""
+    training = _precision(config["trainer"])
+    precision = "bf16" if training == "bf16-mixed" else "f32"
+    device = _accelerator(config["trainer"]["accelerator"])
+    # features of frozen trunks are what grading computes, but for fp16, and for a trunk in bf16 beside f32
+    mixed = any(settings.get("precision") == "bf16" for settings in module.hparams["backbone"].values())
+    if training == "16-mixed" or (precision == "f32" and mixed):
+        data.features = None
+    if config["calibration"]["name"]:
+        aims = {name: config["calibration"][name] for name in ("coverage", "target_error")}
+        calibrate(folder.best, data, **aims, device=device, precision=precision)
+    tested = None
+    if config["test"] and len(data.films("test")):
+        tested = measure_test_films(folder.best, data, folder.test_metrics, device=device, precision=precision)
+    print_summary(folder, tested)

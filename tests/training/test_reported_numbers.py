@@ -1,0 +1,82 @@
+"""A number that a run reports is its checkpoint's, to the last digit."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from conftest import compose
+from legradnet.checkpoint import read_checkpoint
+from legradnet.data.datamodule import KneeDataModule
+from legradnet.grading.checkpoint_network import CheckpointNetwork
+from legradnet.statistics.training_metrics import grading_metrics
+from legradnet.training.metrics import CollectedLogits
+from legradnet.training.module import GradingModule
+from legradnet.training.run import train
+
+FROZEN = ["backbone.vit.frozen=true", "backbone.swin.frozen=true"]
+
+
+def numbers_of(network, batches):
+    """The metrics that a checkpoint gives, film by film as it grades them."""
+    logits = torch.from_numpy(np.concatenate([network(batch.films.numpy()).logits for batch in batches]))
+    labels = torch.cat([batch.labels for batch in batches])
+    probabilities = network.loss.probabilities(logits)
+    metrics = grading_metrics(probabilities, network.loss.grades(probabilities), labels)
+    return {"loss": float(network.loss(logits, labels)), **metrics}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["loss=corn"],
+        ["callbacks.ema_decay=0.9"],
+        [*FROZEN, "augment=none", "callbacks.ema_decay=0.9"],
+        ["backbone.swin.precision=bf16", *FROZEN, "augment=none"],
+    ],
+    ids=["plain", "averaged", "frozen and averaged", "a frozen trunk in bf16"],
+)
+def test_what_a_run_reports_is_what_its_checkpoint_gives(precision, settings, tmp_path):
+    overrides = ["trainer.max_epochs=2", "optimizer.learning_rate=0.01", *settings]
+    train(compose(*overrides), tmp_path)
+    best = tmp_path / "checkpoints/best.ckpt"
+    network = CheckpointNetwork(best, device="cpu", precision=precision)
+    epochs = pd.read_csv(tmp_path / "metrics.csv", dtype=str).astype(float).set_index("epoch")
+    reported = json.loads((tmp_path / "test_metrics.json").read_text())
+    if precision == "bf16" or "backbone.swin.precision=bf16" not in settings:  # f32 means f32 for a grader
+        reported |= epochs.loc[read_checkpoint(best)["epoch"]]
+    data = KneeDataModule(**compose(*overrides)["data"])
+    data.setup()
+    for split in ("val", "test"):
+        for name, value in numbers_of(network, list(data.loader(split))).items():
+            assert reported.get(f"{split}/{name}", value) == value, (split, name)
+
+
+def test_what_training_does_not_move_is_in_the_average_as_it_was(tmp_path):
+    class Kept(GradingModule):
+        """Remembers what validation was done with."""
+
+        def validation_step(self, batch, batch_idx):
+            super().validation_step(batch, batch_idx)
+            kept.append({name: tensor.clone() for name, tensor in [*self.named_parameters(), *self.named_buffers()]})
+
+    kept = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("legradnet.training.run.GradingModule", Kept)
+        train(compose("callbacks.ema_decay=0.9", "backbone.vit.frozen=true", "test=false"), tmp_path)
+    still = [name for name in kept[0] if ".vit.trunk." in name or name.endswith(("position_index", ".mean", ".std"))]
+    assert {name.rpartition(".")[2] for name in still} >= {"relative_position_index", "mean", "std", "weight"}
+    assert [name for name in still if not torch.equal(kept[0][name], kept[-1][name])] == []
+    weights = read_checkpoint(tmp_path / "checkpoints/last.ckpt")["state_dict"]
+    assert all(torch.equal(weights[name], tensor) for name, tensor in kept[-1].items() if name in weights)
+
+
+def test_films_that_padding_repeats_count_once_and_in_row_order():
+    collected = CollectedLogits()
+    collected.update(torch.tensor([[2.0], [0.0]]), torch.tensor([2, 0]), torch.tensor([7, 3]))
+    collected.update(torch.tensor([[1.0], [0.0]]), torch.tensor([1, 0]), torch.tensor([5, 3]))
+    logits, labels = collected.compute()
+    assert labels.tolist() == [0, 1, 2]
+    assert logits.flatten().tolist() == [0.0, 1.0, 2.0]
