@@ -1,8 +1,6 @@
-"""What this machine is good for: its device, its precision, its memory."""
+"""What this machine is good for: its device and its precision."""
 
-import ctypes
 import platform
-import sys
 from pathlib import Path
 
 import torch
@@ -61,15 +59,3 @@ def check_compiler(accelerator: str) -> None:
             f"compile=true can't be done here: {lines[0]} torch needs a C++ compiler (g++ or clang++, or the one that "
             "the variable CXX names) and Python's header files, on a GPU also Triton; compile=false needs none."
         ) from error
-
-
-def keep_freed_memory() -> None:
-    """Let glibc reuse the memory of freed tensors instead of giving it back to the kernel and asking again each step.
-
-    On a CPU the kernel's zeroing of fresh pages costs a third of a training step otherwise.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc; musl has no mallopt
-        m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
-        libc.mallopt(m_mmap_max, 0)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
-        libc.mallopt(m_top_pad, 2**28)

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 
 from legradnet.data.augment import Augmentation
-from legradnet.training.run import choose_precision, keep_freed_memory
+from legradnet.device import choose_precision
+from legradnet.memory import keep_freed_memory
 
 CONF = Path(__file__).parents[2] / "conf" / "augment"
 BATCH, SIDE, THREADS, LIMIT = 32, 224, 2, 0.10

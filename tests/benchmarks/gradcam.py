@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from legradnet.device import keep_freed_memory
 from legradnet.explain import explain
+from legradnet.memory import keep_freed_memory
 from legradnet.network.ensemble import KneeEnsemble
 from legradnet.network.losses import CrossEntropy
 

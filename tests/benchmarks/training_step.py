@@ -36,7 +36,8 @@ from omegaconf import OmegaConf
 
 from legradnet.config import config_folder
 from legradnet.data.datamodule import Batch
-from legradnet.device import choose_precision, keep_freed_memory, processor
+from legradnet.device import choose_precision, processor
+from legradnet.memory import keep_freed_memory
 from legradnet.run_folder import RunFolder
 from legradnet.training.run import build_module, build_trainer
 

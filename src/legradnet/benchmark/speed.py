@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from legradnet.device import keep_freed_memory
+from legradnet.memory import keep_freed_memory
 from legradnet.training.module import GradingModule
 
 _LEARNING = {"learning_rate": 1e-4, "weight_decay": 0.05, "backbone_scale": 0.1, "betas": [0.9, 0.999]}

@@ -2,7 +2,6 @@
 
 import re
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -14,6 +13,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from legradnet.config import config_folder
 from legradnet.errors import UserError
+from legradnet.memory import keep_freed_memory
 
 _MISTAKE = re.compile(r"legradnet\.[\w.]+Error: ")  # what a stack trace from another process ends with
 
@@ -26,6 +26,7 @@ def run(config_name: str, task: Callable[[dict[str, Any], str], Any]) -> None:
 
     @hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)
     def app(config: DictConfig) -> Any:
+        keep_freed_memory()  # here: launchers call this in processes of their own
         try:
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             return task(plain, HydraConfig.get().runtime.output_dir)  # type: ignore[arg-type]
@@ -42,11 +43,17 @@ def run(config_name: str, task: Callable[[dict[str, Any], str], Any]) -> None:
                 raise
             _stop(str(error))
 
-    # Lightning's own deprecated call, once a run and process; nothing a user can mend
-    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-    # Hydra copies its store of schemas for each group that --help lists; what is loaded from it is copied anyway
-    setattr(ConfigStore, "__deepcopy__", lambda store, memo: store)  # noqa: B010 a method that the class has not
+    _share_schemas()
     app()
+
+
+def _share_schemas() -> None:
+    """Spare Hydra 1.3.8 a copy of its store of schemas for each group that --help lists: half a second in all.
+
+    Its CachingConfigRepository copies all that it reads from, and has no switch for that; what is loaded from the store
+    is copied anyway. Only in the process of a command, whose Hydra nobody else uses.
+    """
+    setattr(ConfigStore, "__deepcopy__", lambda store, memo: store)  # noqa: B010 a method that the class has not
 
 
 def _stop(mistake: str) -> NoReturn:

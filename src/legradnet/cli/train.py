@@ -12,9 +12,10 @@ from legradnet.errors import UserError
 def _train(config: dict[str, Any], run_folder: str) -> float | None:
     hydra = HydraConfig.get()
     if not str(hydra.sweeper.get("_target_")).startswith("hydra_plugins.legradnet_optuna."):
-        from legradnet.training.run import train  # late: --help, --cfg and mistakes must not wait for torch
+        from legradnet.training.callbacks import KeepFreedMemory  # late: --help, --cfg and mistakes must not wait
+        from legradnet.training.run import train  # for torch
 
-        return train(config, run_folder)
+        return train(config, run_folder, callbacks=[KeepFreedMemory()])
     if hydra.sweeper.trial is None:
         raise UserError("tuning= searches with -m: legradnet-train -m tuning=...")
     from legradnet.tuning.objective import run_trial

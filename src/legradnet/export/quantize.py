@@ -42,7 +42,7 @@ def quantise(
     )
 
     attends = any(_TRUNK in name and kind == "Softmax" for name, kind in nodes)
-    with _quietly(nncf):
+    with _quietly():
         return nncf.quantize(
             graph,
             nncf.Dataset(items),
@@ -67,11 +67,11 @@ def import_nncf() -> Any:
 
 
 @contextmanager
-def _quietly(nncf: Any) -> Iterator[None]:
-    logger = logging.getLogger("nncf")
+def _quietly() -> Iterator[None]:
+    logger = logging.getLogger("nncf")  # its own `set_log_level` would change everybody's handlers too
     level = logger.level
-    nncf.set_log_level(logging.ERROR)
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        nncf.set_log_level(level)
+        logger.setLevel(level)

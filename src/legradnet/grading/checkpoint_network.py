@@ -10,7 +10,7 @@ import torch
 
 from legradnet.checkpoint import is_ours, read_checkpoint
 from legradnet.data.film import Fit
-from legradnet.device import choose_device, choose_precision, keep_freed_memory
+from legradnet.device import choose_device, choose_precision
 from legradnet.errors import UserError
 from legradnet.grades import Rule
 from legradnet.grading.calibration import Calibration
@@ -37,7 +37,6 @@ class CheckpointNetwork:
     def __init__(self, path: str | Path, *, device: str = "auto", precision: str = "auto") -> None:
         if precision not in PRECISIONS:
             raise UserError(f"precision={precision!r} is not one of {', '.join(PRECISIONS)}.")
-        keep_freed_memory()
         checkpoint = read_checkpoint(path)
         if not is_ours(checkpoint):
             raise UserError(f"{path} is no LegRadNet checkpoint.")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from legradnet.checkpoint import BEST, read_checkpoint
 from legradnet.files import write_text, written_whole
+from legradnet.memory import keep_freed_memory
 from legradnet.run_folder import RunFolder
 
 _KEPT_IN_BEST = ("state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version", "legradnet")
@@ -97,6 +98,14 @@ class ResumableEarlyStopping(EarlyStopping):
             trainer.should_stop = True
 
 
+class KeepFreedMemory(Callback):
+    """For commands: the processes that ddp starts keep freed memory as the command's own does."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Called in each process."""
+        keep_freed_memory()
+
+
 class StopAfterBatch(Callback):
     """Take Ctrl-C at the end of a batch, where nothing can swallow it; a second one at once.
 
@@ -104,16 +113,18 @@ class StopAfterBatch(Callback):
     """
 
     asked = False
+    _before: Any = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take over SIGINT for the time of the fit, if it is Python's own to give."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self._ask)
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not None:
+            self._before = signal.signal(signal.SIGINT, self._ask)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give SIGINT back."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        """Give SIGINT back to whom it belonged."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
 
     def _ask(self, signum: int, frame: object) -> None:
         if self.asked:

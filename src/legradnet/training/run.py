@@ -4,7 +4,6 @@ import logging
 import math
 import os
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from legradnet.checkpoint import is_ours, read_checkpoint
 from legradnet.config import check_config, flat
 from legradnet.data.datamodule import KneeDataModule
-from legradnet.device import check_compiler, choose_device, choose_precision, keep_freed_memory
+from legradnet.device import check_compiler, choose_device, choose_precision
 from legradnet.errors import UserError, how_to_install
 from legradnet.network.ensemble import NetworkSettings
 from legradnet.network.weights import check_weights, load_ensemble, load_starting_weights
@@ -37,11 +36,13 @@ from legradnet.training.callbacks import (
 from legradnet.training.checkpoint_metrics import measure_test_films
 from legradnet.training.frozen import compute_features, feature_views
 from legradnet.training.module import GradingModule
+from legradnet.training.process import process_left_as_found
 from legradnet.training.reporting import describe_films, log_epoch, print_summary, tell_how_to_resume
 
 log = logging.getLogger(__name__)
 
 
+@process_left_as_found()
 def train(
     config: Mapping[str, Any], run_folder: str | Path, *, callbacks: Sequence[Callback] = (), resumable: bool = True
 ) -> float:
@@ -60,9 +61,6 @@ def train(
         UserError: A mistake in the config, the data, the weights or the checkpoint.
     """
     check_config(config)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # its banners and tips say nothing of this run
-    keep_freed_memory()
     folder = RunFolder(Path(run_folder))
     ckpt_path = _checkpoint_to_resume(config["ckpt_path"], folder)
     backbones = checked(NetworkSettings, {"backbone": config["backbone"]}).backbone
@@ -98,7 +96,6 @@ def train(
         folder.write_data(data.table, data.skipped, resumed=ckpt_path is not None)
         folder.write_versions()
         folder.write_config(config)
-    warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # frozen trunks are
     try:
         # weights_only: a checkpoint is data, whatever is found in its place
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from legradnet.errors import UserError
 from legradnet.run_folder import RunFolder
+from legradnet.training.callbacks import KeepFreedMemory
 from legradnet.training.run import train
 from legradnet.tuning.best import ranked_trials
 from legradnet.tuning.settings import StudySettings
@@ -99,7 +100,7 @@ class ReportEpoch(Callback):
 
 
 def _once(config: Mapping[str, Any], folder: Path, trial: TrialRun) -> list[float]:
-    train(config, folder, callbacks=[ReportEpoch(trial)], resumable=False)
+    train(config, folder, callbacks=[ReportEpoch(trial), KeepFreedMemory()], resumable=False)
     return _metrics(RunFolder(folder).best_epoch(), trial.settings)
 
 
@@ -109,7 +110,8 @@ def _over_folds(config: Mapping[str, Any], folder: Path, trial: TrialRun) -> lis
     values: list[list[float]] = []  # of each fold
     for fold in range(folds):
         part = folder / f"fold_{fold}"
-        train({**config, "data": {**config["data"], "fold": fold}}, part, resumable=False)
+        fold_config = {**config, "data": {**config["data"], "fold": fold}}
+        train(fold_config, part, callbacks=[KeepFreedMemory()], resumable=False)
         values.append(_metrics(RunFolder(part).best_epoch(), trial.settings))
         means = [fmean(metric) for metric in zip(*values, strict=True)]
         # the Wilcoxon test compares fold with fold, the others compare how far a trial has come
