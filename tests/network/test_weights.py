@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 
 from legradnet.errors import UserError
 from legradnet.network import hub
-from legradnet.network.backbones import BackboneSettings
+from legradnet.network.backbones import BackboneSettings, create_network
 from legradnet.network.ensemble import KneeEnsemble
 from legradnet.network.weights import check_weights, load_starting_weights, load_trunk
 
@@ -28,7 +28,7 @@ def assert_same_trunk(trunk, source):
 )
 @pytest.mark.parametrize("kind", ["safetensors", "state_dict", "wrapped"])
 def test_a_local_file_fills_the_trunk_and_its_classifier_is_left_out(name, kind, tmp_path):
-    source = timm.create_model(name, num_classes=7)
+    source = create_network(name, num_classes=7)
     path = tmp_path / ("weights.safetensors" if kind == "safetensors" else "weights.pth")
     if kind == "safetensors":
         save_file({key: tensor.contiguous() for key, tensor in source.state_dict().items()}, path)
@@ -39,9 +39,9 @@ def test_a_local_file_fills_the_trunk_and_its_classifier_is_left_out(name, kind,
 
 
 def test_everything_but_the_classifier_must_fit(tmp_path):
-    state = timm.create_model("tiny_convnext").state_dict()
+    state = create_network("tiny_convnext").state_dict()
     lost = next(iter(state))
-    trunk = timm.create_model("tiny_convnext", num_classes=0)
+    trunk = create_network("tiny_convnext", num_classes=0)
     with pytest.raises(UserError, match=f"a.pth doesn't fit tiny_convnext: 1 missing: {lost}"):
         load_trunk(trunk, {key: value for key, value in state.items() if key != lost}, "a.pth")
     with pytest.raises(UserError, match="1 unknown: extra"):
@@ -63,7 +63,7 @@ def test_torchvisions_own_densenet_file_is_understood():
 
 @pytest.mark.parametrize("name", ["tiny_vit", "tiny_swin"])
 def test_position_embeddings_are_resampled_to_another_size(name, tmp_path):
-    source = timm.create_model(name)
+    source = create_network(name)
     torch.save(source.state_dict(), tmp_path / "weights.pth")
     trunk = start(name, weights=str(tmp_path / "weights.pth"), image_size=72)
     theirs = source.state_dict()

@@ -17,8 +17,6 @@ from legradnet.errors import UserError
 from legradnet.network import tiny
 from legradnet.settings import Settings
 
-assert all(map(timm.is_model, tiny.NAMES))  # importing `tiny` puts its networks in timm's registry
-
 
 class BackboneSettings(Settings):
     """Config group `backbone.<key>`: which timm network, and how it is used."""
@@ -136,14 +134,22 @@ def build_trunk(settings: BackboneSettings) -> tuple[Any, int]:
     size = settings.image_size or native.input_size[-1]
     fixed_grid: dict[str, Any] = {"img_size": size} if native.fixed_input_size and size != native.input_size[-1] else {}
     try:
-        trunk = timm.create_model(settings.timm_name, num_classes=0, **fixed_grid)
+        trunk = create_network(settings.timm_name, num_classes=0, **fixed_grid)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{settings.timm_name} can't be built for image_size={size}: {error}") from error
     return trunk.to(memory_format=torch.channels_last), size
 
 
+def create_network(timm_name: str, **settings: Any) -> Any:
+    """A network of timm's, or one of our tiny ones, at random weights."""
+    create = tiny.create_network if timm_name in tiny.SETTINGS else timm.create_model
+    return create(timm_name, **settings)
+
+
 def network_settings(timm_name: str) -> Any:
     """timm's settings of a network: input size, mean and std, where its weights are; UserError if unknown."""
+    if timm_name in tiny.SETTINGS:
+        return tiny.SETTINGS[timm_name]
     if settings := timm.get_pretrained_cfg(timm_name) if timm.is_model(timm_name) else None:
         return settings
     near = timm.list_models(f"*{timm_name.split('_')[0]}*")[:8]

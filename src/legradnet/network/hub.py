@@ -11,11 +11,10 @@ from urllib.parse import urlsplit
 import timm
 from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
-from timm.models import _hub as timm_hub
 from torch import Tensor
 
 from legradnet.errors import UserError
-from legradnet.network import tiny
+from legradnet.network import timm_private, tiny
 from legradnet.network.backbones import network_settings
 
 PROBE_SECONDS = 7.0  # a server; at most two are asked (the hub, and where Xception's weights lie)
@@ -34,7 +33,7 @@ def has_weights(timm_name: str) -> bool:
     """
     if network_settings(timm_name).has_weights:
         return True
-    if timm_name in tiny.NAMES:
+    if timm_name in tiny.SETTINGS:
         return False
     raise UserError(
         f"timm has no pretrained weights for {timm_name}: model.pretrained=false or backbone.<key>.weights=FILE."
@@ -45,12 +44,12 @@ def cached_file(timm_name: str) -> Path | None:
     """Local file with timm's pretrained weights of this network, if a cache holds it; never asks the network."""
     source = network_settings(timm_name)
     if source.hf_hub_id:
-        repo, revision = timm_hub.hf_split(source.hf_hub_id)
+        repo, revision = timm_private.hub_repository(source.hf_hub_id)
         for name in (source.hf_hub_filename or _SAFETENSORS, "pytorch_model.bin"):
-            if isinstance(found := try_to_load_from_cache(repo, name, revision=revision), str):
-                return Path(found)
+            if isinstance(cached := try_to_load_from_cache(repo, name, revision=revision), str):
+                return Path(cached)
         return None
-    return Path(cached) if (cached := timm_hub.check_cached_file(source.url)) else None
+    return timm_private.cached_download(source.url)
 
 
 def check_downloads(timm_names: Iterable[str]) -> None:
@@ -79,8 +78,8 @@ def download(timm_name: str) -> dict[str, Tensor]:
     try:
         if source.hf_hub_id:
             name = source.hf_hub_filename or "pytorch_model.bin"  # timm then prefers the safetensors beside it
-            return dict(timm_hub.load_state_dict_from_hf(source.hf_hub_id, name, weights_only=True))
-        return dict(timm.models.load_state_dict(timm_hub.download_cached_file(source.url), weights_only=True))
+            return dict(timm.models.load_state_dict_from_hf(source.hf_hub_id, name, weights_only=True))
+        return dict(timm.models.load_state_dict(timm_private.download(source.url), weights_only=True))
     except (OSError, RuntimeError, HfHubHTTPError) as error:
         raise UserError(f"Downloading {_address(timm_name)} failed: {error}. {_WAYS_OUT}") from error
 
@@ -88,7 +87,7 @@ def download(timm_name: str) -> dict[str, Tensor]:
 def _address(timm_name: str) -> str:
     source = network_settings(timm_name)
     if source.hf_hub_id:
-        repo, revision = timm_hub.hf_split(source.hf_hub_id)
+        repo, revision = timm_private.hub_repository(source.hf_hub_id)
         return str(hf_hub_url(repo, source.hf_hub_filename or _SAFETENSORS, revision=revision))
     return str(source.url)
 

@@ -1,12 +1,14 @@
 """`backbone=tiny`: the five families at widths that two CPU cores train in minutes.
 
-They are registered with timm, so that they are built, sized and checkpointed like any other network. Native side
-96 px (Xception, the slowest: 72), mean and std 0.5; nobody has pretrained weights for them.
+They are built, sized and checkpointed like timm's own, but not put into timm's registry, which is the whole process's.
+Native side 96 px (Xception, the slowest: 72), mean and std 0.5; nobody has pretrained weights for them.
 """
 
+from copy import deepcopy
+from dataclasses import asdict
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import PretrainedCfg, build_model_with_cfg
 from timm.models.convnext import ConvNeXt
 from timm.models.densenet import DenseNet
 from timm.models.swin_transformer import SwinTransformer
@@ -14,67 +16,52 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.models.xception_aligned import XceptionAligned
 from torch import nn
 
-NAMES = ("tiny_densenet", "tiny_swin", "tiny_convnext", "tiny_vit", "tiny_xception")
 _SIDE = 96
 
+_XCEPTION_BLOCKS = [
+    {"in_chs": 64, "out_chs": 64, "stride": 2},
+    {"in_chs": 64, "out_chs": 96, "stride": 2},
+    {"in_chs": 96, "out_chs": 128, "stride": 2},
+    {"in_chs": 128, "out_chs": (128, 192, 192), "stride": 1, "no_skip": True, "start_with_relu": False},
+]
 
-def _settings(classifier: str, fixed: bool = False, side: int = _SIDE) -> dict[str, Any]:
-    settings = {"input_size": (3, side, side), "mean": (0.5,) * 3, "std": (0.5,) * 3, "classifier": classifier}
-    return settings | {"num_classes": 1000, "fixed_input_size": fixed}
+# name: the family, its shape, its classifier, and what else timm has to know
+_NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any], str, dict[str, Any]]] = {
+    # Huang et al. 2017, with four short dense blocks of growth 12
+    "tiny_densenet": (DenseNet, {"growth_rate": 12, "block_config": (2, 2, 4, 2)}, "classifier", {}),
+    # Liu et al. 2021, with windows of 6 x 6 and width 24
+    "tiny_swin": (
+        SwinTransformer,
+        {"img_size": _SIDE, "window_size": 6, "embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8)},
+        "head.fc",
+        {"fixed_input_size": True},
+    ),
+    # Liu et al. 2022, of width 24
+    "tiny_convnext": (ConvNeXt, {"depths": (1, 1, 2, 1), "dims": (24, 48, 96, 192)}, "head.fc", {}),
+    # Dosovitskiy et al. 2021, of width 96 with patches of 12 x 12
+    "tiny_vit": (
+        VisionTransformer,
+        {"img_size": _SIDE, "patch_size": 12, "embed_dim": 96, "depth": 4, "num_heads": 3},
+        "head",
+        {"fixed_input_size": True},
+    ),
+    # Chollet 2017, in timm's aligned form: one entry block per scale and one exit block
+    "tiny_xception": (XceptionAligned, {"block_cfg": _XCEPTION_BLOCKS}, "head.fc", {"input_size": (3, 72, 72)}),
+}
 
-
-default_cfgs = generate_default_cfgs(
-    {
-        "tiny_densenet.untrained": _settings("classifier"),
-        "tiny_swin.untrained": _settings("head.fc", fixed=True),
-        "tiny_convnext.untrained": _settings("head.fc"),
-        "tiny_vit.untrained": _settings("head", fixed=True),
-        "tiny_xception.untrained": _settings("head.fc", side=72),
-    }
-)
-
-
-@register_model
-def tiny_densenet(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """DenseNet (Huang et al. 2017) with four short dense blocks of growth 12."""
-    shape: dict[str, Any] = {"growth_rate": 12, "block_config": (2, 2, 4, 2)}
-    return build_model_with_cfg(DenseNet, "tiny_densenet", pretrained, **(shape | kwargs))
-
-
-@register_model
-def tiny_swin(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Swin (Liu et al. 2021) with windows of 6 x 6 and width 24."""
-    shape: dict[str, Any] = {
-        "img_size": _SIDE,
-        "window_size": 6,
-        "embed_dim": 24,
-        "depths": (1, 1, 2, 1),
-        "num_heads": (1, 2, 4, 8),
-    }
-    return build_model_with_cfg(SwinTransformer, "tiny_swin", pretrained, **(shape | kwargs))
-
-
-@register_model
-def tiny_convnext(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """ConvNeXt (Liu et al. 2022) of width 24."""
-    shape: dict[str, Any] = {"depths": (1, 1, 2, 1), "dims": (24, 48, 96, 192)}
-    return build_model_with_cfg(ConvNeXt, "tiny_convnext", pretrained, **(shape | kwargs))
+SETTINGS = {
+    name: PretrainedCfg(
+        **({"input_size": (3, _SIDE, _SIDE), "mean": (0.5,) * 3, "std": (0.5,) * 3} | others),
+        architecture=name,
+        classifier=classifier,
+    )
+    for name, (_, _, classifier, others) in _NETWORKS.items()
+}
 
 
-@register_model
-def tiny_vit(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """ViT (Dosovitskiy et al. 2021) of width 96 with patches of 12 x 12."""
-    shape: dict[str, Any] = {"img_size": _SIDE, "patch_size": 12, "embed_dim": 96, "depth": 4, "num_heads": 3}
-    return build_model_with_cfg(VisionTransformer, "tiny_vit", pretrained, **(shape | kwargs))
-
-
-@register_model
-def tiny_xception(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Xception (Chollet 2017) in timm's aligned form: one entry block per scale and one exit block."""
-    blocks = [
-        {"in_chs": 64, "out_chs": 64, "stride": 2},
-        {"in_chs": 64, "out_chs": 96, "stride": 2},
-        {"in_chs": 96, "out_chs": 128, "stride": 2},
-        {"in_chs": 128, "out_chs": (128, 192, 192), "stride": 1, "no_skip": True, "start_with_relu": False},
-    ]
-    return build_model_with_cfg(XceptionAligned, "tiny_xception", pretrained, **({"block_cfg": blocks} | kwargs))
+def create_network(name: str, **settings: Any) -> nn.Module:
+    """One of them, at random weights; `settings` as timm's `create_model` takes them."""
+    family, shape, _, _ = _NETWORKS[name]
+    return build_model_with_cfg(
+        family, name, False, pretrained_cfg=asdict(SETTINGS[name]), **(deepcopy(shape) | settings)
+    )

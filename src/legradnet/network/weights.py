@@ -1,7 +1,6 @@
 """Where a network's starting weights come from: a local file, a checkpoint of ours, timm's hub, or nowhere."""
 
 import logging
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from legradnet.errors import UserError
 from legradnet.network import hub
 from legradnet.network.backbones import BackboneSettings
 from legradnet.network.ensemble import KneeEnsemble
+from legradnet.network.timm_private import renamed
 
 log = logging.getLogger(__name__)
 
@@ -82,14 +82,9 @@ def load_trunk(trunk: Any, state: Mapping[str, Tensor], source: str) -> None:
     Raises:
         UserError: Names what is missing, unknown or of another shape.
     """
-    module = sys.modules[type(trunk).__module__]
-    if rename := getattr(module, "checkpoint_filter_fn", None):
-        state = rename(dict(state), trunk)
-    elif rename := getattr(module, "_filter_torchvision_pretrained", None):
-        state = rename(dict(state))
     heads = trunk.pretrained_cfg["classifier"]
     prefixes = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads or ()))
-    state = {name: tensor for name, tensor in state.items() if not prefixes or not name.startswith(prefixes)}
+    state = {name: tensor for name, tensor in renamed(state, trunk).items() if not name.startswith(prefixes)}
     if differences := _differences(trunk.state_dict(), state):
         raise UserError(f"{source} doesn't fit {trunk.pretrained_cfg['architecture']}: {differences}")
     trunk.load_state_dict(state, strict=False)  # only num_batches_tracked may be missing
