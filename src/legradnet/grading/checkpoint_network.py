@@ -56,14 +56,15 @@ class CheckpointNetwork:
         backbone = own.backbone
         if not bf16:  # f32 means f32, for a backbone that was trained in bf16 too
             backbone = {key: settings.model_copy(update={"precision": None}) for key, settings in backbone.items()}
-        self.ensemble = KneeEnsemble(
-            backbone,
-            own.gating,
-            self.loss.num_outputs,
-            own.model.feature_dim,
-            own.model.dropout,
-            own.model.gradient_checkpointing,
-        )
+        with torch.random.fork_rng(devices=()):  # the weights to be replaced are drawn, from nobody's random numbers
+            self.ensemble = KneeEnsemble(
+                backbone,
+                own.gating,
+                self.loss.num_outputs,
+                own.model.feature_dim,
+                own.model.dropout,
+                own.model.gradient_checkpointing,
+            )
         weights = {
             name.removeprefix("ensemble."): tensor
             for name, tensor in checkpoint["state_dict"].items()

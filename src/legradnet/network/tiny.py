@@ -62,6 +62,5 @@ SETTINGS = {
 def create_network(name: str, **settings: Any) -> nn.Module:
     """One of them, at random weights; `settings` as timm's `create_model` takes them."""
     family, shape, _, _ = _NETWORKS[name]
-    return build_model_with_cfg(
-        family, name, False, pretrained_cfg=asdict(SETTINGS[name]), **(deepcopy(shape) | settings)
-    )
+    shape = deepcopy(shape)  # timm writes into it
+    return build_model_with_cfg(family, name, False, pretrained_cfg=asdict(SETTINGS[name]), **(shape | settings))
