@@ -185,6 +185,7 @@ class Deadly(Request):
         return os._exit, (9,)  # what unpickling it in the other process does
 
 
+@pytest.mark.slow
 def test_a_network_that_dies_of_memory_is_told_and_does_not_take_the_benchmark_with_it():
     speed = measure(Deadly(**vars(request())))
     assert speed.train is None
@@ -197,6 +198,7 @@ class DeadlyAbove3(Request):
         return (os._exit, (9,)) if self.batch_size > 3 else (Request, tuple(vars(self).values()))
 
 
+@pytest.mark.slow
 def test_of_a_batch_that_is_too_large_half_is_tried_until_it_fits():
     speed = measure(DeadlyAbove3(**vars(request(batch_size=8))))
     assert speed.measured_at == 2

@@ -27,7 +27,7 @@ def films(knees):
 
 @pytest.fixture(scope="module")
 def seen(trained, films):
-    return gated_by(Grader.from_checkpoint(trained / "checkpoints/best.ckpt"), films)
+    return gated_by(Grader.from_checkpoint(trained / "checkpoints/best.ckpt", precision="f32"), films)
 
 
 def qwk(grades, labels):
@@ -82,7 +82,7 @@ def test_a_token_is_replaced_by_its_mean_over_the_films_and_the_change_of_qwk_is
 
 
 def test_a_backbone_that_says_the_same_of_every_film_has_weight_but_no_worth(trained, films):
-    grader = Grader.from_checkpoint(trained / "checkpoints/best.ckpt")
+    grader = Grader.from_checkpoint(trained / "checkpoints/best.ckpt", precision="f32")
     norm = grader.networks[0].ensemble.backbones["vit"].projection[-1]
     norm.weight.zero_()
     norm.bias.copy_(30 * torch.randn(norm.bias.shape, generator=torch.Generator().manual_seed(0)))
@@ -103,7 +103,8 @@ def test_a_film_that_is_seen_both_ways_counts_once(knees, tmp_path):
     for i, film in enumerate(films):
         copies.append(type(film)(f"{i}.png", tmp_path / f"{i}.png", film.label))  # no side, not even in the name
         copies[-1].film.write_bytes(film.film.read_bytes())
-    gated, gradings = gated_by(Grader.from_checkpoint(tmp_path / "run/checkpoints/best.ckpt"), copies, batch=4)
+    grader = Grader.from_checkpoint(tmp_path / "run/checkpoints/best.ckpt", precision="f32")
+    gated, gradings = gated_by(grader, copies, batch=4)
     assert len(gated.tokens) == 12
     table = gate_table(gated)
     assert table["films"].max() == 6
@@ -116,7 +117,7 @@ def test_concat_has_no_weights_but_its_backbones_have_worth(knees, films, tmp_pa
     config = compose("data=csv", f"data.dataset_path={knees}", f"data.csv_path={knees}/knees.csv", "gating=concat",
                      "trainer.max_epochs=1")  # fmt: skip
     train(config, tmp_path)
-    gated, _ = gated_by(Grader.from_checkpoint(tmp_path / "checkpoints/best.ckpt"), films)
+    gated, _ = gated_by(Grader.from_checkpoint(tmp_path / "checkpoints/best.ckpt", precision="f32"), films)
     table = ablation_table(gated, resamples=20, seed=0)
     assert gate_table(gated) is None
     assert list(table["backbone"]) == ["swin", "vit"]

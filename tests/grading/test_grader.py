@@ -29,7 +29,7 @@ def best(trained):
 
 @pytest.fixture(scope="module")
 def grader(best):
-    return Grader.from_checkpoint(best)
+    return Grader.from_checkpoint(best, precision="f32")
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +67,9 @@ def test_a_path_a_picture_an_array_and_lists_of_them_are_graded_alike(grader, fi
 
 
 def test_what_a_film_is_graded_does_not_depend_on_its_neighbours(best, films):
-    many = Grader.from_checkpoint(best, batch_size=7).grade(films)
+    many = Grader.from_checkpoint(best, batch_size=7, precision="f32").grade(films)
     for one, film in zip(many, films[:5], strict=False):
-        alone = Grader.from_checkpoint(best, batch_size=1).grade(film)
+        alone = Grader.from_checkpoint(best, batch_size=1, precision="f32").grade(film)
         assert alone.grade == one.grade
         assert alone.probabilities == pytest.approx(one.probabilities, abs=1e-5)
 
@@ -118,8 +118,8 @@ def test_several_checkpoints_average_their_probabilities(best, tmp_path, films):
                 content["state_dict"][name] = tensor * 0.5
 
     other = rewritten(best, tmp_path / "other.ckpt", blur)
-    alone = [Grader.from_checkpoint(path).grade(films[0]) for path in (best, other)]
-    together = Grader.from_checkpoint([best, other]).grade(films[0])
+    alone = [Grader.from_checkpoint(path, precision="f32").grade(films[0]) for path in (best, other)]
+    together = Grader.from_checkpoint([best, other], precision="f32").grade(films[0])
     assert together.raw == pytest.approx((alone[0].raw + alone[1].raw) / 2, abs=1e-6)
     assert together.probabilities == pytest.approx((alone[0].probabilities + alone[1].probabilities) / 2, abs=1e-6)
     assert sum(together.gate_weights.values()) == pytest.approx(1)

@@ -11,18 +11,24 @@ from legradnet.checkpoint import read_checkpoint
 from legradnet.errors import UserError
 from legradnet.files import written_whole
 from legradnet.training.run import train
-from small_runs import compose
+from small_runs import compose, made_once
+
+BALANCED = ["callbacks.ema_decay=0.9", "loss=corn", "data.balance=true"]
 
 
-@pytest.mark.parametrize("extra", [[], ["callbacks.ema_decay=0.9", "loss=corn", "data.balance=true"]])
+@pytest.fixture(scope="session")
+def balanced(tmp_path_factory):
+    return made_once(
+        tmp_path_factory, "balanced", lambda folder: train(compose("trainer.max_epochs=4", *BALANCED), folder)
+    )
+
+
+@pytest.mark.parametrize("extra", [[], BALANCED], ids=["plain", "balanced"])
 @pytest.mark.parametrize(("epoch", "batch"), [(0, 2), (1, 0), (2, 3)])
 def test_a_killed_and_resumed_run_ends_with_the_numbers_of_one_never_killed(
-    finished, tmp_path, monkeypatch, epoch, batch, extra
+    finished, balanced, tmp_path, monkeypatch, epoch, batch, extra
 ):
-    whole = finished[0]
-    if extra:
-        whole = tmp_path / "whole"
-        train(compose("trainer.max_epochs=4", *extra), whole)
+    whole = balanced if extra else finished[0]
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         kill_at(patch, epoch, batch)

@@ -67,7 +67,7 @@ def postgresql():
         shutil.rmtree(folder)
 
 
-@pytest.fixture(params=["sqlite", "journal", "postgresql"])
+@pytest.fixture(params=["sqlite", "journal", pytest.param("postgresql", marks=pytest.mark.slow)])
 def storage(request, tmp_path):
     if request.param == "postgresql":
         url = request.getfixturevalue("postgresql")
