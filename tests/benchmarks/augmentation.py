@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 
-from legradnet.data.augment import Augmentation
+from legradnet.data.augment import Augmentation, AugmentSettings
 from legradnet.device import choose_precision
 from legradnet.memory import keep_freed_memory
 
@@ -60,8 +60,7 @@ def main() -> None:
     native = choose_precision("cpu") != "32-true"  # emulated bfloat16 is slow and proves nothing
     steps = {precision: training_step(precision) for precision in ("float32", "bfloat16")[: 1 + native]}
     augmentations = {
-        file.stem: Augmentation(**{str(key): value for key, value in OmegaConf.load(file).items()})
-        for file in sorted(CONF.glob("*.yaml"))
+        file.stem: Augmentation(AugmentSettings(**OmegaConf.load(file))) for file in sorted(CONF.glob("*.yaml"))
     }
 
     times: dict[str, list[float]] = {name: [] for name in (*steps, *augmentations)}

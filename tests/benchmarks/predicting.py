@@ -50,8 +50,6 @@ def untrained_checkpoint(backbone: str, folder: Path) -> Path:
         gating={"name": "mha"},
         model={"feature_dim": 256, "num_classes": 5},
         loss={"name": "cross_entropy"},
-        optimizer={},
-        scheduler={},
         films={"image_size": SIDE, "fit": "pad", "mirror_left": False},
         run={"batch_size": BATCH},
     )

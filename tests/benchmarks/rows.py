@@ -50,6 +50,7 @@ def measure(what: str, folder: Path, table: str) -> None:
     """In a process of its own: print seconds, gigabytes and rows."""
     from legradnet.data.inputs import list_films
     from legradnet.data.manifest import load_manifest
+    from legradnet.data.settings import DataSettings
     from legradnet.data.sources import read_csv
     from legradnet.data.splits import assign_splits, check_splits
 
@@ -59,11 +60,11 @@ def measure(what: str, folder: Path, table: str) -> None:
         draft.check_cells(5)
         draft.check_files()
         assert not draft.problems
-        check_splits(assign_splits(draft.table, val_fraction=0.1, test_fraction=0.1), 5)
+        check_splits(assign_splits(draft.table, DataSettings(val_fraction=0.1, test_fraction=0.1)), 5)
         rows = len(draft.table)
     elif what == "header":
         manifest = load_manifest(folder / "films", folder / table, num_classes=5, verify="header")
-        check_splits(assign_splits(manifest.table, val_fraction=0.1, test_fraction=0.1), 5)
+        check_splits(assign_splits(manifest.table, DataSettings(val_fraction=0.1, test_fraction=0.1)), 5)
         rows = len(manifest.table)
     else:
         rows = len(list_films(folder / table, folder / "films"))

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from legradnet.data.augment import Augmentation
+from legradnet.data.augment import Augmentation, AugmentSettings
 from legradnet.errors import UserError
+from legradnet.settings import checked
 
 CONF = Path(__file__).parents[2] / "conf" / "augment"
 EVERYTHING = {
@@ -26,6 +27,9 @@ EVERYTHING = {
 }
 
 
+OFF = dict.fromkeys(EVERYTHING, 0.0)
+
+
 def random_films(count: int, height: int = 24, width: int = 24) -> Tensor:
     own = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (count, 1, height, width), dtype=torch.uint8, generator=own)
@@ -33,7 +37,7 @@ def random_films(count: int, height: int = 24, width: int = 24) -> Tensor:
 
 def augmented(images: Tensor, seed: int = 0, **strengths: float) -> Tensor:
     torch.manual_seed(seed)
-    return Augmentation(**strengths)(images)
+    return Augmentation(AugmentSettings(**OFF | strengths))(images)
 
 
 def dots(count: int, height: int, width: int, row: int, column: int) -> Tensor:
@@ -86,7 +90,7 @@ def test_the_batch_itself_is_left_alone():
 
 def test_none_only_divides_by_255():
     images = random_films(4, 17, 23)
-    none = Augmentation(**OmegaConf.load(CONF / "none.yaml"))
+    none = Augmentation(AugmentSettings(**OmegaConf.load(CONF / "none.yaml")))
     assert torch.equal(none(images), images.float() / 255)
 
 
@@ -100,7 +104,7 @@ def test_every_setting_changes_films(key):
 def test_every_file_lists_every_setting_and_builds(name):
     settings_of_file = OmegaConf.load(CONF / f"{name}.yaml")
     assert list(settings_of_file) == list(EVERYTHING)
-    Augmentation(**settings_of_file)
+    assert AugmentSettings(**settings_of_file).changes_nothing == (name == "none")
     assert (CONF / f"{name}.yaml").read_text().startswith("# ")
 
 
@@ -270,22 +274,22 @@ def test_autocast_does_not_coarsen_a_film():
 
 
 def test_wrong_settings_are_all_named_with_their_ranges():
+    wrong = {"rotation": -1, "mirror": True, "blur": float("nan"), "scale": "big", "noise": 0.6, "gamma": None}
     with pytest.raises(UserError) as caught:
-        Augmentation(rotation=-1, mirror=True, blur=float("nan"), scale="big", noise=0.6, gamma=None)  # type: ignore[arg-type]
-    lines = str(caught.value).splitlines()
-    assert lines[0] == "augment.rotation is -1, but must be a number from 0 to 180 (degrees)"
-    named = {line.split()[0].removeprefix("augment.") for line in lines}
-    assert named == {"rotation", "mirror", "blur", "scale", "noise", "gamma"}
+        checked(AugmentSettings, wrong, group="augment", title="Mistakes:")
+    lines = str(caught.value).splitlines()[1:]
+    assert lines[0] == "  augment.rotation=-1 must be a number from 0 to 180"
+    assert {line.split("=")[0].removeprefix("  augment.") for line in lines} == set(wrong)
 
 
 @pytest.mark.parametrize("key", EVERYTHING)
 def test_no_setting_may_be_negative_or_infinite(key):
     for value in (-0.01, float("inf")):
-        with pytest.raises(UserError, match=rf"^augment\.{key} is .* from 0 to "):
-            Augmentation(**{key: value})
+        with pytest.raises(UserError, match=rf"augment\.{key}=.* must be a number from 0 to "):
+            checked(AugmentSettings, {key: value}, group="augment")
 
 
 @pytest.mark.parametrize("images", [torch.zeros(2, 1, 4, 4), torch.zeros(2, 3, 4, 4).byte(), torch.zeros(4, 1).byte()])
 def test_only_gray_uint8_batches_are_taken(images):
     with pytest.raises(ValueError, match="expected uint8 images"):
-        Augmentation()(images)
+        Augmentation(AugmentSettings())(images)

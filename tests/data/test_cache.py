@@ -16,6 +16,7 @@ from legradnet.data.cache import FOLDER, CacheSettings
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.data.images import read_film
 from legradnet.data.manifest import ManifestError, load_manifest
+from legradnet.data.settings import DataSettings
 from legradnet.training.run import train
 from small_runs import compose
 
@@ -59,7 +60,9 @@ def test_training_gives_the_same_numbers_without_with_a_cold_and_with_a_warm_cac
 def test_a_warm_run_opens_no_film(films, monkeypatch):
     def data():
         module = KneeDataModule(
-            source="csv", dataset_path=str(films), csv_path=str(films / "knees.csv"), image_size=SIZE, batch_size=7
+            DataSettings(
+                source="csv", dataset_path=str(films), csv_path=str(films / "knees.csv"), image_size=SIZE, batch_size=7
+            )
         )
         module.setup()
         return module

@@ -17,6 +17,7 @@ from legradnet.data.cache import FOLDER
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.data.film import fit_image
 from legradnet.data.images import read_film
+from legradnet.data.settings import DataSettings
 
 
 def _build(films, options, begin):
@@ -109,7 +110,9 @@ def test_a_flipped_bit_gives_no_wrong_film(films, part):
 
 def test_a_damaged_cache_is_told_once_and_the_films_are_read_from_their_files(films, caplog):
     data = KneeDataModule(
-        source="csv", dataset_path=str(films), csv_path=str(films / "knees.csv"), image_size=SIZE, num_workers=0
+        DataSettings(
+            source="csv", dataset_path=str(films), csv_path=str(films / "knees.csv"), image_size=SIZE, num_workers=0
+        )
     )
     data.setup()
     array_of(films).write_bytes(b"")

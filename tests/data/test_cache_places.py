@@ -14,6 +14,7 @@ from legradnet.data import cache_files
 from legradnet.data.cache import FOLDER, CacheSettings
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.data.manifest import load_manifest
+from legradnet.data.settings import DataSettings
 from legradnet.errors import UserError
 
 
@@ -119,7 +120,9 @@ def test_off_writes_nothing_and_the_log_says_where_a_cache_is(films, caplog):
     caplog.set_level(logging.INFO)
     for choice in ("off", "auto"):
         data = KneeDataModule(
-            source="csv", dataset_path=str(films), csv_path=str(films / "knees.csv"), image_size=SIZE, cache=choice
+            DataSettings(
+                source="csv", dataset_path=str(films), csv_path=str(films / "knees.csv"), image_size=SIZE, cache=choice
+            )
         )
         data.setup()
         describe_films(data)

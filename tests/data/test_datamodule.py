@@ -8,6 +8,7 @@ from PIL import Image
 
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.data.sampler import EpochSampler
+from legradnet.data.settings import DataSettings
 from legradnet.errors import UserError
 
 
@@ -46,7 +47,7 @@ def test_balance_shows_all_grades_equally_often():
 
 
 def test_generated_knees_are_split_by_patient_and_batched_as_gray_bytes():
-    data = KneeDataModule(count=60, image_size=48, batch_size=8)
+    data = KneeDataModule(DataSettings(count=60, image_size=48, batch_size=8))
     data.setup()
     assert data.table.groupby("patient")["split"].nunique().max() == 1
     batch = next(iter(data.train_dataloader()))
@@ -59,12 +60,14 @@ def test_generated_knees_are_split_by_patient_and_batched_as_gray_bytes():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_films_are_the_same_however_many_workers_read_them(knees, workers):
     data = KneeDataModule(
-        source="csv",
-        dataset_path=str(knees),
-        csv_path=str(knees / "knees.csv"),
-        image_size=48,
-        batch_size=5,
-        num_workers=workers,
+        DataSettings(
+            source="csv",
+            dataset_path=str(knees),
+            csv_path=str(knees / "knees.csv"),
+            image_size=48,
+            batch_size=5,
+            num_workers=workers,
+        )
     )
     data.setup()
     for batch in data.train_dataloader():
@@ -77,12 +80,14 @@ def test_left_knees_are_turned_to_look_like_right_ones(knees):
     films = {}
     for mirror_left in (False, True):
         data = KneeDataModule(
-            source="csv",
-            dataset_path=str(knees),
-            csv_path=str(knees / "knees.csv"),
-            image_size=48,
-            mirror_left=mirror_left,
-            num_workers=0,
+            DataSettings(
+                source="csv",
+                dataset_path=str(knees),
+                csv_path=str(knees / "knees.csv"),
+                image_size=48,
+                mirror_left=mirror_left,
+                num_workers=0,
+            )
         )
         data.setup()
         films[mirror_left] = {int(b.rows[i]): b.films[i] for b in data.val_dataloader() for i in range(len(b.rows))}
@@ -94,7 +99,7 @@ def test_left_knees_are_turned_to_look_like_right_ones(knees):
 def test_mirroring_without_sides_is_an_error(knees, tmp_path):
     pd.read_csv(knees / "knees.csv").drop(columns="side").to_csv(tmp_path / "sideless.csv", index=False)
     data = KneeDataModule(
-        source="csv", dataset_path=str(knees), csv_path=str(tmp_path / "sideless.csv"), mirror_left=True
+        DataSettings(source="csv", dataset_path=str(knees), csv_path=str(tmp_path / "sideless.csv"), mirror_left=True)
     )
     with pytest.raises(UserError, match="needs the side of every film, and 40 have none"):
         data.setup()
@@ -105,7 +110,7 @@ def test_films_left_out_are_listed(knees, tmp_path):
     table.loc[2, "filename"] = "gone.png"
     table.to_csv(tmp_path / "some.csv", index=False)
     data = KneeDataModule(
-        source="csv", dataset_path=str(knees), csv_path=str(tmp_path / "some.csv"), on_bad_image="skip"
+        DataSettings(source="csv", dataset_path=str(knees), csv_path=str(tmp_path / "some.csv"), on_bad_image="skip")
     )
     data.setup()
     assert data.skipped["filename"].tolist() == ["gone.png"]
@@ -121,14 +126,16 @@ def test_non_square_films_become_square_as_asked(tmp_path):
     (tmp_path / "films.csv").write_text("\n".join(["filename,label,patient", *rows]))
     for fit, black_rows in {"pad": 32, "crop": 0, "stretch": 0}.items():
         data = KneeDataModule(
-            source="csv",
-            dataset_path=str(tmp_path),
-            csv_path=str(tmp_path / "films.csv"),
-            image_size=64,
-            fit=fit,
-            num_workers=0,
-            val_fraction=0.3,
-            test_fraction=0.3,
+            DataSettings(
+                source="csv",
+                dataset_path=str(tmp_path),
+                csv_path=str(tmp_path / "films.csv"),
+                image_size=64,
+                fit=fit,
+                num_workers=0,
+                val_fraction=0.3,
+                test_fraction=0.3,
+            )
         )
         data.setup()
         batch = next(iter(data.val_dataloader()))

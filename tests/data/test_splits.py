@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from legradnet.data.settings import DataSettings
 from legradnet.data.splits import assign_splits, check_splits
 from legradnet.errors import UserError
+from legradnet.settings import checked
 
 quickly = settings(max_examples=60, deadline=None)
 fractions = st.sampled_from([0.1, 0.15, 0.2, 0.3, 0.35])
@@ -37,6 +39,10 @@ def cohorts(draw, least=2, most=60) -> pd.DataFrame:
     return table.sample(frac=1, random_state=draw(st.integers(0, 9)))
 
 
+def divided_by(table: pd.DataFrame, **options) -> pd.DataFrame:
+    return assign_splits(table, checked(DataSettings, options, group="data"))
+
+
 def patients_of(table: pd.DataFrame) -> pd.Series:
     return table["patient"].where(table["patient"].ne(""), table["filename"])
 
@@ -48,7 +54,7 @@ def two_knees(count: int) -> pd.DataFrame:
 @quickly
 @given(cohorts(), fractions, fractions, st.integers(0, 99))
 def test_both_knees_of_a_patient_stay_in_one_split(table, val, test, seed):
-    divided = assign_splits(table, val_fraction=val, test_fraction=test, seed=seed)
+    divided = divided_by(table, val_fraction=val, test_fraction=test, seed=seed)
     assert divided.groupby(patients_of(divided))["split"].nunique().max() == 1
 
 
@@ -56,7 +62,7 @@ def test_both_knees_of_a_patient_stay_in_one_split(table, val, test, seed):
 @given(cohorts(), fractions, fractions)
 def test_every_film_is_in_exactly_one_split_and_nothing_else_changes(table, val, test):
     before = table.copy()
-    divided = assign_splits(table, val_fraction=val, test_fraction=test)
+    divided = divided_by(table, val_fraction=val, test_fraction=test)
     assert divided["split"].isin(["train", "val", "test"]).all()
     pd.testing.assert_frame_equal(divided.assign(split=""), before)
     pd.testing.assert_frame_equal(table, before)
@@ -65,7 +71,7 @@ def test_every_film_is_in_exactly_one_split_and_nothing_else_changes(table, val,
 @quickly
 @given(cohorts(least=5), fractions, fractions, st.integers(0, 99))
 def test_fractions_of_the_patients_are_met(table, val, test, seed):
-    divided = assign_splits(table, val_fraction=val, test_fraction=test, seed=seed)
+    divided = divided_by(table, val_fraction=val, test_fraction=test, seed=seed)
     splits = divided.groupby(patients_of(divided))["split"].first()
     for split, fraction in (("test", test), ("val", val)):
         assert abs(splits.eq(split).sum() - fraction * len(splits)) < 2  # 1 for each of the two draws
@@ -76,7 +82,7 @@ def test_fractions_of_the_patients_are_met(table, val, test, seed):
 def test_every_grade_with_enough_patients_is_in_every_split(counts, val, test, seed):
     grades = [grade for grade, count in enumerate(counts) for _ in range(count)] + [0, 1, 2]
     table = table_of([(f"p{i}", [grade]) for i, grade in enumerate(grades)])
-    divided = assign_splits(table, val_fraction=val, test_fraction=test, seed=seed)
+    divided = divided_by(table, val_fraction=val, test_fraction=test, seed=seed)
     for grade, films in divided.groupby("label"):
         for split, fraction in (("test", test), ("val", val)):
             expected = fraction * len(films)
@@ -86,7 +92,7 @@ def test_every_grade_with_enough_patients_is_in_every_split(counts, val, test, s
 
 
 def test_grades_are_spread_evenly():
-    divided = assign_splits(two_knees(1000), val_fraction=0.2, test_fraction=0.1)
+    divided = divided_by(two_knees(1000), val_fraction=0.2, test_fraction=0.1)
     shares = pd.crosstab(divided["label"], divided["split"], normalize="index")
     assert np.allclose(shares["val"], 0.2, atol=0.01)
     assert np.allclose(shares["test"], 0.1, atol=0.01)
@@ -95,14 +101,14 @@ def test_grades_are_spread_evenly():
 @quickly
 @given(cohorts(), st.integers(0, 99))
 def test_the_same_seed_gives_the_same_splits_in_any_order_of_rows(table, seed):
-    first = assign_splits(table, val_fraction=0.3, test_fraction=0.2, seed=seed)
-    second = assign_splits(table.iloc[::-1], val_fraction=0.3, test_fraction=0.2, seed=seed)
+    first = divided_by(table, val_fraction=0.3, test_fraction=0.2, seed=seed)
+    second = divided_by(table.iloc[::-1], val_fraction=0.3, test_fraction=0.2, seed=seed)
     pd.testing.assert_frame_equal(first, second.loc[first.index])
 
 
 def test_another_seed_gives_other_splits():
     table = two_knees(50)
-    first, second = (assign_splits(table, val_fraction=0.3, test_fraction=0.2, seed=seed) for seed in (0, 1))
+    first, second = (divided_by(table, val_fraction=0.3, test_fraction=0.2, seed=seed) for seed in (0, 1))
     assert not first.equals(second)
 
 
@@ -110,10 +116,10 @@ def test_another_seed_gives_other_splits():
 @given(cohorts(least=10), st.integers(2, 5), st.sampled_from([0, 0.2]), st.booleans(), st.integers(0, 99))
 def test_folds_validate_every_film_outside_test_exactly_once(table, num_folds, test, is_given, seed):
     if is_given:  # `train`, `val` and `test` from the user: only `test` stays
-        given = assign_splits(table, val_fraction=0.2, test_fraction=0.2)
+        given = divided_by(table, val_fraction=0.2, test_fraction=0.2)
         table = given if given["split"].ne("test").any() else table
     runs = [
-        assign_splits(table, val_fraction=0.2, test_fraction=test, fold=fold, num_folds=num_folds, seed=seed)
+        divided_by(table, val_fraction=0.2, test_fraction=test, fold=fold, num_folds=num_folds, seed=seed)
         for fold in range(num_folds)
     ]
     is_test = [run["split"].eq("test") for run in runs]
@@ -128,64 +134,64 @@ def test_folds_validate_every_film_outside_test_exactly_once(table, num_folds, t
 
 
 def test_a_fold_needs_no_val_fraction():
-    divided = assign_splits(two_knees(20), val_fraction=0, test_fraction=0, fold=0, num_folds=5)
+    divided = divided_by(two_knees(20), val_fraction=0, test_fraction=0, fold=0, num_folds=5)
     assert divided["split"].eq("val").sum() == 2 * 4
 
 
 def test_neighbours_in_the_table_are_drawn_independently():
     table = table_of([(f"p{i:03}", [0]) for i in range(100)])
-    drawn = np.flatnonzero(assign_splits(table, val_fraction=0.2, test_fraction=0)["split"].eq("val"))
+    drawn = np.flatnonzero(divided_by(table, val_fraction=0.2, test_fraction=0)["split"].eq("val"))
     assert len(set(np.diff(drawn))) > 2  # not every fifth patient by name
 
 
 def test_a_given_split_is_used_as_it_is():
     table = two_knees(6)
     table["split"] = ["train"] * 8 + ["val"] * 4
-    assert assign_splits(table, val_fraction=0.5, test_fraction=0.4).equals(table)
+    assert divided_by(table, val_fraction=0.5, test_fraction=0.4).equals(table)
 
 
 def test_num_folds_without_a_fold_is_no_folding():
     options = {"val_fraction": 0.2, "test_fraction": 0.2}
-    assert assign_splits(two_knees(20), **options, num_folds=5).equals(assign_splits(two_knees(20), **options))
+    assert divided_by(two_knees(20), **options, num_folds=5).equals(divided_by(two_knees(20), **options))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"val_fraction": -0.1}, r"data\.val_fraction=-0\.1"),
-        ({"val_fraction": 1}, r"data\.val_fraction=1 "),
-        ({"val_fraction": 0}, r"data\.val_fraction=0 "),
+        ({"val_fraction": 1}, r"data\.val_fraction=1 must be a number from 0 to 0\.99"),
+        ({"val_fraction": 0}, r"data\.val_fraction=0 leaves nothing to validate on"),
         ({"val_fraction": math.nan}, r"data\.val_fraction=nan"),
         ({"test_fraction": 1.5}, r"data\.test_fraction=1\.5"),
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "nothing to train on"),
         ({"fold": 0}, r"data\.fold=0 needs data\.num_folds"),
         ({"fold": 5, "num_folds": 5}, r"data\.fold=5 must be from 0 to 4"),
         ({"fold": -1, "num_folds": 5}, r"data\.fold=-1"),
-        ({"num_folds": 1}, r"data\.num_folds=1 must be at least 2"),
+        ({"num_folds": 1}, r"data\.num_folds=1 must be a whole number of at least 2"),
         ({"fold": 0, "num_folds": 21}, r"data\.num_folds=21 is more than the (16|17|18) patients"),
     ],
 )
 def test_an_option_without_meaning_is_named(options, message):
     with pytest.raises(UserError, match=message):
-        assign_splits(two_knees(20), **{"val_fraction": 0.2, "test_fraction": 0.15} | options)
+        divided_by(two_knees(20), **{"val_fraction": 0.2, "test_fraction": 0.15} | options)
 
 
 def test_a_half_filled_split_column_is_refused():
     table = two_knees(2).assign(split=["train", "", "", "val"])
     with pytest.raises(UserError, match="2 of 4 films have no split"):
-        assign_splits(table, val_fraction=0.2, test_fraction=0)
+        divided_by(table, val_fraction=0.2, test_fraction=0)
 
 
 @pytest.mark.parametrize("split", ["", "train"])
 def test_unknown_patients_are_warned_about_once(caplog, split):
     table = table_of([("", [0, 1, 2, 3]), ("p", [1])], split)
-    assign_splits(table, val_fraction=0.2, test_fraction=0.2)
+    divided_by(table, val_fraction=0.2, test_fraction=0.2)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "no patient ids for 4 of 5 films" in caplog.text
 
 
 def test_known_patients_are_no_reason_to_warn(caplog):
-    assign_splits(two_knees(9), val_fraction=0.2, test_fraction=0.2)
+    divided_by(two_knees(9), val_fraction=0.2, test_fraction=0.2)
     assert not caplog.records
 
 

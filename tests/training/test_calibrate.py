@@ -20,7 +20,7 @@ def test_the_best_checkpoint_is_calibrated_on_validation_films_only(trained, mon
     learned = read_checkpoint(trained / "checkpoints/best.ckpt")["legradnet"]
     calibration = Calibration.model_validate(learned["calibration"])
     settings = ["data.count=200", "data.val_fraction=0.2", "data.test_fraction=0.2", "data.mirror_left=true"]
-    data = KneeDataModule(**compose(*settings)["data"])
+    data = KneeDataModule(compose(*settings)["data"])
     data.setup()
     val = data.films("val")
     grader = Grader.from_checkpoint(trained / "checkpoints/best.ckpt")

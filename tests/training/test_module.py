@@ -6,7 +6,8 @@ import torch
 
 from legradnet.checkpoint import read_checkpoint
 from legradnet.errors import UserError
-from legradnet.training.module import GradingModule, LearningRateCurve
+from legradnet.training.module import GradingModule
+from legradnet.training.optimizer import LearningRateCurve, WarmupCosineSettings
 from legradnet.training.run import build_module, choose_precision, train
 from small_runs import compose
 
@@ -111,7 +112,7 @@ def test_frozen_trunks_are_not_optimised():
 
 
 def test_the_learning_rate_warms_up_and_then_follows_a_cosine():
-    curve = LearningRateCurve(name="warmup_cosine", total_steps=100, epochs=10, warmup_epochs=1, final_scale=0.1)
+    curve = LearningRateCurve(WarmupCosineSettings(final_scale=0.1), total_steps=100, epochs=10)
     rates = np.array([curve(step) for step in range(101)])
     assert rates.argmax() == 10
     assert (np.diff(rates[:11]) > 0).all()

@@ -47,7 +47,7 @@ def test_what_a_run_reports_is_what_its_checkpoint_gives(precision, settings, tm
     reported = json.loads((tmp_path / "test_metrics.json").read_text())
     if precision == "bf16" or "backbone.swin.precision=bf16" not in settings:  # f32 means f32 for a grader
         reported |= epochs.loc[read_checkpoint(best)["epoch"]]
-    data = KneeDataModule(**compose(*overrides)["data"])
+    data = KneeDataModule(compose(*overrides)["data"])
     data.setup()
     for split in ("val", "test"):
         for name, value in numbers_of(network, list(data.loader(split))).items():

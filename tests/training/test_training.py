@@ -38,7 +38,7 @@ def test_test_metrics_are_those_of_the_best_checkpoint(finished):
     module = GradingModule(**checkpoint["hyper_parameters"]).eval()
     module.load_state_dict(checkpoint["state_dict"])
 
-    data = KneeDataModule(**compose("trainer.max_epochs=4")["data"])
+    data = KneeDataModule(compose("trainer.max_epochs=4")["data"])
     data.setup()
     with torch.no_grad():
         right = [
@@ -159,7 +159,7 @@ def test_weights_of_a_checkpoint_name_no_file_of_this_machine(finished, tmp_path
         (["backbone.vit.timm_name=vit_bas", "model.pretrained=false"], "no model named 'vit_bas'.*Similar"),
         (["backbone.vit.weights=/nowhere.pth"], "backbone.vit.weights: no file at /nowhere.pth"),
         (["gating.num_heads=3"], "gating.num_heads=3 must divide model.feature_dim=16"),
-        (["augment.rotation=-4"], "augment.rotation is -4"),
+        (["augment.rotation=-4"], "augment.rotation=-4 must be a number from 0 to 180"),
         (["trainer.accelerator=abacus"], "trainer: .*abacus"),
         (["trainer.precision=7-bit"], "trainer.precision=7-bit must be one of auto"),
         (["data.count=10", "data.val_fraction=0.01"], "the val split is empty"),

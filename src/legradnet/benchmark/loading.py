@@ -57,7 +57,7 @@ def loading_rates(
 
 def _rates(data: dict[str, Any], num_classes: int, workers: Sequence[int], seconds: float) -> dict[int, float]:
     # the header only: each film is decoded in a moment anyway
-    module = KneeDataModule(**{**data, "verify": "header", "num_workers": 0}, num_classes=num_classes)
+    module = KneeDataModule({**data, "verify": "header", "num_workers": 0}, num_classes=num_classes)
     module.setup()
     dataset = module.dataset("train")
     return {count: _rate(dataset, data["batch_size"], count, seconds) for count in workers}

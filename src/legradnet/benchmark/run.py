@@ -16,7 +16,7 @@ from legradnet.benchmark.advice import advise_batch, advise_precision, advise_wo
 from legradnet.benchmark.loading import loading_rates
 from legradnet.benchmark.speed import Request, Speed, free_memory, measure
 from legradnet.config import BENCHMARK_RULES, check_config
-from legradnet.data.augment import Augmentation
+from legradnet.data.augment import AugmentSettings
 from legradnet.device import check_compiler, choose_device, choose_precision, processor
 from legradnet.errors import UserError
 from legradnet.files import write_text
@@ -138,7 +138,7 @@ def _check_networks(config: Mapping[str, Any]) -> None:
     for backbone in settings.backbone.values():
         network_settings(backbone.timm_name)
     settings.gating.build(len(settings.backbone), settings.model.feature_dim)
-    Augmentation(**config["augment"])
+    checked(AugmentSettings, config["augment"], group="augment")
 
 
 def _show(rows: list[tuple[str, str, Speed]], result: Mapping[str, Any], config: Mapping[str, Any]) -> None:

@@ -4,21 +4,22 @@ from pathlib import Path
 from typing import Any
 
 from legradnet.cli import run
-from legradnet.config import SYNTHESIZE_RULES, check_config
 
 
 def _synthesize(config: dict[str, Any], run_folder: str) -> None:
-    check_config(config, SYNTHESIZE_RULES)
-    from legradnet.data.synthetic import write_knees  # late: --help must not wait for scipy
+    from legradnet.data.settings import SynthesizeSettings  # late: --help must not wait for pydantic and scipy
+    from legradnet.data.synthetic import write_knees
+    from legradnet.settings import checked
 
+    settings = checked(SynthesizeSettings, config)
     csv = write_knees(
-        Path(config["output"]),
-        config["count"],
-        size=config["image_size"],
-        num_classes=config["num_classes"],
-        seed=config["seed"],
+        Path(settings.output),
+        settings.count,
+        size=settings.image_size,
+        num_classes=settings.num_classes,
+        seed=settings.seed,
     )
-    print(f"{config['count']} generated knees and their CSV: {csv}")
+    print(f"{settings.count} generated knees and their CSV: {csv}")
 
 
 def main() -> None:

@@ -4,82 +4,71 @@ import math
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from legradnet.errors import UserError
+from legradnet.settings import Settings
 
-# The largest value of each setting that still makes sense, and its unit.
-_LIMITS = {
-    "rotation": (180.0, "degrees"),
-    "shift": (0.5, "share of the film's side"),
-    "scale": (0.5, "share"),
-    "mirror": (1.0, "probability"),
-    "exposure": (0.5, "share of full scale"),
-    "contrast": (0.9, "share"),
-    "gamma": (1.0, "logarithm of the exponent"),
-    "noise": (0.5, "standard deviation, share of full scale"),
-    "blur": (5.0, "sigma in pixels"),
-    "cutout": (0.5, "share of the film's side"),
-}
+
+class AugmentSettings(Settings):
+    """Config group `augment`: the end of a uniform draw each, made for each film by itself; 0 is off."""
+
+    rotation: float = Field(default=7.0, ge=0, le=180, description="largest turn about the centre, degrees either way")
+    shift: float = Field(default=0.05, ge=0, le=0.5, description="largest move along each axis, share of that side")
+    scale: float = Field(
+        default=0.1, ge=0, le=0.5, description="largest change of size, share: 0.1 draws a factor from 0.9 to 1.1"
+    )
+    mirror: float = Field(
+        default=0.5, ge=0, le=1, description="probability of exchanging left and right; exact, without interpolation"
+    )
+    exposure: float = Field(
+        default=0.05, ge=0, le=0.5, description="largest gray added or taken away, share of full scale"
+    )
+    contrast: float = Field(
+        default=0.2, ge=0, le=0.9, description="largest change of the distance to the film's mean gray, share"
+    )
+    gamma: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="largest logarithm of the exponent: 0.25 draws gray ** 0.78 to gray ** 1.28",
+    )
+    noise: float = Field(
+        default=0.02,
+        ge=0,
+        le=0.5,
+        description="largest standard deviation of white Gaussian noise, share of full scale",
+    )
+    blur: float = Field(default=0.8, ge=0, le=5, description="largest sigma of a Gaussian blur, pixels")
+    cutout: float = Field(
+        default=0.2,
+        ge=0,
+        le=0.5,
+        description="largest height and width of a rectangle filled with the film's mean gray, share of the side",
+    )
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether all is off."""
+        return not any(self.model_dump().values())
 
 
 class Augmentation(nn.Module):
     """Change each film of a batch at random in ways that leave its grade alone.
 
-    Every setting is the end of a uniform draw, made for each film by itself; 0 turns it off and leaves the
-    others' draws as they were. The order is mirror, geometry, blur, gamma, contrast, exposure, noise, cut-out.
+    A setting that is 0 leaves the others' draws as they were. The order is mirror, geometry, blur, gamma, contrast,
+    exposure, noise, cut-out.
 
     All randomness comes from torch's global generator (and the noise from that of the batch's device), so
     `torch.manual_seed` before a batch fixes the result.
 
     Args:
-        rotation: Largest turn about the centre, degrees either way.
-        shift: Largest move along each axis, as a share of that side.
-        scale: Largest change of size: 0.1 draws a factor from 0.9 to 1.1.
-        mirror: Probability of exchanging left and right; exact, without interpolation.
-        exposure: Largest gray added or taken away, as a share of full scale.
-        contrast: Largest change of the distance to the film's mean gray: 0.2 draws a factor from 0.8 to 1.2.
-        gamma: Largest logarithm of the exponent: 0.25 draws gray ** 0.78 to gray ** 1.28.
-        noise: Largest standard deviation of white Gaussian noise, as a share of full scale.
-        blur: Largest sigma of a Gaussian blur, in pixels.
-        cutout: Largest height and width of a rectangle filled with the film's mean gray, as a share of the side.
-
-    Raises:
-        UserError: Settings out of range; all of them in one message.
+        settings: How much of each.
     """
 
-    def __init__(
-        self,
-        *,
-        rotation: float = 0.0,
-        shift: float = 0.0,
-        scale: float = 0.0,
-        mirror: float = 0.0,
-        exposure: float = 0.0,
-        contrast: float = 0.0,
-        gamma: float = 0.0,
-        noise: float = 0.0,
-        blur: float = 0.0,
-        cutout: float = 0.0,
-    ) -> None:
+    def __init__(self, settings: AugmentSettings) -> None:
         super().__init__()
-        self.rotation = rotation
-        self.shift = shift
-        self.scale = scale
-        self.mirror = mirror
-        self.exposure = exposure
-        self.contrast = contrast
-        self.gamma = gamma
-        self.noise = noise
-        self.blur = blur
-        self.cutout = cutout
-        problems = [
-            f"augment.{key} is {value!r}, but must be a number from 0 to {limit:g} ({unit})"
-            for key, (limit, unit) in _LIMITS.items()
-            if not _is_number_up_to(limit, value := getattr(self, key))
-        ]
-        if problems:
-            raise UserError("\n".join(problems))
+        self.settings = settings
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -90,35 +79,32 @@ class Augmentation(nn.Module):
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 1:
             raise ValueError(f"expected uint8 images [B, 1, H, W], got {images.dtype} {list(images.shape)}")
+        own = self.settings
         # Every number is drawn whether it is needed or not, so that a setting does not disturb the others' draws.
         signed = torch.rand(7, len(images)).mul_(2).sub_(1).to(images.device)
         share = torch.rand(7, len(images)).to(images.device)
         with torch.autocast(images.device.type, enabled=False):
-            if self.mirror:
-                images = torch.where(_per_film(share[0] < self.mirror), images.flip(-1), images)
+            if own.mirror:
+                images = torch.where(_per_film(share[0] < own.mirror), images.flip(-1), images)
             films = images.float().div_(255)
-            if self.rotation or self.shift or self.scale:
-                angle = signed[0] * math.radians(self.rotation)
-                films = _move(films, angle, shift=signed[1:3] * self.shift, scale=1 + signed[3] * self.scale)
-            if self.blur:
-                films = _blur(films, sigma=share[1] * self.blur, radius=math.ceil(3 * self.blur))
-            if self.gamma:
+            if own.rotation or own.shift or own.scale:
+                angle = signed[0] * math.radians(own.rotation)
+                films = _move(films, angle, shift=signed[1:3] * own.shift, scale=1 + signed[3] * own.scale)
+            if own.blur:
+                films = _blur(films, sigma=share[1] * own.blur, radius=math.ceil(3 * own.blur))
+            if own.gamma:
                 # No convolution of any device may hand a negative rounding error to the power: that would be NaN.
-                films.clamp_min_(0).pow_(_per_film(torch.exp(signed[4] * self.gamma)))
-            if self.contrast:
-                films = torch.lerp(_mean(films), films, _per_film(1 + signed[5] * self.contrast))
-            if self.exposure:
-                films.add_(_per_film(signed[6] * self.exposure))
-            if self.noise:
+                films.clamp_min_(0).pow_(_per_film(torch.exp(signed[4] * own.gamma)))
+            if own.contrast:
+                films = torch.lerp(_mean(films), films, _per_film(1 + signed[5] * own.contrast))
+            if own.exposure:
+                films.add_(_per_film(signed[6] * own.exposure))
+            if own.noise:
                 films.clamp_(0, 1)  # so that saturated parts are noisy too
-                films.add_(torch.randn_like(films).mul_(_per_film(share[2] * self.noise)))
-            if self.cutout:
-                films = torch.where(_hole(films, share[3:5] * self.cutout, centre=share[5:7]), _mean(films), films)
+                films.add_(torch.randn_like(films).mul_(_per_film(share[2] * own.noise)))
+            if own.cutout:
+                films = torch.where(_hole(films, share[3:5] * own.cutout, centre=share[5:7]), _mean(films), films)
             return films.clamp_(0, 1)
-
-
-def _is_number_up_to(limit: float, value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= limit
 
 
 def _per_film(values: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from inspect import getfile
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
@@ -31,10 +31,9 @@ from legradnet.data.cache_files import CacheFiles, Entry, Record, can_lock
 from legradnet.data.cached import CachedFilms, megabytes
 from legradnet.data.film import THUMBNAIL, Fit, fingerprint, fit_image, thumbnail
 from legradnet.data.images import read_film
+from legradnet.data.settings import CacheKey
 from legradnet.data.sides import Side
 from legradnet.errors import UserError
-
-CacheKey = Literal["stat", "hash"]
 
 FOLDER = ".legradnet-cache"
 SETTLED = 2.0  # seconds after a change in which another may leave no trace: the coarsest grain of time stamps

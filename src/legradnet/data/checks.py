@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from legradnet.data.cache import FilmCache, Look
 from legradnet.data.film import ImageError, fingerprint
 from legradnet.data.images import check_header, read_film
+from legradnet.data.settings import Verify
 from legradnet.data.sides import SIDE_WORDS, SIDES, Side
 from legradnet.data.splits import SPLITS
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 COLUMNS = ["filename", "label", "patient", "side", "split"]
 SHOWN = 10  # examples of each kind of problem
 
-Verify = Literal["decode", "header"]
 
 _log = logging.getLogger(__name__)
 _LONGEST_FILENAME = 4096

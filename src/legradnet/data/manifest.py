@@ -8,17 +8,16 @@ import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import pandas as pd
 
 from legradnet.data.cache import CacheSettings, FilmCache, opened_cache
 from legradnet.data.cached import CachedFilms
-from legradnet.data.checks import Draft, Verify
+from legradnet.data.checks import Draft
+from legradnet.data.settings import OnBadImage, Verify
 from legradnet.data.sources import ManifestError, read_csv, read_folders, with_patients
 from legradnet.errors import UserError
-
-OnBadImage = Literal["error", "skip"]
 
 _log = logging.getLogger(__name__)
 

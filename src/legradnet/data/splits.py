@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from legradnet.data.settings import DataSettings
 from legradnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,15 +20,7 @@ SHOWN = 10  # patients named in an error
 _log = logging.getLogger(__name__)
 
 
-def assign_splits(
-    table: "pd.DataFrame",
-    *,
-    val_fraction: float,
-    test_fraction: float,
-    fold: int | None = None,
-    num_folds: int | None = None,
-    seed: int = 0,
-) -> "pd.DataFrame":
+def assign_splits(table: "pd.DataFrame", settings: DataSettings) -> "pd.DataFrame":
     """Return `table`, rows and order kept, with every film's `split`.
 
     A `split` column that is filled is used as given, without the fractions. Otherwise patients are drawn by systematic
@@ -37,15 +30,12 @@ def assign_splits(
 
     Args:
         table: A manifest's table: `filename`, `label`, `patient`, `split`.
-        val_fraction: Share of the patients for validation, above 0; without meaning in a fold.
-        test_fraction: Share of the patients for test, may be 0.
-        fold: With `num_folds`: all but the test films are divided in folds, this one is `val` and the others `train`.
-            The test films are the same for every fold.
-        num_folds: Without `fold` there is no folding.
-        seed: Of the shuffle.
+        settings: `val_fraction` and `test_fraction` are shares of the patients. With a `fold` all but the test films
+            are divided in `num_folds`; this one is `val` and the others `train`, and the test films are the same for
+            every fold. `seed` is that of the shuffle.
 
     Raises:
-        UserError: The fractions or the fold make no sense, or some films have a split and others none.
+        UserError: The fractions leave nothing to train or to validate on, or some films have a split and others none.
     """
     import pandas as pd  # late: grading films needs no tables
 
@@ -53,9 +43,9 @@ def assign_splits(
     if given.any() and not given.all():
         raise UserError(f"{int((~given).sum())} of {len(table)} films have no split while the others have one")
     is_given = bool(given.any())
-    _check_fold(fold, num_folds)
+    fold, num_folds = settings.fold, settings.num_folds
     if not is_given:
-        _check_fractions(val_fraction, test_fraction, needs_val=fold is None)
+        _check_fractions(settings)
     if unknown := int(table["patient"].eq("").sum()):
         _log.warning(
             "no patient ids for %d of %d films: split per image, so both knees of a patient may land in two splits",
@@ -65,13 +55,13 @@ def assign_splits(
     if is_given and fold is None:
         return table.copy()
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(settings.seed)
     is_test = table["split"].eq("test").to_numpy()
     pool = np.flatnonzero(~is_test)  # rows to be divided
     patient_of_row, order = _graded_patients(table.iloc[pool], rng)
     split = np.full(len(order), "train", dtype=object)
     if not is_given:
-        chosen = _systematic(len(order), test_fraction, rng)
+        chosen = _systematic(len(order), settings.test_fraction, rng)
         split[order[chosen]] = "test"
         order = order[~chosen]
     if fold is not None and num_folds is not None:
@@ -79,7 +69,7 @@ def assign_splits(
             raise UserError(f"data.num_folds={num_folds} is more than the {len(order)} patients to divide")
         in_val = (np.arange(len(order)) + rng.integers(num_folds)) % num_folds == fold
     else:
-        in_val = _systematic(len(order), val_fraction / (1 - test_fraction), rng)
+        in_val = _systematic(len(order), settings.val_fraction / (1 - settings.test_fraction), rng)
     split[order[in_val]] = "val"
 
     result = np.full(len(table), "test", dtype=object)
@@ -117,27 +107,14 @@ def check_splits(table: "pd.DataFrame", num_classes: int) -> None:
         _log.warning("training has no film of grade %s", ", ".join(map(str, unseen)))
 
 
-def _check_fold(fold: int | None, num_folds: int | None) -> None:
-    if num_folds is not None and num_folds < 2:
-        raise UserError(f"data.num_folds={num_folds} must be at least 2")
-    if fold is None:
+def _check_fractions(settings: DataSettings) -> None:
+    val, test = settings.val_fraction, settings.test_fraction
+    if settings.fold is not None:
         return
-    if num_folds is None:
-        raise UserError(f"data.fold={fold} needs data.num_folds")
-    if not 0 <= fold < num_folds:
-        raise UserError(f"data.fold={fold} must be from 0 to {num_folds - 1} with data.num_folds={num_folds}")
-
-
-def _check_fractions(val_fraction: float, test_fraction: float, *, needs_val: bool) -> None:
-    for key, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not 0 <= fraction < 1:  # NaN as well
-            raise UserError(f"data.{key}={fraction} must be at least 0 and below 1")
-    if needs_val and val_fraction == 0:
+    if val == 0:
         raise UserError("data.val_fraction=0 leaves nothing to validate on")
-    if needs_val and val_fraction + test_fraction >= 1:
-        raise UserError(
-            f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} leave nothing to train on"
-        )
+    if val + test >= 1:
+        raise UserError(f"data.val_fraction={val} and data.test_fraction={test} leave nothing to train on")
 
 
 def _graded_patients(

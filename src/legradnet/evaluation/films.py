@@ -67,7 +67,7 @@ def load_films(
     settings = _own_settings(run, data, checkpoint) if own else {**data, "image_size": image_size, "cache": "off"}
     drawn = {name for name in settings if name not in ("mirror_left", "batch_size") and settings[name] is not None}
     module = KneeDataModule(
-        **{name: settings[name] for name in drawn}, num_classes=num_classes, progress=sys.stderr.isatty()
+        {name: settings[name] for name in drawn}, num_classes=num_classes, progress=sys.stderr.isatty()
     )
     if own:
         module.setup()
@@ -83,7 +83,12 @@ def load_films(
     requests = [Request(module.film(row), cast(Side, table["side"].iat[row])) for row in rows.tolist()]
     films = table.iloc[rows].reset_index(drop=True)
     return LabelledFilms(
-        films, requests, chosen, module.source, run.path if own else None, list(_warnings(films, module, chosen, own))
+        films,
+        requests,
+        chosen,
+        module.settings.source,
+        run.path if own else None,
+        list(_warnings(films, module, chosen, own)),
     )
 
 
@@ -100,7 +105,7 @@ def _own_settings(run: RunFolder, data: Mapping[str, Any], checkpoint: str | Pat
 
 def _warnings(films: pd.DataFrame, module: KneeDataModule, split: str, own: bool) -> Sequence[str]:
     found = []
-    if module.source == "synthetic":
+    if module.settings.source == "synthetic":
         found.append("Measured on GENERATED knees, not on radiographs of patients.")
         if not own:
             found.append(

@@ -42,7 +42,7 @@ def calibrate(
     )
     describe_calibration(calibration)
     train, val = data.dataset("train"), data.dataset("val")
-    chosen = np.random.default_rng(data.seed).permutation(len(train))[:_FILMS_CHECKED]
+    chosen = np.random.default_rng(data.settings.seed).permutation(len(train))[:_FILMS_CHECKED]
     with ThreadPoolExecutor(4) as pool:
         film_check = fit_film_check(pool.map(train.thumbnail, chosen.tolist()))
         referred = 0
@@ -54,7 +54,7 @@ def calibrate(
         "calibration": calibration.model_dump(),
         "film_check": film_check.model_dump() if film_check else None,
         "false_referrals": {"films": len(val), "referred": referred} if film_check else None,
-        "data": {"source": data.source, "films": {s: data.class_counts(s) for s in ("train", "val", "test")}},
+        "data": {"source": data.settings.source, "films": {s: data.class_counts(s) for s in ("train", "val", "test")}},
         "versions": versions(),
     }
     with written_whole(path) as file:

@@ -78,7 +78,11 @@ def compute_features(
         films = _digest_of_films(data, split)
         for view in range(views if split == "train" else 1):
             augment = module.augment if split == "train" else None
-            drawn = repr((module.hparams["augment"], module.hparams["seed"], view, data.batch_size)) if augment else ""
+            drawn = (
+                repr((module.hparams["augment"], module.hparams["seed"], view, data.settings.batch_size))
+                if augment
+                else ""
+            )
             name = hashlib.sha256(f"{_VERSION} {network} {films} {drawn}".encode()).hexdigest()[:32]
             path = folder / f"{name}.features" if folder else None
             found = _read(path, len(data.films(split))) if path else None

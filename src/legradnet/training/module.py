@@ -1,6 +1,5 @@
 """The one LightningModule: loss, optimiser and metrics around a `KneeEnsemble`."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,71 +9,75 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from legradnet.data.augment import Augmentation
+from legradnet.data.augment import Augmentation, AugmentSettings
 from legradnet.data.dataset import Batch
+from legradnet.data.settings import FilmSettings
 from legradnet.errors import UserError
+from legradnet.network.backbones import BackboneSettings
 from legradnet.network.ensemble import EnsembleOutput, KneeEnsemble, NetworkSettings
-from legradnet.settings import checked
+from legradnet.settings import Seed, checked
 from legradnet.training.metrics import CollectedLogits, measured
+from legradnet.training.optimizer import LearningRateCurve, OptimizerSettings, SchedulerSettings, WarmupCosineSettings
+
+Run = dict[str, bool | int | float | str | None]
+
+
+class ModuleSettings(NetworkSettings):
+    """What a `GradingModule` is made of: the hyperparameters that its checkpoint holds."""
+
+    optimizer: OptimizerSettings = OptimizerSettings()
+    scheduler: SchedulerSettings = WarmupCosineSettings()
+    augment: AugmentSettings | None = AugmentSettings()
+    films: FilmSettings | None = None
+    run: Run | None = None
+    class_counts: list[int] | None = None
+    seed: Seed = 0
 
 
 class GradingModule(LightningModule):
-    """Train and validate a `KneeEnsemble`. Arguments are plain values: they are the checkpoint's hyperparameters.
+    """Train and validate a `KneeEnsemble`. Its hyperparameters are plain values: a checkpoint holds them.
 
     Building one never loads weights; `legradnet.network.weights` does that for a fresh run.
 
     Args:
-        backbone: Config group `backbone`: {key: settings}.
-        gating: Config group `gating`.
-        model: `feature_dim`, `num_classes`, `dropout`, `gradient_checkpointing`.
-        loss: Config group `loss`.
-        optimizer: Config group `optimizer`.
-        scheduler: Config group `scheduler`.
-        augment: Config group `augment`; None leaves films as they are.
-        films: How films were read (`image_size`, `fit`, `mirror_left`): kept for whoever grades new ones.
-        run: Settings outside this module that a resumed run has to repeat; only kept.
-        class_counts: Training films of each class, for balanced class weights.
-        seed: Every training batch draws its augmentation and dropout from (seed, epoch, batch).
+        backbone: {key: settings}. This and what follows are models, or plain values that are checked.
+        settings: The others of `ModuleSettings`, by name: `gating`, `model`, `loss`, `optimizer`, `scheduler`;
+            `augment`, None leaves films as they are; `films`, how films were read, kept for whoever grades new ones;
+            `run`, what a resumed run has to repeat; `class_counts`, training films of each class, for balanced class
+            weights; `seed`, from which with epoch and batch each training batch draws augmentation and dropout.
+
+    Raises:
+        UserError: Settings with mistakes, all of them in one message, or that don't go together.
     """
 
-    def __init__(
-        self,
-        *,
-        backbone: Mapping[str, Any],
-        gating: Mapping[str, Any],
-        model: Mapping[str, Any],
-        loss: Mapping[str, Any],
-        optimizer: Mapping[str, Any],
-        scheduler: Mapping[str, Any],
-        augment: Mapping[str, Any] | None = None,
-        films: Mapping[str, Any] | None = None,
-        run: Mapping[str, Any] | None = None,
-        class_counts: Sequence[int] | None = None,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, backbone: Mapping[str, BackboneSettings | Mapping[str, Any]], **settings: Any) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        groups = {"backbone": dict(backbone), "gating": gating, "model": model, "loss": loss}
-        self.network = checked(NetworkSettings, groups)
-        shape = self.network.model
+        self.settings = checked(ModuleSettings, {"backbone": dict(backbone), **settings})
+        self.save_hyperparameters(self.settings.model_dump())
+        shape = self.settings.model
         self.num_classes = shape.num_classes
-        self.loss = self.network.loss.build(self.num_classes, class_counts)
+        self.loss = self.settings.loss.build(self.num_classes, self.settings.class_counts)
         self.ensemble = KneeEnsemble(
-            *(self.network.backbone, self.network.gating, self.loss.num_outputs),
-            *(shape.feature_dim, shape.dropout, shape.gradient_checkpointing),
+            self.settings.backbone,
+            self.settings.gating,
+            self.loss.num_outputs,
+            shape.feature_dim,
+            shape.dropout,
+            shape.gradient_checkpointing,
         )
-        self.augment = Augmentation(**augment) if augment and any(augment.values()) else None
+        augment = self.settings.augment
+        self.augment = Augmentation(augment) if augment and not augment.changes_nothing else None
         self.collected = CollectedLogits()
         self.compiled = False
 
     def use_class_counts(self, counts: Sequence[int]) -> None:
         """Weigh classes by their training films, if the loss does so."""
         self.hparams["class_counts"] = list(counts)
-        self.loss = self.network.loss.build(self.num_classes, counts)
+        self.loss = self.settings.loss.build(self.num_classes, counts)
 
     def setup(self, stage: str | None = None) -> None:
         """Compile the trunks if the run does so: here, as what is compiled isn't sent to the processes of ddp."""
-        if (self.hparams["run"] or {}).get("compile") and not self.compiled:
+        if (self.settings.run or {}).get("compile") and not self.compiled:
             self.ensemble.compile_trunks()
             self.compiled = True
 
@@ -85,7 +88,7 @@ class GradingModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one augmented batch."""
         # One stream a batch: a run that was killed and resumed draws what it would have drawn.
-        place = np.random.SeedSequence([self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank])
+        place = np.random.SeedSequence([self.settings.seed, self.current_epoch, batch_idx, self.global_rank])
         # torch.manual_seed takes a millisecond to note the seed for each kind of device that isn't there
         seed = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
         seed(int(place.generate_state(1)[0]))
@@ -137,7 +140,7 @@ class GradingModule(LightningModule):
         optimizer = self.build_optimizer()
         total = int(self.trainer.estimated_stepping_batches)
         epochs = max(1, self.trainer.max_epochs or 1)
-        curve = LearningRateCurve(total_steps=total, epochs=epochs, **self.hparams["scheduler"])
+        curve = LearningRateCurve(self.settings.scheduler, total_steps=total, epochs=epochs)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, curve)
         return OptimizerLRSchedulerConfig(
             optimizer=optimizer, lr_scheduler={"scheduler": scheduler, "interval": "step"}
@@ -148,12 +151,12 @@ class GradingModule(LightningModule):
 
         Lightning can't clip what a fused optimiser unscales by itself.
         """
-        settings = self.hparams["optimizer"]
+        settings = self.settings.optimizer
         groups = self.parameter_groups()
-        scaled = (self.hparams["run"] or {}).get("precision") == "16-mixed"
+        scaled = (self.settings.run or {}).get("precision") == "16-mixed"
         fused = not scaled and all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
         return torch.optim.AdamW(
-            groups, lr=settings["learning_rate"], betas=tuple(settings["betas"]), fused=True if fused else None
+            groups, lr=settings.learning_rate, betas=(settings.betas[0], settings.betas[1]), fused=fused or None
         )
 
     def configure_gradient_clipping(
@@ -169,7 +172,7 @@ class GradingModule(LightningModule):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Trunks at `learning_rate * backbone_scale`; weight decay on all but norms, biases and embeddings."""
-        settings = self.hparams["optimizer"]
+        settings = self.settings.optimizer
         undecayed = set(_undecayed(self.ensemble))
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.ensemble.named_parameters():
@@ -179,42 +182,11 @@ class GradingModule(LightningModule):
         return [
             {
                 "params": parameters,
-                "lr": settings["learning_rate"] * (settings["backbone_scale"] if in_trunk else 1.0),
-                "weight_decay": 0.0 if plain else settings["weight_decay"],
+                "lr": settings.learning_rate * (settings.backbone_scale if in_trunk else 1.0),
+                "weight_decay": 0.0 if plain else settings.weight_decay,
             }
             for (in_trunk, plain), parameters in groups.items()
         ]
-
-
-class LearningRateCurve:
-    """Factor of the learning rate at each step: linear warm-up, then constant or half a cosine (arXiv:1608.03983).
-
-    Args:
-        name: warmup_cosine or constant.
-        total_steps: Optimiser steps of the whole run.
-        epochs: Epochs of the whole run.
-        warmup_epochs: Length of the warm-up in epochs; at most the whole run.
-        final_scale: Factor at the end of the cosine.
-    """
-
-    def __init__(
-        self, *, name: str, total_steps: int, epochs: int, warmup_epochs: float = 0.0, final_scale: float = 0.0
-    ) -> None:
-        if name not in ("warmup_cosine", "constant"):
-            raise UserError(f"scheduler.name={name!r} is unknown; choose warmup_cosine or constant.")
-        self.cosine = name == "warmup_cosine"
-        self.total = total_steps
-        self.warmup = min(total_steps, round(warmup_epochs * total_steps / epochs))
-        self.final = final_scale
-
-    def __call__(self, step: int) -> float:
-        """Factor at `step`, counted from 0."""
-        if step < self.warmup:
-            return (step + 1) / (self.warmup + 1)
-        if not self.cosine:
-            return 1.0
-        progress = min(1.0, (step - self.warmup) / max(1, self.total - self.warmup))
-        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def _undecayed(ensemble: KneeEnsemble) -> Iterator[str]:

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 def describe_films(data: KneeDataModule) -> None:
     """Log how many knees and patients each split has, and whether they are real."""
-    if data.source == "synthetic":
+    if data.settings.source == "synthetic":
         log.info("Training on GENERATED knees, not on radiographs of patients; real ones: data=csv or data=folder.")
     for split in ("train", "val", "test"):
         if len(films := data.films(split)):

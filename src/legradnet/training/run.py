@@ -16,14 +16,12 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from legradnet.checkpoint import is_ours, read_checkpoint
-from legradnet.config import check_config, flat
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.device import check_compiler, choose_device, choose_precision
 from legradnet.errors import UserError, how_to_install
-from legradnet.network.ensemble import NetworkSettings
 from legradnet.network.weights import check_weights, load_ensemble, load_starting_weights
 from legradnet.run_folder import RunFolder
-from legradnet.settings import checked
+from legradnet.settings import checked, flat
 from legradnet.training.calibrate import calibrate
 from legradnet.training.callbacks import (
     AtomicCheckpointIO,
@@ -35,21 +33,26 @@ from legradnet.training.callbacks import (
 )
 from legradnet.training.checkpoint_metrics import measure_test_films
 from legradnet.training.frozen import compute_features, feature_views
-from legradnet.training.module import GradingModule
+from legradnet.training.module import GradingModule, ModuleSettings, Run
 from legradnet.training.process import process_left_as_found
 from legradnet.training.reporting import describe_films, log_epoch, print_summary, tell_how_to_resume
+from legradnet.training.settings import CallbackSettings, TrainerSettings, TrainSettings
 
 log = logging.getLogger(__name__)
 
 
 @process_left_as_found()
 def train(
-    config: Mapping[str, Any], run_folder: str | Path, *, callbacks: Sequence[Callback] = (), resumable: bool = True
+    config: Mapping[str, Any] | TrainSettings,
+    run_folder: str | Path,
+    *,
+    callbacks: Sequence[Callback] = (),
+    resumable: bool = True,
 ) -> float:
     """Train as `conf/train.yaml` composes it and leave everything in the run folder.
 
     Args:
-        config: The composed config as plain dicts, lists and values.
+        config: The composed config as plain dicts, lists and values, or the settings that it makes.
         run_folder: Folder for checkpoints, metrics, split; made if need be.
         callbacks: More of Lightning's callbacks.
         resumable: Whether to keep the optimiser's state, as `checkpoints/last.ckpt`.
@@ -60,42 +63,41 @@ def train(
     Raises:
         UserError: A mistake in the config, the data, the weights or the checkpoint.
     """
-    check_config(config)
+    settings = checked(TrainSettings, config)
     folder = RunFolder(Path(run_folder))
-    ckpt_path = _checkpoint_to_resume(config["ckpt_path"], folder)
-    backbones = checked(NetworkSettings, {"backbone": config["backbone"]}).backbone
-    pretrained = config["model"]["pretrained"]
-    if ckpt_path is None and config["init_from"] is None:
+    ckpt_path = _checkpoint_to_resume(settings.ckpt_path, folder)
+    backbones, pretrained = settings.backbone, settings.model.pretrained
+    if ckpt_path is None and settings.init_from is None:
         check_weights(backbones, pretrained)
-    if config["compile"]:
-        check_compiler(config["trainer"]["accelerator"])
-    seed_everything(config["seed"], workers=True, verbose=False)
+    if settings.compile:
+        check_compiler(settings.trainer.accelerator)
+    seed_everything(settings.seed, workers=True, verbose=False)
 
     # cheap mistakes first: the films are read when everything else has been found right
-    trainer = build_trainer(config, folder, callbacks=callbacks, resumable=resumable)
-    module = build_module(config)
+    trainer = build_trainer(settings, folder, callbacks=callbacks, resumable=resumable)
+    module = build_module(settings)
     if ckpt_path:
         _check_same_settings(ckpt_path, module)
-    elif config["init_from"]:
-        load_ensemble(module.ensemble, config["init_from"])
-        log.info("The whole ensemble starts from %s", config["init_from"])
+    elif settings.init_from:
+        load_ensemble(module.ensemble, settings.init_from)
+        log.info("The whole ensemble starts from %s", settings.init_from)
     else:
         load_starting_weights(module.ensemble, backbones, pretrained)
-    data = KneeDataModule(**config["data"], num_classes=config["model"]["num_classes"], progress=sys.stderr.isatty())
+    data = KneeDataModule(settings.data, num_classes=settings.model.num_classes, progress=sys.stderr.isatty())
     data.setup()
     describe_films(data)
     module.use_class_counts(data.class_counts())
 
-    dry = bool(config["trainer"]["fast_dev_run"])
-    if not dry and (views := feature_views(module, data.feature_views)):
-        device = choose_device(_accelerator(config["trainer"]["accelerator"]))
-        compute_features(module, data, views=views, device=device, precision=_precision(config["trainer"]))
+    dry = bool(settings.trainer.fast_dev_run)
+    if not dry and (views := feature_views(module, settings.data.feature_views)):
+        device = choose_device(_accelerator(settings.trainer.accelerator))
+        compute_features(module, data, views=views, device=device, precision=_precision(settings.trainer))
     if not dry:
         if ckpt_path and ckpt_path.resolve() != folder.last.resolve():
             folder.carry_over(RunFolder(ckpt_path.parent.parent))
         folder.write_data(data.table, data.skipped, resumed=ckpt_path is not None)
         folder.write_versions()
-        folder.write_config(config)
+        folder.write_config(settings.model_dump() if isinstance(config, TrainSettings) else config)
     try:
         # weights_only: a checkpoint is data, whatever is found in its place
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
@@ -104,63 +106,64 @@ def train(
             tell_how_to_resume(folder)
         raise SystemExit(143 if isinstance(stop, SIGTERMException) else 130) from None
     finally:
-        if config["logger"]["name"] == "wandb":
+        if settings.logger.name == "wandb":
             sys.modules["wandb"].finish()  # else the next job of a multirun writes into this one's run
     if dry:
         log.info("fast_dev_run: one batch each of training and validation went through; nothing was saved.")
         return float(trainer.callback_metrics.get("val/qwk", torch.nan))
-    stopping, early = trainer.early_stopping_callback, trainer.current_epoch < config["trainer"]["max_epochs"]
+    stopping, early = trainer.early_stopping_callback, trainer.current_epoch < settings.trainer.max_epochs
     if stopping and stopping.wait_count >= stopping.patience and early:
         log.info("Stopped after epoch %d: val/qwk no longer improved.", trainer.current_epoch - 1)
     if trainer.is_global_zero:
-        _measure_best(config, folder, module, data)
+        _measure_best(settings, folder, data)
     return folder.best_epoch().get("val/qwk", math.nan)
 
 
-def build_module(config: Mapping[str, Any]) -> GradingModule:
+def build_module(config: Mapping[str, Any] | TrainSettings) -> GradingModule:
     """The module of a composed config, at random weights; where weights came from is not kept in it."""
-    trainer, data = config["trainer"], config["data"]
+    settings = checked(TrainSettings, config)
+    run: Run = {
+        **settings.data.model_dump(include={"batch_size", "balance", "feature_views"}),
+        **settings.trainer.model_dump(include={"gradient_clip_val", "accumulate_grad_batches"}),
+        "precision": _precision(settings.trainer),
+        **({"compile": True} if settings.compile else {}),  # older runs have no such key
+        **settings.callbacks.model_dump(),
+    }
     return GradingModule(
-        backbone={key: {**settings, "weights": None} for key, settings in config["backbone"].items()},
-        gating=config["gating"],
-        model=config["model"],
-        loss=config["loss"],
-        optimizer=config["optimizer"],
-        scheduler=config["scheduler"],
-        augment=config["augment"],
-        films={name: data[name] for name in ("image_size", "fit", "mirror_left")},
-        run={
-            **{name: data[name] for name in ("batch_size", "balance", "feature_views")},
-            **{name: trainer[name] for name in ("gradient_clip_val", "accumulate_grad_batches")},
-            "precision": _precision(trainer),
-            **({"compile": True} if config["compile"] else {}),  # older runs have no such key
-            **config["callbacks"],
-        },
-        seed=config["seed"],
+        backbone={key: own.model_copy(update={"weights": None}) for key, own in settings.backbone.items()},
+        gating=settings.gating,
+        model=settings.model,
+        loss=settings.loss,
+        optimizer=settings.optimizer,
+        scheduler=settings.scheduler,
+        augment=settings.augment,
+        films=settings.data.films,
+        run=run,
+        seed=settings.seed,
     )
 
 
 def build_trainer(
-    config: Mapping[str, Any],
+    config: Mapping[str, Any] | TrainSettings,
     folder: RunFolder,
     *,
     callbacks: Sequence[Callback] = (),
     resumable: bool = True,
 ) -> Trainer:
     """Lightning's Trainer for a composed config; under `fast_dev_run` it writes nothing."""
-    settings = dict(config["trainer"])
-    if settings["strategy"] == "auto" and settings["devices"] != 1:
-        settings["strategy"] = "ddp_spawn"  # Lightning's own choice would run the whole command again in each process
-    settings["precision"] = _precision(settings)
+    settings = checked(TrainSettings, config)
+    own = settings.trainer.model_dump() | {"precision": _precision(settings.trainer)}
+    if own["strategy"] == "auto" and own["devices"] != 1:
+        own["strategy"] = "ddp_spawn"  # Lightning's own choice would run the whole command again in each process
     all_callbacks: list[Callback] = [RichProgressBar()] if sys.stderr.isatty() else []
-    log.info("Precision %s, run folder %s", settings["precision"], folder.path)
-    if not settings["fast_dev_run"]:
-        all_callbacks += [*_callbacks(config, folder, resumable), *callbacks]
+    log.info("Precision %s, run folder %s", own["precision"], folder.path)
+    if not settings.trainer.fast_dev_run:
+        all_callbacks += [*_callbacks(settings.callbacks, folder, resumable), *callbacks]
     try:
         return Trainer(
-            **settings,
+            **own,
             callbacks=all_callbacks,
-            logger=_loggers(config["logger"]["name"], folder),
+            logger=_loggers(settings.logger.name, folder),
             plugins=[AtomicCheckpointIO()],
             default_root_dir=folder.path,
             enable_progress_bar=sys.stderr.isatty(),
@@ -177,9 +180,8 @@ def _accelerator(name: str) -> str:
     return "cuda" if name == "gpu" and torch.cuda.is_available() else name.replace("gpu", "mps")
 
 
-def _precision(trainer: Mapping[str, Any]) -> str:
-    precision = trainer["precision"]
-    return choose_precision(trainer["accelerator"]) if precision == "auto" else str(precision)
+def _precision(trainer: TrainerSettings) -> str:
+    return choose_precision(trainer.accelerator) if trainer.precision == "auto" else str(trainer.precision)
 
 
 def _checkpoint_to_resume(ckpt_path: str | None, folder: RunFolder) -> Path | None:
@@ -205,7 +207,9 @@ def _checkpoint_to_resume(ckpt_path: str | None, folder: RunFolder) -> Path | No
 
 
 def _check_same_settings(path: Path, module: GradingModule) -> None:
-    theirs, ours = flat(read_checkpoint(path)["hyper_parameters"]), flat(dict(module.hparams))
+    # checked, so that a key that older runs do not have counts as its default
+    plain, title = read_checkpoint(path)["hyper_parameters"], f"The settings in {path} have mistakes:"
+    theirs, ours = flat(checked(ModuleSettings, plain, title=title).model_dump()), flat(dict(module.hparams))
     keys = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
     if keys := [key for key in keys if key not in ("model.pretrained", "class_counts")]:
         changes = "\n".join(f"  {key}: was {theirs.get(key)}, now {ours.get(key)}" for key in keys)
@@ -214,8 +218,7 @@ def _check_same_settings(path: Path, module: GradingModule) -> None:
         )
 
 
-def _callbacks(config: Mapping[str, Any], folder: RunFolder, resumable: bool) -> list[Callback]:
-    settings = config["callbacks"]
+def _callbacks(settings: CallbackSettings, folder: RunFolder, resumable: bool) -> list[Callback]:
     place: dict[str, Any] = {
         "dirpath": folder.last.parent,
         "enable_version_counter": False,
@@ -223,10 +226,10 @@ def _callbacks(config: Mapping[str, Any], folder: RunFolder, resumable: bool) ->
     }
     callbacks: list[Callback] = [StopAfterBatch()]
     last = [PortableCheckpoint(filename=folder.last.stem, **place)] if resumable else []
-    if settings["ema_decay"] is not None:
-        callbacks.append(MovingAverage(settings["ema_decay"]))
-    if settings["early_stopping_patience"] is not None:
-        patience = settings["early_stopping_patience"]
+    if settings.ema_decay is not None:
+        callbacks.append(MovingAverage(settings.ema_decay))
+    if settings.early_stopping_patience is not None:
+        patience = settings.early_stopping_patience
         callbacks.append(
             ResumableEarlyStopping("val/qwk", mode="max", patience=patience, check_finite=False, verbose=False)
         )
@@ -255,19 +258,19 @@ def _loggers(name: str | None, folder: RunFolder) -> list[Logger] | bool:
         raise UserError(f"logger={name} needs a package that isn't installed: {how_to_install('loggers')}") from error
 
 
-def _measure_best(config: Mapping[str, Any], folder: RunFolder, module: GradingModule, data: KneeDataModule) -> None:
+def _measure_best(settings: TrainSettings, folder: RunFolder, data: KneeDataModule) -> None:
     """Calibrate and test the best checkpoint in one process, as it will grade; tell what was found."""
-    training = _precision(config["trainer"])
+    training = _precision(settings.trainer)
     precision = "bf16" if training == "bf16-mixed" else "f32"
-    device = _accelerator(config["trainer"]["accelerator"])
+    device = _accelerator(settings.trainer.accelerator)
     # features of frozen trunks are what grading computes, but for fp16, and for a trunk in bf16 beside f32
-    mixed = any(settings.get("precision") == "bf16" for settings in module.hparams["backbone"].values())
+    mixed = any(backbone.precision == "bf16" for backbone in settings.backbone.values())
     if training == "16-mixed" or (precision == "f32" and mixed):
         data.features = None
-    if config["calibration"]["name"]:
-        aims = {name: config["calibration"][name] for name in ("coverage", "target_error")}
+    if settings.calibration.name:
+        aims = {"coverage": settings.calibration.coverage, "target_error": settings.calibration.target_error}
         calibrate(folder.best, data, **aims, device=device, precision=precision)
     tested = None
-    if config["test"] and len(data.films("test")):
+    if settings.test and len(data.films("test")):
         tested = measure_test_films(folder.best, data, folder.test_metrics, device=device, precision=precision)
     print_summary(folder, tested)

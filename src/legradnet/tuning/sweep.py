@@ -150,7 +150,7 @@ class _Sweep:
         if plain["data"]["source"] != "synthetic":
             from legradnet.data.datamodule import KneeDataModule  # late: torch
 
-            KneeDataModule(**plain["data"], num_classes=plain["model"]["num_classes"]).setup()
+            KneeDataModule(plain["data"], num_classes=plain["model"]["num_classes"]).setup()
         return plain
 
     def _check(self, config: DictConfig) -> dict[str, Any]:
