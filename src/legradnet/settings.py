@@ -188,7 +188,7 @@ def _described(annotation: Any, limits: list[Any]) -> str:
         else:
             kinds.append("text")
     if choices:
-        kinds.insert(0, f"one of {', '.join([*choices, *(['null'] if optional and not kinds else [])])}")
+        kinds.insert(0, f"one of {', '.join([*dict.fromkeys(choices), *(['null'] if optional and not kinds else [])])}")
         optional = optional and len(kinds) > 1
     return " or ".join([*kinds, *(["null"] if optional else [])])
 

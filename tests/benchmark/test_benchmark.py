@@ -15,8 +15,10 @@ from legradnet.benchmark.advice import advise_batch, advise_precision, advise_wo
 from legradnet.benchmark.loading import loading_rates
 from legradnet.benchmark.run import benchmark
 from legradnet.benchmark.speed import Request, Speed, measure
-from legradnet.config import check_config, config_folder
+from legradnet.config import config_folder
 from legradnet.errors import UserError
+from legradnet.settings import checked
+from legradnet.training.settings import TrainSettings
 from small_runs import command
 
 TWO = ["backbone=tiny", "~backbone.densenet", "~backbone.xception", "~backbone.convnext", "model.feature_dim=16"]
@@ -60,7 +62,7 @@ def test_the_command_prints_a_table_and_advice_that_legradnet_train_takes(typed,
     assert min(result["loading"].values()) > 0
     for word in ("vit", "together", "Reading generated PNG films", " ".join(result["advice"])):
         assert word in done.stdout
-    check_config(compose(*TWO, *result["advice"], name="train"))
+    checked(TrainSettings, compose(*TWO, *result["advice"], name="train"))
     assert result["advice"][0] == "trainer.precision=32-true"  # bf16 was not measured, so nothing speaks for it
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"benchmark.json", "benchmark.log"}
 
@@ -127,7 +129,7 @@ def test_advice_is_words_for_the_command_line():
         "trainer.precision=bf16-mixed backbone.swin.precision=f32 data.batch_size=4 "
         "trainer.accumulate_grad_batches=4 data.num_workers=2 compile=true"
     )
-    check_config(compose(*TWO, *words, name="train"))
+    checked(TrainSettings, compose(*TWO, *words, name="train"))
 
 
 def advice_when(monkeypatch, tmp_path, answers, *changes):

@@ -14,9 +14,10 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from legradnet.config import check_config
 from legradnet.errors import UserError
 from legradnet.run_folder import RunFolder
+from legradnet.settings import checked
+from legradnet.training.settings import TrainSettings
 
 
 def train(config, run_folder, *, callbacks=(), resumable=True):
@@ -25,7 +26,7 @@ def train(config, run_folder, *, callbacks=(), resumable=True):
     `+pretend.<what>=` in the config says what goes wrong: `mistake`, `error`, `nan` and `kill` are learning rates above
     which that happens (`kill` once, which a file in the sweep's folder remembers), `seconds` an epoch takes time.
     """
-    check_config(config)
+    checked(TrainSettings, config)
     folder, wrong = RunFolder(Path(run_folder)), config.get("pretend", {})
     folder.path.mkdir(parents=True, exist_ok=True)
     assert not folder.metrics.exists(), "a finished trial is run again"

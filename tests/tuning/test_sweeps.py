@@ -13,8 +13,9 @@ from omegaconf import OmegaConf, open_dict
 from PIL import Image
 from typed_sweeps import CUSTOM, GRID, ONE, RATES, composed, config_of, table
 
-from legradnet.config import check_config
 from legradnet.data.datamodule import KneeDataModule
+from legradnet.settings import checked
+from legradnet.training.settings import TrainSettings
 from small_runs import command
 
 
@@ -40,7 +41,7 @@ def test_every_choice_of_the_full_search_is_a_config():
             plain = composed(f"{group}={choice}")
             with open_dict(plain):
                 del plain["hydra"]
-            check_config(OmegaConf.to_container(plain, resolve=True))
+            checked(TrainSettings, OmegaConf.to_container(plain, resolve=True))
     every = composed("backbone=all")
     for key in params:
         if key.startswith("backbone."):

@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from legradnet.config import flat
 from legradnet.files import write_text
+from legradnet.settings import flat
 
 _OF_SEARCHES = ("hydra", "tuning", "optimized_metric")  # a single run needs none of these
 

@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from optuna.trial import Trial, TrialState
 
-from legradnet.config import check_config, flat
 from legradnet.errors import UserError
 from legradnet.files import write_text
+from legradnet.settings import checked, flat
 from legradnet.tuning.best import best_trials, values_of, write_experiments
 from legradnet.tuning.record import StudyRecord
 from legradnet.tuning.results import write_figures, write_results
@@ -160,7 +160,9 @@ class _Sweep:
             plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         except MissingMandatoryValue as missing:
             raise UserError(f"{missing.full_key}= is needed.") from missing
-        check_config(plain)
+        from legradnet.training.settings import TrainSettings  # late: torch
+
+        checked(TrainSettings, plain)
         return plain
 
     def _suggest(self, trial: Trial) -> list[str]:
