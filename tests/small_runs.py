@@ -11,7 +11,7 @@ from filelock import FileLock
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from legradnet.config import config_folder
+from legradnet.cli import config_folder
 
 SMALL = [
     "backbone=tiny",

@@ -6,13 +6,8 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 import key_tables
-from legradnet.config import (
-    BENCHMARK_RULES,
-    EVALUATE_RULES,
-    EXPORT_RULES,
-    check_config,
-    config_folder,
-)
+from legradnet.cli import config_folder
+from legradnet.config import BENCHMARK_RULES, EVALUATE_RULES, EXPORT_RULES, check_config
 from legradnet.data.settings import SynthesizeSettings
 from legradnet.errors import UserError
 from legradnet.explain.settings import ExplainSettings

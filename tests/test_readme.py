@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import OmegaConf
 
-from legradnet.config import config_folder
+from legradnet.cli import config_folder
 
 ROOT = Path(__file__).parents[1]
 PAGES = {

@@ -1,17 +1,10 @@
-"""Finding the shipped configs, and checking a composed one before anything is done with it."""
+"""Checking a composed config before anything is done with it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from legradnet.errors import UserError
-
-
-def config_folder() -> Path:
-    """Folder of the Hydra configs: inside the installed package, else the checkout's `conf/`."""
-    installed = Path(__file__).parent / "conf"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
 
 
 @dataclass(frozen=True)
@@ -76,29 +69,6 @@ RULES: dict[str, Number | Choice] = {
     "data.cache_key": Choice(("stat", "hash")),
     "data.feature_views": Number(int, 0, 1000, optional=True),
     "data.seed": Number(int, 0, 2**32 - 1),
-    "loss.class_weights": Choice(("none", "balanced")),
-    "loss.label_smoothing": Number(float, 0, 0.99),
-    "loss.sigma": Number(float, 1e-3),
-    "optimizer.learning_rate": Number(float, 1e-9, 100),
-    "optimizer.weight_decay": Number(float, 0, 100),
-    "optimizer.backbone_scale": Number(float, 0, 100),
-    "scheduler.warmup_epochs": Number(float, 0, 1e6),
-    "scheduler.final_scale": Number(float, 0, 1),
-    "trainer.max_epochs": Number(int, 1),
-    "trainer.precision": Choice(("auto", "32-true", "32", 32, "bf16-mixed", "16-mixed")),
-    "trainer.accumulate_grad_batches": Number(int, 1),
-    "trainer.gradient_clip_val": Number(float, 0, optional=True),
-    "callbacks.early_stopping_patience": Number(int, 1, optional=True),
-    "callbacks.ema_decay": Number(float, 0, 0.999999, optional=True),
-    "calibration.name": Choice((None, "conformal")),
-    "calibration.coverage": Number(float, 0.01, 0.999),
-    "calibration.target_error": Number(float, 0.001, 0.999),
-    "logger.name": Choice((None, "tensorboard", "mlflow", "wandb")),
-    "seed": Number(int, 0, 2**32 - 1),
-    "compile": _FLAG,
-    "test": _FLAG,
-    "tuning.folds": _FLAG,
-    "tuning.keep_checkpoints": Number(int, 0, optional=True),
 }
 _BACKBONE_RULES: dict[str, Number | Choice] = {
     "frozen": _FLAG,
@@ -136,14 +106,6 @@ EXPORT_RULES: dict[str, Number | Choice] = {
     "data.on_bad_image": Choice(("error", "skip")),
     "data.verify": Choice(("decode", "header")),
 }
-SYNTHESIZE_RULES: dict[str, Number | Choice] = {
-    "count": Number(int, 1),
-    "image_size": Number(int, 32, 4096),
-    "num_classes": Number(int, 2, 1000),
-    "seed": Number(int, 0, 2**32 - 1),
-}
-
-
 BENCHMARK_RULES: dict[str, Number | Choice] = {
     "seconds": Number(float, 0.01, 3600),
     "largest_batch": Number(int, 1, 2**20),
@@ -165,17 +127,6 @@ def check_config(config: Mapping[str, Any], rules: Mapping[str, Number | Choice]
     """
     if problems := list(_problems(config, dict(rules))):
         raise UserError("\n".join(["The configuration has mistakes:", *problems]))
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping with dotted keys; an empty mapping stays as a value."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def _problems(config: Mapping[str, Any], rules: dict[str, Number | Choice]) -> Iterator[str]:

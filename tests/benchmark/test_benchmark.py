@@ -15,7 +15,7 @@ from legradnet.benchmark.advice import advise_batch, advise_precision, advise_wo
 from legradnet.benchmark.loading import loading_rates
 from legradnet.benchmark.run import benchmark
 from legradnet.benchmark.speed import Request, Speed, measure
-from legradnet.config import config_folder
+from legradnet.cli import config_folder
 from legradnet.errors import UserError
 from legradnet.settings import checked
 from legradnet.training.settings import TrainSettings

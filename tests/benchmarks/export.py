@@ -22,7 +22,7 @@ import hydra
 import torch
 from omegaconf import OmegaConf
 
-from legradnet.config import config_folder
+from legradnet.cli import config_folder
 from legradnet.data.synthetic import synthesize
 from legradnet.export.run import export
 from legradnet.grading.checkpoint_network import CheckpointNetwork

@@ -34,7 +34,7 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback
 from omegaconf import OmegaConf
 
-from legradnet.config import config_folder
+from legradnet.cli import config_folder
 from legradnet.data.datamodule import Batch
 from legradnet.device import choose_precision, processor
 from legradnet.memory import keep_freed_memory

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from legradnet.config import config_folder
+from legradnet.cli import config_folder
 from legradnet.data.images import read_image
 from legradnet.data.synthetic import write_knees
 from legradnet.errors import UserError

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from legradnet.config import config_folder
+from legradnet.cli import config_folder
 from legradnet.data.images import read_image
 from legradnet.errors import UserError
 from legradnet.explain.run import explain

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from legradnet.config import config_folder
+from legradnet.cli import config_folder
 from legradnet.data.synthetic import synthesize
 from legradnet.export.check import TOLERANCE
 from legradnet.export.run import export

@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from legradnet import Grader
-from legradnet.config import config_folder
+from legradnet.cli import config_folder
 from legradnet.errors import UserError
 from legradnet.evaluation.run import evaluate
 from legradnet.export import run as export_run

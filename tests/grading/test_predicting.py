@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from legradnet import Grader
-from legradnet.config import config_folder
+from legradnet.cli import config_folder
 from legradnet.data.images import read_image
 from legradnet.data.sources import is_other_file
 from legradnet.errors import UserError

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 
-from legradnet.config import config_folder
+from legradnet.cli import config_folder
 from legradnet.errors import UserError
 from legradnet.network.backbones import Backbone, BackboneSettings, build_trunk
 from legradnet.network.ensemble import KneeEnsemble

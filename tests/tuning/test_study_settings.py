@@ -7,7 +7,7 @@ import pytest
 import yaml
 from searched import settings
 
-from legradnet.config import config_folder
+from legradnet.cli import config_folder
 from legradnet.errors import UserError
 from legradnet.settings import flat, keys
 from legradnet.tuning.settings import StudySettings, SweeperSettings

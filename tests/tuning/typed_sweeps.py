@@ -5,7 +5,7 @@ import pandas as pd
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 
-from legradnet.config import config_folder
+from legradnet.cli import config_folder
 
 CUSTOM = ["tuning=custom", "trainer.max_epochs=2", "hydra.sweeper.seed=1"]
 

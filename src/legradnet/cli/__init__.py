@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -11,11 +12,17 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from legradnet.config import config_folder
 from legradnet.errors import UserError
 from legradnet.memory import keep_freed_memory
 
 _MISTAKE = re.compile(r"legradnet\.[\w.]+Error: ")  # what a stack trace from another process ends with
+
+
+def config_folder() -> Path:
+    """Folder of the Hydra configs: inside the installed package, else the checkout's `conf/`."""
+    package = Path(__file__).parents[1]
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
 def run(config_name: str, task: Callable[[dict[str, Any], str], Any]) -> None:
