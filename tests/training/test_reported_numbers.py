@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import compose
 from legradnet.checkpoint import read_checkpoint
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.grading.checkpoint_network import CheckpointNetwork
@@ -15,6 +14,7 @@ from legradnet.statistics.training_metrics import grading_metrics
 from legradnet.training.metrics import CollectedLogits
 from legradnet.training.module import GradingModule
 from legradnet.training.run import train
+from small_runs import compose
 
 FROZEN = ["backbone.vit.frozen=true", "backbone.swin.frozen=true"]
 
