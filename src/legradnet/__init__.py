@@ -8,20 +8,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from legradnet.data.datamodule import KneeDataModule as KneeDataModule
+    from legradnet.data.film import ImageError as ImageError
+    from legradnet.errors import UserError as UserError
     from legradnet.grading.grader import Grader as Grader
+    from legradnet.grading.grading import Grading as Grading
     from legradnet.network.ensemble import KneeEnsemble as KneeEnsemble
     from legradnet.training.module import GradingModule as GradingModule
 
+    __version__: str
+
 _HOMES = {
-    "Grader": "legradnet.grading.grader",
-    "GradingModule": "legradnet.training.module",
-    "KneeDataModule": "legradnet.data.datamodule",
-    "KneeEnsemble": "legradnet.network.ensemble",
+    "Grader": "grading.grader",
+    "Grading": "grading.grading",
+    "GradingModule": "training.module",
+    "ImageError": "data.film",
+    "KneeDataModule": "data.datamodule",
+    "KneeEnsemble": "network.ensemble",
+    "UserError": "errors",
 }
-__all__ = ["Grader", "GradingModule", "KneeDataModule", "KneeEnsemble"]
+__all__ = ["Grader", "Grading", "GradingModule", "ImageError", "KneeDataModule", "KneeEnsemble", "UserError"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'legradnet' has no attribute {name!r}")
+        value = getattr(import_module(f"legradnet.{_HOMES[name]}"), name)
+    elif name == "__version__":
+        value = import_module("importlib.metadata").version("legradnet")
+    else:
+        raise AttributeError(f"module 'legradnet' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -16,7 +16,8 @@ from legradnet.data.film import ImageError
 from legradnet.data.images import read_image
 from legradnet.data.sides import side_from_name
 from legradnet.errors import UserError
-from legradnet.grading.grader import UNKNOWN_SIDE, _joined
+from legradnet.grading.averaging import join_sets
+from legradnet.grading.grader import UNKNOWN_SIDE
 from legradnet.grading.grading import Request
 from legradnet.training.run import train
 from small_runs import compose
@@ -245,8 +246,8 @@ def test_the_side_comes_from_the_dicom_tag_unless_it_was_given(tmp_path, grader,
 
 def test_sets_of_several_networks_are_joined_by_majority():
     def joined(*sets):
-        return _joined([np.array([one]) for one in sets], 5).tolist()
+        return join_sets([np.array([ends]) for ends in sets], 5).tolist()
 
     assert joined((0, 1), (1, 2), (1, 1)) == [[1, 1]]
     assert joined((0, 1), (1, 2)) == [[0, 2]]
-    assert _joined([np.array([(0, 1)]), None], 5) is None
+    assert join_sets([np.array([(0, 1)]), None], 5) is None

@@ -9,10 +9,10 @@ from legradnet.evaluation.graded import Graded
 from legradnet.grading.grader import Grader
 from legradnet.run_folder import versions
 
-Facts = dict[str, dict[str, str]]
+_Facts = dict[str, dict[str, str]]
 
 
-def model_card(grader: Grader, films: LabelledFilms, graded: Graded, config: Mapping[str, Any]) -> Facts:
+def model_card(grader: Grader, films: LabelledFilms, graded: Graded, config: Mapping[str, Any]) -> _Facts:
     """Sections of plain facts, {section: {name: text}}, from the checkpoint, its run folder and this evaluation."""
     return {
         "Use": {

@@ -21,19 +21,19 @@ def draw_figures(numbers: Numbers) -> dict[str, Figure]:
     Returns:
         `confusion` and `reliability`; `roc`, `referral`, `coverage`, `gate` where they are defined.
     """
-    figures = {"confusion": confusion_figure(numbers), "reliability": reliability_figure(numbers)}
+    figures = {"confusion": _confusion_figure(numbers), "reliability": _reliability_figure(numbers)}
     if numbers["roc"]:
-        figures["roc"] = roc_figure(numbers)
+        figures["roc"] = _roc_figure(numbers)
     if any(point["error"] is not None for point in numbers["referral_curve"]):
-        figures["referral"] = referral_figure(numbers)
+        figures["referral"] = _referral_figure(numbers)
     if numbers["coverage_by_grade"]:
-        figures["coverage"] = coverage_figure(numbers)
+        figures["coverage"] = _coverage_figure(numbers)
     if len(numbers["gate_by_grade"] or ()) > 1:  # one backbone always weighs 1
         figures["gate"] = gate_figure(numbers)
     return figures
 
 
-def confusion_figure(numbers: Numbers) -> Figure:
+def _confusion_figure(numbers: Numbers) -> Figure:
     """Films by true grade (rows) and given grade: their number, and their share of the row as colour and in words."""
     counts = np.asarray(numbers["confusion"])
     films = counts.sum(axis=1)
@@ -59,7 +59,7 @@ def confusion_figure(numbers: Numbers) -> Figure:
     return figure
 
 
-def roc_figure(numbers: Numbers) -> Figure:
+def _roc_figure(numbers: Numbers) -> Figure:
     """ROC curve of P(KL >= 2), with the operating point and its two intervals."""
     roc, metrics = numbers["roc"], numbers["metrics"]
     figure, axes = _chart(
@@ -82,7 +82,7 @@ def roc_figure(numbers: Numbers) -> Figure:
     return figure
 
 
-def reliability_figure(numbers: Numbers) -> Figure:
+def _reliability_figure(numbers: Numbers) -> Figure:
     """How often the likeliest grade is right against how sure it was, before and after calibration; films below.
 
     One of the two alone where `numbers` has no other.
@@ -125,7 +125,7 @@ def reliability_figure(numbers: Numbers) -> Figure:
     return figure
 
 
-def referral_figure(numbers: Numbers) -> Figure:
+def _referral_figure(numbers: Numbers) -> Figure:
     """Share of wrong grades among the films kept, against the share referred, least sure first."""
     points = [point for point in numbers["referral_curve"] if point["error"] is not None]
     metrics = numbers["metrics"]
@@ -164,7 +164,7 @@ def weights_figure(weights: Mapping[str, Sequence[float | None]], groups: Sequen
     return figure
 
 
-def coverage_figure(numbers: Numbers) -> Figure:
+def _coverage_figure(numbers: Numbers) -> Figure:
     """Share of prediction sets that hold the true grade, for each grade; dotted: for all films."""
     rows = numbers["coverage_by_grade"]
     names = grade_names(len(numbers["confusion"]))

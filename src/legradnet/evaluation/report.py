@@ -65,7 +65,7 @@ WORDS = {name: words for group in METRICS.values() for name, words in group.item
 TILES = ("qwk", "accuracy", "mae", "within_one", "auroc_kl2", "coverage")
 # columns where there is no room for all
 BRIEF = {"qwk": "Kappa", "accuracy": "Accuracy", "mae": "MAE", "within_one": "Within one", "auroc_kl2": "AUROC, KL ≥ 2"}
-ON_A_SHARE_SCALE = set(WORDS) - {"mae", "set_size"}
+_ON_A_SHARE_SCALE = set(WORDS) - {"mae", "set_size"}
 _PIXELS = 320  # longer side of a film on the page
 
 
@@ -129,7 +129,7 @@ def write_report(report: Report, path: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "interval": interval, "signed": signed, "film": film_uri}
+    environment.filters |= {"number": number, "interval": interval, "signed": signed, "film": _film_uri}
     numbers, graded = report.numbers, report.graded
     figures = {name: _uri(picture(figure, "svg"), "svg+xml") for name, figure in draw_figures(numbers).items()}
     page = environment.get_template("report.html.j2").render(
@@ -140,7 +140,7 @@ def write_report(report: Report, path: Path) -> None:
         words=WORDS,
         tiles=[name for name in TILES if name in numbers["metrics"]],
         brief={name: short for name, short in BRIEF.items() if name in numbers["metrics"]},
-        shares=ON_A_SHARE_SCALE,
+        shares=_ON_A_SHARE_SCALE,
         grades=grade_names(graded.classes),
         calibrated=not np.array_equal(graded.raw, graded.probabilities),
         backbones=graded.backbones,
@@ -192,7 +192,7 @@ def signed(value: float | None) -> str:
     return "n/a" if value is None or math.isnan(value) else f"{value:+.3f}"
 
 
-def film_uri(film: npt.NDArray[np.uint8]) -> str:
+def _film_uri(film: npt.NDArray[np.uint8]) -> str:
     """A film [H, W] as a `data:` address, made smaller where it is large."""
     image = Image.fromarray(film)
     image.thumbnail((_PIXELS, _PIXELS))

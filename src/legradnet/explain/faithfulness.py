@@ -25,7 +25,7 @@ from legradnet.network.ensemble import KneeEnsemble
 from legradnet.statistics.bootstrap import bootstrap, patient_numbers, percentile_interval
 
 CASCADE_FILMS = 20
-WITHOUT_CASCADE = ("occlusion",)  # hundreds of the network's answers a film, at each level
+_WITHOUT_CASCADE = ("occlusion",)  # hundreds of the network's answers a film, at each level
 _SIDE = 64  # of the maps whose structure is compared
 
 Row = dict[str, Any]
@@ -199,7 +199,7 @@ def _compared(
     maps = _maps(found, network.backbones, _SIDE)
     rows: dict[str, Row] = {key: {} for key in maps}
     first = slice(0, CASCADE_FILMS)
-    for share in LEVELS if method not in WITHOUT_CASCADE else ():
+    for share in LEVELS if method not in _WITHOUT_CASCADE else ():
         ensemble = randomise(network.ensemble, share / 100, seed)
         others = _maps(
             _explained(network, ensemble, squares[first], method, asked and asked[first]), network.backbones, _SIDE

@@ -24,7 +24,7 @@ from legradnet.network.gating import MultiHeadAttentionGate
 from legradnet.statistics.bootstrap import bootstrap, patient_numbers, percentile_interval
 from legradnet.statistics.metrics import confusions, quadratic_weighted_kappa
 
-HEAD_MEAN = "mean"
+_HEAD_MEAN = "mean"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _weights(gated: GatedFilms) -> dict[str, Floats] | None:
             weights = gate(tokens)[1]
             if weights is None:
                 return None
-            by_head.setdefault(HEAD_MEAN, []).append(weights)
+            by_head.setdefault(_HEAD_MEAN, []).append(weights)
             if isinstance(gate, MultiHeadAttentionGate) and gate.num_heads > 1:
                 for head, of_head in enumerate(gate.head_weights(tokens).unbind(dim=1)):
                     by_head.setdefault(str(head), []).append(of_head)
@@ -217,14 +217,14 @@ def gate_figure(weights: pd.DataFrame | None, ablation: pd.DataFrame, classes: i
 
 def _weight_panels(weights: pd.DataFrame, classes: int) -> list[tuple[pd.DataFrame, list[str], str]]:
     """For each panel its rows of the table, their names on the axis, and the axis' title."""
-    mean, names = weights[weights["head"] == HEAD_MEAN], grade_names(classes)
+    mean, names = weights[weights["head"] == _HEAD_MEAN], grade_names(classes)
     panels = []
     for group, title in (("label", "True grade"), ("grade", "Grade given")):
         if len(rows := mean[mean["group"] == group]):
             panels.append((rows, [names[int(value)] for value in rows["value"]], title))
     if len(rows := mean[mean["group"] == "right"]):
         panels.append((rows, list(rows["value"]), "Grade given is"))
-    heads = weights[(weights["group"] == "all") & (weights["head"] != HEAD_MEAN)]
+    heads = weights[(weights["group"] == "all") & (weights["head"] != _HEAD_MEAN)]
     if len(heads):
         panels.append((heads, list(heads["head"]), "Attention head"))
     return panels

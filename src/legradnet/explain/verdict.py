@@ -14,12 +14,12 @@ from legradnet.explain.perturbation import BASELINES
 from legradnet.explain.randomise import LEVELS
 from legradnet.figures import BLUE, COLOURS, INK, MARKERS, ORANGE, SOFT, plain_axes
 
-ALIKE = 0.5  # structural similarity from which a map under random weights still resembles the trained network's
-TOLD = 0.01  # a smaller change of what is explained, though the whole film is gone, tells nothing about a map
+_ALIKE = 0.5  # structural similarity from which a map under random weights still resembles the trained network's
+_TELLING = 0.01  # a smaller change of what is explained, though the whole film is gone, tells nothing about a map
 _RULE = (
     "A method passes for a backbone if the explained probability falls faster when the film is deleted by its map, and "
     "rises faster when the film is inserted by it, than by a random map and by a centred one (95 % intervals of the "
-    f"gains above 0), and if under all random weights its map no longer resembles itself (SSIM below {ALIKE:g}, first "
+    f"gains above 0), and if under all random weights its map no longer resembles itself (SSIM below {_ALIKE:g}, first "
     f"{CASCADE_FILMS} films)."
 )
 
@@ -32,7 +32,7 @@ def failures(row: Mapping[Any, Any]) -> list[str]:
             gain, low, high = (row[f"{kind}_over_{name}{end}"] for end in ("", "_low", "_high"))
             if not low > 0:
                 found.append(f"{kind} no better than by {words} ({gain:+.3f}, {low:+.3f} to {high:+.3f})")
-    if row.get(f"ssim_{LEVELS[-1]}", 0) >= ALIKE:
+    if row.get(f"ssim_{LEVELS[-1]}", 0) >= _ALIKE:
         found.append(f"it looks the same under random weights (SSIM {row[f'ssim_{LEVELS[-1]}']:.2f})")
     return found
 
@@ -42,7 +42,7 @@ def verdict(found: Faithfulness, films: int, patients: int) -> str:
     lines = [f"{films} films of {patients} patients. {_RULE}", ""]
     for row in _maps_of(found.table).to_dict("records"):
         which = f"{row['method']} of {row['backbone']}"
-        if row["change"] < TOLD:
+        if row["change"] < _TELLING:
             lines.append(f"{which} can't be judged: without the whole film the answer changes by {row['change']:.4f}.")
             continue
         reasons = failures(row)
@@ -99,7 +99,7 @@ def _gains(axes: Axes, rows: pd.DataFrame, kind: str) -> None:
 
 def _cascade(axes: Axes, rows: pd.DataFrame) -> None:
     plain_axes(axes, "% of layers random", "SSIM with the map")
-    axes.axhline(ALIKE, color=SOFT, linestyle=(0, (2, 3)), linewidth=1)
+    axes.axhline(_ALIKE, color=SOFT, linestyle=(0, (2, 3)), linewidth=1)
     columns = [f"ssim_{share}" for share in LEVELS]
     for index, (method, row) in enumerate(rows.reindex(columns=columns).iterrows()):
         style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}

@@ -18,8 +18,8 @@ from legradnet.grading.calibration import LEAST, Calibration
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.network.backbones import Backbone
 
-OPSET = 18
-MOST_BYTES = 2 * 10**9  # of weights: a protobuf message ends at 2 GiB
+_OPSET = 18
+_MOST_BYTES = 2 * 10**9  # of weights: a protobuf message ends at 2 GiB
 _BATCH = "batch"
 
 
@@ -54,7 +54,7 @@ class _ExportedBackbone(nn.Module):
         return self.backbone.projection(self.trunk(self.backbone.normalise(self.resize(films))))
 
 
-class ExportedGraph(nn.Module):
+class _ExportedGraph(nn.Module):
     """All that grading needs of a network, from 8-bit films to calibrated probabilities.
 
     Args:
@@ -95,14 +95,14 @@ def tempered(raw: Tensor, calibration: Calibration) -> Tensor:
 
 
 def write_onnx(network: CheckpointNetwork, path: Path) -> None:
-    """Write a network in float32 as an ONNX file: `films` uint8 [B, 1, S, S] with any B, and `ExportedGraph`'s outputs.
+    """Write a network in float32 as an ONNX file: `films` uint8 [B, 1, S, S] with any B, and what `_ExportedGraph` gives.
 
     Raises:
         UserError: More weights than a file can hold, or an operation that the format hasn't got.
     """
-    if 4 * network.parameters > MOST_BYTES:
+    if 4 * network.parameters > _MOST_BYTES:
         raise UserError(f"{network.path} has {network.parameters:,} parameters, more than one ONNX graph can hold.")
-    graph = ExportedGraph(network).eval()
+    graph = _ExportedGraph(network).eval()
     side = network.image_size
     films = torch.randint(256, (2, 1, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(False), torch.no_grad(), _quietly():
@@ -112,7 +112,7 @@ def write_onnx(network: CheckpointNetwork, path: Path) -> None:
                 (films,),
                 str(path),
                 dynamo=False,
-                opset_version=OPSET,
+                opset_version=_OPSET,
                 input_names=["films"],
                 output_names=list(graph.outputs),
                 dynamic_axes={name: {0: _BATCH} for name in ("films", *graph.outputs)},

@@ -19,7 +19,7 @@ from legradnet.grading.networks import Answers
 from legradnet.network.ensemble import KneeEnsemble, NetworkSettings
 from legradnet.settings import checked
 
-PRECISIONS = ("auto", "f32", "bf16")
+_PRECISIONS = ("auto", "f32", "bf16")
 
 
 class CheckpointNetwork:
@@ -35,8 +35,8 @@ class CheckpointNetwork:
     """
 
     def __init__(self, path: str | Path, *, device: str = "auto", precision: str = "auto") -> None:
-        if precision not in PRECISIONS:
-            raise UserError(f"precision={precision!r} is not one of {', '.join(PRECISIONS)}.")
+        if precision not in _PRECISIONS:
+            raise UserError(f"precision={precision!r} is not one of {', '.join(_PRECISIONS)}.")
         checkpoint = read_checkpoint(path)
         if not is_ours(checkpoint):
             raise UserError(f"{path} is no LegRadNet checkpoint.")

@@ -15,10 +15,11 @@ from legradnet.data.film import Film, Gray, ImageError, fit_image
 from legradnet.data.images import read_film
 from legradnet.data.sides import Side, find_side
 from legradnet.errors import UserError
-from legradnet.grades import Floats, Ints, grades_of
+from legradnet.grades import grades_of
+from legradnet.grading.averaging import answer_views, join_sets, mean_gate_weights
 from legradnet.grading.exported_network import ExportedNetwork, is_export
 from legradnet.grading.grading import Grading, Prepared, Request, Source
-from legradnet.grading.networks import Answers, GradingNetwork
+from legradnet.grading.networks import GradingNetwork
 
 if TYPE_CHECKING:
     from legradnet.explain.film import FilmExplanation
@@ -64,6 +65,31 @@ class Grader:
         return self.backbones if all(network.weighs for network in self.networks) else ()
 
     @classmethod
+    def load(
+        cls,
+        path: str | Path | Sequence[str | Path],
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | None = None,
+        threads: int | None = None,
+    ) -> "Grader":
+        """Load one checkpoint or export, or several to average; nothing is downloaded.
+
+        Args:
+            path: `best.ckpt` of a training run, a folder that `legradnet-export` wrote, or a list of them.
+            device: auto, cpu, cuda, cuda:1, mps; an export runs on the CPU.
+            precision: auto (bf16 where the hardware multiplies it natively), f32, bf16; an export has its own.
+            batch_size: Films a batch; None: that of the training run.
+            threads: CPU threads of an export; None: its runtime's choice. A checkpoint has those of torch.
+
+        Raises:
+            UserError: A file that is no checkpoint of ours, or checkpoints that can't be averaged.
+        """
+        paths = [path] if isinstance(path, (str, Path)) else list(path)
+        return cls([_network(path, device, precision, threads) for path in paths], batch_size=batch_size)
+
+    @classmethod
     def from_checkpoint(
         cls,
         checkpoint: str | Path | Sequence[str | Path],
@@ -72,32 +98,12 @@ class Grader:
         precision: str = "auto",
         batch_size: int | None = None,
     ) -> "Grader":
-        """Load one checkpoint or export, or several to average; nothing is downloaded.
-
-        Args:
-            checkpoint: `best.ckpt` of a training run, a folder that `legradnet-export` wrote, or a list of them.
-            device: auto, cpu, cuda, cuda:1, mps; an export runs on the CPU.
-            precision: auto (bf16 where the hardware multiplies it natively), f32, bf16; an export has its own.
-            batch_size: Films a batch; None: that of the training run.
-
-        Raises:
-            UserError: A file that is no checkpoint of ours, or checkpoints that can't be averaged.
-        """
-        paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
-        return cls([_network(path, device, precision) for path in paths], batch_size=batch_size)
+        """The same as `load`."""
+        return cls.load(checkpoint, device=device, precision=precision, batch_size=batch_size)
 
     @classmethod
     def from_export(cls, folder: str | Path, *, batch_size: int | None = None, threads: int | None = None) -> "Grader":
-        """Load what `legradnet-export` wrote; torch is not imported.
-
-        Args:
-            folder: Its folder.
-            batch_size: Films a batch; None: that of the training run.
-            threads: CPU threads of the network; None: the runtime's choice.
-
-        Raises:
-            UserError: No export of ours, a damaged one, or its runtime is not installed.
-        """
+        """As `load`, of a folder that `legradnet-export` wrote and nothing else; torch is not imported."""
         return cls([ExportedNetwork(folder, threads=threads)], batch_size=batch_size)
 
     @overload
@@ -121,7 +127,7 @@ class Grader:
         if len(sides) != len(sources) or not set(sides) <= {"L", "R", ""}:
             raise UserError("side= is L or R, or a list with L, R or an empty string for each film.")
         gradings = []
-        for batch in self.stream(Request(film, one) for film, one in zip(sources, sides, strict=True)):
+        for batch in self.stream(Request(*film) for film in zip(sources, sides, strict=True)):
             for grading in batch:
                 if isinstance(grading, ImageError):
                     raise grading
@@ -209,7 +215,7 @@ class Grader:
                     if both
                     else [square[:, ::-1] if network.mirror_left and side == "L" else square]
                 )
-            if any(len(each) > 1 for each in views):
+            if any(len(of_network) > 1 for of_network in views):
                 remarks.append(UNKNOWN_SIDE)
             checks = (network.film_check for network in self.networks)
             refer = next((reason for check in checks if check and (reason := check.reason(film))), "")
@@ -224,17 +230,17 @@ class Grader:
 
     def grade_prepared(self, films: list[Prepared]) -> list[Grading]:
         """Grade films that `prepare` has read, in one batch."""
-        answers = [_answers(network, [film.views[i] for film in films]) for i, network in enumerate(self.networks)]
+        answers = [answer_views(network, [film.views[i] for film in films]) for i, network in enumerate(self.networks)]
         alone = len(answers) == 1
         raws = [answer.probabilities for answer in answers]
-        raw = raws[0] if alone else np.mean([one.astype(np.float64) for one in raws], axis=0)
+        raw = raws[0] if alone else np.mean([of_network.astype(np.float64) for of_network in raws], axis=0)
         grades = grades_of(raw, self.rule)
         calibrations = [network.calibration for network in self.networks]
-        calibrated = [calibration.probabilities(one) for calibration, one in zip(calibrations, raws, strict=True)]
+        calibrated = [c.probabilities(of_network) for c, of_network in zip(calibrations, raws, strict=True)]
         probabilities = np.mean(calibrated, axis=0)
-        sets = _joined([c.sets(p, grades) for c, p in zip(calibrations, calibrated, strict=True)], self.classes)
+        sets = join_sets([c.sets(p, grades) for c, p in zip(calibrations, calibrated, strict=True)], self.classes)
         threshold = float(np.median([calibration.min_confidence for calibration in calibrations]))
-        gate_weights = self._gate_weights(answers)
+        gate_weights = mean_gate_weights(self.networks, answers, self.backbones)
         gradings = []
         for i, film in enumerate(films):
             grade = int(grades[i])
@@ -250,7 +256,7 @@ class Grader:
                     reason="; ".join(filter(None, [film.refer, unsure, *film.remarks])),
                     gate_weights={}
                     if gate_weights is None
-                    else dict(zip(self.backbones, gate_weights[i], strict=True)),
+                    else dict(zip(self.backbones, gate_weights[i].tolist(), strict=True)),
                     raw=raw[i],
                     look=film.refer,
                     logits=answers[0].logits[i] if alone and len(film.views[0]) == 1 else None,
@@ -258,59 +264,18 @@ class Grader:
             )
         return gradings
 
-    def _gate_weights(self, answers: list[Answers]) -> list[list[float]] | None:
-        """Mean weight of every backbone, 0 in a network that hasn't got it."""
-        total = np.zeros((len(answers[0].probabilities), len(self.backbones)))
-        for network, answer in zip(self.networks, answers, strict=True):
-            if answer.gate_weights is None:
-                return None
-            total[:, [self.backbones.index(key) for key in network.backbones]] += answer.gate_weights / len(answers)
-        return [[float(weight) for weight in row] for row in total]
 
-
-def _network(path: str | Path, device: str, precision: str) -> GradingNetwork:
+def _network(path: str | Path, device: str, precision: str, threads: int | None) -> GradingNetwork:
     if not is_export(path):
         from legradnet.grading.checkpoint_network import CheckpointNetwork  # late: an export needs no torch
 
         return CheckpointNetwork(path, device=device, precision=precision)
     if device not in ("auto", "cpu"):
         raise UserError(f"device={device}: the export {path} runs on the CPU.")
-    network = ExportedNetwork(path)
+    network = ExportedNetwork(path, threads=threads)
     if precision not in ("auto", network.precision):
         raise UserError(f"precision={precision}: the export {path} is {network.precision}.")
     return network
-
-
-def _answers(network: GradingNetwork, views: list[list[Gray]]) -> Answers:
-    """One answer a film [B, ...]; the answers to a film and its mirror image are averaged."""
-    first = [each[0] for each in views]
-    mirrored = [i for i, each in enumerate(views) if len(each) > 1]
-    answer = network(np.stack([*first, *(views[i][1] for i in mirrored)])[:, None])
-    if not mirrored:
-        return answer
-
-    def averaged(values: Floats) -> Floats:
-        means = values[: len(first)].copy()
-        means[mirrored] = (means[mirrored] + values[len(first) :]) / 2
-        return means
-
-    gates = answer.gate_weights
-    return answer._replace(
-        logits=averaged(answer.logits),
-        probabilities=averaged(answer.probabilities),
-        gate_weights=None if gates is None else averaged(gates),
-    )
-
-
-def _joined(sets: Sequence[Ints | None], classes: int) -> Ints | None:
-    """Lowest and highest grade [N, 2] among those in at least half of the networks' sets; None if one has no sets."""
-    known = [one for one in sets if one is not None]
-    if len(known) < len(sets):
-        return None
-    grades = np.arange(classes)
-    votes = np.mean([(one[:, :1] <= grades) & (grades <= one[:, 1:]) for one in known], axis=0)
-    inside = votes >= 0.5  # never empty: every set holds the film's grade
-    return np.stack([inside.argmax(axis=1), classes - 1 - inside[:, ::-1].argmax(axis=1)], axis=1).astype(np.int64)
 
 
 def _unsure(confidence: float, threshold: float) -> str:

@@ -83,7 +83,7 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(data["std"]).view(1, 3, 1, 1), persistent=False)
         self.width: int = getattr(self.trunk, "head_hidden_size", None) or self.trunk.num_features
         self.projection = nn.Sequential(nn.Linear(self.width, feature_dim), nn.LayerNorm(feature_dim))
-        self.recomputed_whole = gradient_checkpointing and not settings.frozen and not checkpoint_blocks(self.trunk)
+        self.recomputed_whole = gradient_checkpointing and not settings.frozen and not _checkpoint_blocks(self.trunk)
 
     def train(self, mode: bool = True) -> "Backbone":
         """Set the mode as usual, but a frozen trunk stays in eval mode (batch norm, dropout, drop-path)."""
@@ -157,7 +157,7 @@ def network_settings(timm_name: str) -> Any:
     raise UserError(f"timm knows no model named {timm_name!r} (backbone.<key>.timm_name).{hint}")
 
 
-def checkpoint_blocks(trunk: Any) -> bool:
+def _checkpoint_blocks(trunk: Any) -> bool:
     """Turn on timm's own block-wise gradient checkpointing; False where the network has none."""
     try:
         trunk.set_grad_checkpointing(True)

@@ -17,7 +17,7 @@ from legradnet.errors import UserError
 from legradnet.network import timm_private, tiny
 from legradnet.network.backbones import network_settings
 
-PROBE_SECONDS = 7.0  # a server; at most two are asked (the hub, and where Xception's weights lie)
+_PROBE_SECONDS = 7.0  # a server; at most two are asked (the hub, and where Xception's weights lie)
 _SAFETENSORS = "model.safetensors"
 _WAYS_OUT = (
     "Ways out: model.pretrained=false (random start); backbone.<key>.weights=FILE (local safetensors or state dict); "
@@ -94,11 +94,11 @@ def _address(timm_name: str) -> str:
 
 def _unreachable(url: str) -> str | None:
     """Why `url` can't be had, or None. In a thread, as a name look-up has no time-out of its own."""
-    answer: list[str | None] = [f"no answer within {PROBE_SECONDS:.0f} s"]
+    answer: list[str | None] = [f"no answer within {_PROBE_SECONDS:.0f} s"]
 
     def ask() -> None:
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_SECONDS):
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PROBE_SECONDS):
                 answer[0] = None
         except urllib.error.HTTPError as error:
             answer[0] = f"the server answers {error.code} {error.reason}"
@@ -107,5 +107,5 @@ def _unreachable(url: str) -> str | None:
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(PROBE_SECONDS)
+    thread.join(_PROBE_SECONDS)
     return answer[0]
