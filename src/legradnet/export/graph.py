@@ -95,7 +95,7 @@ def tempered(raw: Tensor, calibration: Calibration) -> Tensor:
 
 
 def write_onnx(network: CheckpointNetwork, path: Path) -> None:
-    """Write a network in float32 as an ONNX file: `films` uint8 [B, 1, S, S] with any B, and what `_ExportedGraph` gives.
+    """Write a network in float32 as ONNX: `films` uint8 [B, 1, S, S] with any B, to what `_ExportedGraph` gives.
 
     Raises:
         UserError: More weights than a file can hold, or an operation that the format hasn't got.
