@@ -141,3 +141,14 @@ def test_non_square_films_become_square_as_asked(tmp_path):
         batch = next(iter(data.val_dataloader()))
         bright = batch.films[batch.films.amax(dim=(1, 2, 3)) > 0]
         assert ((bright == 0).all(dim=3).sum(dim=(1, 2)) == black_rows).all()
+
+
+def test_settings_of_films_that_do_not_go_together_are_all_told():
+    with pytest.raises(UserError) as told:
+        KneeDataModule({"source": "csv", "fold": 3, "csv_path": "knees.csv"})
+    assert str(told.value).splitlines()[1:] == [
+        "  data=csv needs data.dataset_path",
+        "  data.fold=3 needs data.num_folds",
+    ]
+    with pytest.raises(UserError, match="data=folder needs data.dataset_path"):
+        KneeDataModule({"source": "folder"})
