@@ -10,15 +10,22 @@ from legradnet.explain.settings import ExplainSettings
 from legradnet.grading.settings import PredictSettings
 from legradnet.settings import Key, keys
 from legradnet.training.settings import TrainSettings
+from legradnet.tuning.settings import SweeperSettings
 
 PAGE = Path(__file__).parents[1] / "conf/README.md"
 MODELS: dict[str, type[BaseModel]] = {  # by the heading of their section
     "legradnet-train": TrainSettings,
+    "A search: hydra.sweeper": SweeperSettings,
     "legradnet-predict": PredictSettings,
     "legradnet-explain": ExplainSettings,
     "legradnet-synthesize": SynthesizeSettings,
 }
-NOT_THE_MODELS = {"backbone.<key>.timm_name": "by key", "data.seed": "${seed}"}  # defaults that only the YAML has
+NOT_THE_MODELS = {  # defaults that only the YAML has
+    "backbone.<key>.timm_name": "by key",
+    "data.seed": "${seed}",
+    "storage": "`study.db` in the sweep folder",
+    "study_name": "the choice of `tuning=`",
+}
 TABLE = re.compile(r"\| key \| default \| what \|\n(?:\|.*\n)+")
 
 
@@ -34,6 +41,8 @@ def shown(key: Key) -> str:
         return NOT_THE_MODELS[key.name]
     if key.needed:
         return "needed"
+    if isinstance(key.default, tuple):  # one name may stand for a list of them
+        return ", ".join(key.default)
     if isinstance(key.default, list):
         return f"[{', '.join(map(str, key.default))}]"
     return (

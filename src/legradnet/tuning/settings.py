@@ -38,7 +38,9 @@ class SamplerSettings(Settings):
 
     model_config = ConfigDict(extra="allow")
     name: SamplerName = Field(
-        default="tpe", description="draws the trials' settings: cmaes and botorch need `pip install -e '.[samplers]'`"
+        default="tpe",
+        description="`tpe`, `gp`, `random`, `grid`, `nsgaii`, and with `pip install -e '.[samplers]'` `cmaes`, "
+        "`botorch`; arguments beside it: `+hydra.sweeper.sampler.multivariate=true`",
     )
 
     def make(self, seed: int | None) -> BaseSampler:
@@ -50,7 +52,11 @@ class PrunerSettings(Settings):
     """A pruner, with keyword arguments of Optuna's class beside its name."""
 
     model_config = ConfigDict(extra="allow")
-    name: PrunerName = Field(default="none", description="stops trials that fall behind; wilcoxon compares folds")
+    name: PrunerName = Field(
+        default="none",
+        description="`none`, `median`, `hyperband`, `successive_halving`, `wilcoxon` (over folds), with arguments in "
+        "the same way; `full`: median",
+    )
 
     def make(self) -> BasePruner:
         """The pruner; UserError if Optuna refuses the arguments."""
@@ -60,31 +66,42 @@ class PrunerSettings(Settings):
 class StudySettings(Settings):
     """A study and how it is searched; a single name may stand for a list or for a method without arguments."""
 
-    storage: str = Field(description="`sqlite:///PATH`, `postgresql://...`, or `journal:PATH` on shared file systems")
-    study_name: Annotated[str, AfterValidator(_check_name)] = Field(description="name of the study in its storage")
+    storage: str = Field(
+        description="`sqlite:///PATH`; `journal:PATH` where file systems are shared (NFS); `postgresql://...` with "
+        "`pip install -e '.[postgresql]'`. A URL with a password belongs into an environment variable: "
+        "`'hydra.sweeper.storage=${oc.env:NAME}'`",
+    )
+    study_name: Annotated[str, AfterValidator(_check_name)] = Field(description="name of the study")
     direction: Annotated[tuple[Direction, ...], BeforeValidator(_tuple_of)] = Field(
-        default=("maximize",), description="what is done with `optimized_metric`; one for each"
+        default=("maximize",),
+        description="or minimize, of each of `optimized_metric`: `'hydra.sweeper.direction=[maximize,minimize]'`",
     )
     optimized_metric: Annotated[tuple[str, ...], BeforeValidator(_tuple_of)] = Field(
         default=("val/qwk",),
-        description="of the epoch in `best.ckpt`; a list has several objectives, and none is pruned by",
+        description="of the epoch in `best.ckpt`; several: `'optimized_metric=[val/qwk,val/ece]'`",
     )
     n_trials: AtLeastOne | None = Field(
-        default=20, description="finished and pruned trials in the end; null is no limit"
+        default=20,
+        description="finished and pruned trials in the end: 10 in `learning_rate`, 50 in `gating`, 100 in `full`; null "
+        "= no limit",
     )
-    n_jobs: AtLeastOne = Field(default=1, description="trials launched together, with a `hydra/launcher=` that can")
+    n_jobs: AtLeastOne = Field(
+        default=1,
+        description="trials launched together, with `hydra/launcher=joblib` (`pip install hydra-joblib-launcher`) or "
+        "`submitit_slurm` (`hydra-submitit-launcher`)",
+    )
     sampler: SamplerSettings = SamplerSettings()
     pruner: PrunerSettings = PrunerSettings()
     max_failures: AtLeastOne | None = Field(
-        default=10, description="failed trials that end the search; null is no limit"
+        default=10, description="failed trials (exception, result not finite) that end the search; null = no limit"
     )
     seed: Seed | None = Field(default=None, description="of the sampler: the same points again, also after a resume")
     timeout: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="seconds after which no trial is begun"
+        default=None, description="seconds after which no more trials are begun"
     )
     heartbeat_interval: float = Field(default=10.0, ge=0.01, description="seconds between signs of life of a trial")
     grace_period: float = Field(
-        default=60.0, ge=0.01, description="seconds without one after which a trial counts as dead"
+        default=60.0, ge=0.01, description="seconds without a sign of life after which a trial counts as dead"
     )
 
     @field_validator("sampler", "pruner", mode="before")
@@ -129,13 +146,15 @@ class SweeperSettings(StudySettings):
     """All keys of `hydra.sweeper`: the study, and what a sweep of `legradnet-train -m` makes of it."""
 
     params: dict[str, Any] | None = Field(
-        default_factory=dict, description="searched keys and their values, as on the command line"
+        default_factory=dict, description="keys and their values, as on the command line; each `tuning=` has its own"
     )
     custom_search_space: str | None = Field(
         default=None, description="`MODULE.FUNCTION(config, trial)` that suggests more keys"
     )
     enqueue: list[dict[str, Any]] | None = Field(
-        default_factory=list, description="points that are tried first, `[{optimizer.learning_rate: 1e-3}]`"
+        default_factory=list,
+        description="known good points that are tried first, `[{optimizer.learning_rate: 1e-3}]`; `tuning=`: the "
+        "defaults",
     )
     trial: int | None = Field(default=None, description="number of the trial, set for its job")
 
