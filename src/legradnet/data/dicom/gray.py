@@ -1,4 +1,8 @@
-"""Stored DICOM values to gray as they are meant to be seen (PS3.4 N.2): modality, values of interest, inversion."""
+"""Stored DICOM values to gray as they are meant to be seen (PS3.4 N.2): modality, values of interest, inversion.
+
+Ours and not pydicom's `apply_modality_lut` and `apply_voi_lut`, with which it agrees (tests): those fail on tables of
+12 bits, wrap around in long or signed ones, turn the window where a slope is negative, and refuse a wrong window.
+"""
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any

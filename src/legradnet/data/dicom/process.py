@@ -5,6 +5,9 @@ work. So a child reads (one a thread, kept for the next film), within limits of 
 the child is an `ImageError`. The child loads no element that names a patient, and its warnings and logs go nowhere:
 pydicom's quote values.
 
+Ours and not a pool of Pebble: its workers are children of multiprocessing, which reading processes of a DataLoader may
+not have, and which run a user's script anew where it has no `__main__` guard; and the time allowed grows with the film.
+
 After decoding, in the order of PS3.4 N.2: Modality LUT or rescale, VOI LUT or the first window (PS3.3 C.11.1, C.11.2),
 inversion. Without VOI, 8-bit values stay as they are and deeper ones are stretched as in other formats. Padding is
 black. "PS3" is the DICOM standard, https://dicom.nema.org/medical/dicom/current.
