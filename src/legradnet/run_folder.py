@@ -100,8 +100,8 @@ class RunFolder:
 
     def check_other_runs(self, *files: Path) -> None:
         """Raise UserError if one of `files`, which another command has left, is here: it would be overwritten."""
-        if found := [file.name for file in files if file.exists()]:
-            raise UserError(f"{self.path} holds another run ({found[0]}): choose another hydra.run.dir=.")
+        if others := [file.name for file in files if file.exists()]:
+            raise UserError(f"{self.path} holds another run ({others[0]}): choose another hydra.run.dir=.")
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the composed config (plain values)."""
@@ -163,12 +163,12 @@ def versions() -> dict[str, Any]:
     """Versions of the packages here, and the machine's kind."""
     import torch
 
-    found: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
+    made_with: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            made_with[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    found["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
-    found["threads"] = torch.get_num_threads()
-    return found
+            made_with[name] = None
+    made_with["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
+    made_with["threads"] = torch.get_num_threads()
+    return made_with

@@ -204,15 +204,15 @@ def _peak_memory(device: torch.device) -> int | None:
 
 def free_memory() -> int | None:
     """Bytes that this machine, or the container's limit, still gives; None where nothing tells."""
-    known: list[int | None] = []
+    sizes: list[int | None] = []
     meminfo, limit, used = (
         Path(name) for name in ("/proc/meminfo", "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")
     )
     if meminfo.is_file():
-        known.append(_kilobytes(meminfo, "MemAvailable"))
+        sizes.append(_kilobytes(meminfo, "MemAvailable"))
     if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdecimal():
-        known.append(int(most) - int(used.read_text()))
-    return min((size for size in known if size is not None), default=None)
+        sizes.append(int(most) - int(used.read_text()))
+    return min((size for size in sizes if size is not None), default=None)
 
 
 def _kilobytes(file: Path, name: str) -> int | None:

@@ -46,7 +46,7 @@ def _model(grader: Grader) -> dict[str, str]:
     settings = grader.networks[0].settings
     return {
         "Checkpoints": str(len(grader.networks)),
-        "Backbones": ", ".join(f"{key} ({each['timm_name']})" for key, each in settings["backbone"].items()),
+        "Backbones": ", ".join(f"{key} ({backbone['timm_name']})" for key, backbone in settings["backbone"].items()),
         "Gate": settings["gating"]["name"],
         "Parameters": f"{sum(network.parameters for network in grader.networks):,}",
         "Loss": settings["loss"]["name"],
@@ -84,10 +84,10 @@ def _calibration(grader: Grader) -> dict[str, str]:
         facts["Prediction sets"] = f"{fitted.coverage:.0%} for {kind}; conformal, ranked probability score"
         below = f"below a probability of {fitted.min_confidence:.3f}" if fitted.min_confidence <= 1 else "always"
         facts["Referral"] = f"{below}, for an error rate of {fitted.target_error}"
-    if found := network.learned.false_referrals:
+    if false_referrals := network.learned.false_referrals:
         facts["Film check"] = (
-            f"would refer {found.referred} of {found.films} validation films for their look "
-            f"({found.referred / found.films:.1%})"
+            f"would refer {false_referrals.referred} of {false_referrals.films} validation films for their look "
+            f"({false_referrals.referred / false_referrals.films:.1%})"
         )
     if fitted.notes:
         facts["Notes"] = "; ".join(fitted.notes)

@@ -93,27 +93,27 @@ def _reliability_figure(numbers: Numbers) -> Figure:
     grid = figure.subplots(2, len(kinds), sharex=True, sharey="row", height_ratios=(3.2, 1), squeeze=False)
     for column, kind in enumerate(kinds):
         words, colour = looks[kind]
-        bins = [each for each in numbers["reliability"][kind] if each["films"] and each["accuracy"] is not None]
+        bins = [level for level in numbers["reliability"][kind] if level["films"] and level["accuracy"] is not None]
         above, below = grid[0, column], grid[1, column]
         error = numbers["metrics"].get("ece" if kind == "calibrated" else "ece_uncalibrated") or {}
         plain_axes(above, "", "Share that is right" if not column else "")
         plain_axes(below, "Probability of the likeliest grade", "Films" if not column else "")
-        told = "" if error.get("value") is None else f" (calibration error {error['value']:.3f})"
-        above.set_title(words + told, size=10.5, color=INK, loc="left")
+        remark = "" if error.get("value") is None else f" (calibration error {error['value']:.3f})"
+        above.set_title(words + remark, size=10.5, color=INK, loc="left")
         above.plot([0, 1], [0, 1], color=SOFT, linestyle=(0, (2, 3)), linewidth=1)
-        x = np.array([each["confidence"] for each in bins], np.float64)
-        y = np.array([each["accuracy"] for each in bins], np.float64)
-        films = np.array([each["films"] for each in bins], np.float64)
+        x = np.array([level["confidence"] for level in bins], np.float64)
+        y = np.array([level["accuracy"] for level in bins], np.float64)
+        films = np.array([level["films"] for level in bins], np.float64)
         above.vlines(x, np.minimum(x, y), np.maximum(x, y), color=colour, alpha=0.35, linewidth=5)
         above.plot(x, y, color=colour, linewidth=1.2)
         above.scatter(x, y, 18 + 130 * films / max(films.max(initial=1), 1), color=colour, edgecolor="white", zorder=3)
         width = 1 / max(len(numbers["reliability"][kind]), 1)
-        below.bar([each["low"] for each in bins], films, width * 0.9, align="edge", color=colour, alpha=0.75)
-        for each in bins:
-            middle = (each["low"] + each["high"]) / 2
+        below.bar([level["low"] for level in bins], films, width * 0.9, align="edge", color=colour, alpha=0.75)
+        for level in bins:
+            middle = (level["low"] + level["high"]) / 2
             below.annotate(
-                str(each["films"]),
-                (middle, each["films"]),
+                str(level["films"]),
+                (middle, level["films"]),
                 (0, 2),
                 textcoords="offset points",
                 ha="center",

@@ -104,25 +104,25 @@ def _own_settings(run: RunFolder, data: Mapping[str, Any], checkpoint: str | Pat
 
 
 def _warnings(films: pd.DataFrame, module: KneeDataModule, split: str, own: bool) -> Sequence[str]:
-    found = []
+    warnings = []
     if module.settings.source == "synthetic":
-        found.append("Measured on GENERATED knees, not on radiographs of patients.")
+        warnings.append("Measured on GENERATED knees, not on radiographs of patients.")
         if not own:
-            found.append(
+            warnings.append(
                 "Generated with the seed and size of training, these are its own knees: choose another data.seed."
             )
     if split in ("train", "all") and films["split"].eq("train").any():
-        found.append("Training films are among these: the numbers are too good.")
+        warnings.append("Training films are among these: the numbers are too good.")
     if split == "val":
-        found.append("Validation films chose the epoch: the numbers flatter a little.")
+        warnings.append("Validation films chose the epoch: the numbers flatter a little.")
     if unknown := int(films["patient"].eq("").sum()):
-        found.append(
+        warnings.append(
             f"{unknown} of {len(films)} films have no patient and count as patients of their own: "
             "if both knees of a patient are among them, the intervals are too narrow."
         )
     if len(module.skipped):
-        found.append(f"{len(module.skipped)} unreadable films were left out.")
-    return found
+        warnings.append(f"{len(module.skipped)} unreadable films were left out.")
+    return warnings
 
 
 def seen_in_training(films: pd.DataFrame, run: RunFolder) -> int:

@@ -145,7 +145,7 @@ def write_report(report: Report, path: Path) -> None:
         calibrated=not np.array_equal(graded.raw, graded.probabilities),
         backbones=graded.backbones,
         figures=figures,
-        told=findings(numbers),
+        findings=findings(numbers),
     )
     write_text(path, page.lstrip().encode(errors="replace").decode())  # names on disk need not be UTF-8
 
@@ -162,16 +162,18 @@ def write_figures(report: Report, folder: Path) -> list[Path]:
 
 def metric_groups(metrics: Metrics) -> dict[str, dict[str, tuple[str, str]]]:
     """The metrics that there are, {group: {name: (label, explanation)}}; every one is in some group."""
-    each = [name for name in metrics if name.startswith("f1_")]
+    of_grades = [name for name in metrics if name.startswith("f1_")]
     scores = {
         name: (f"F1 of {grade}", f"Harmonic mean of sensitivity and precision for {grade}.")
-        for name, grade in zip(each, grade_names(len(each)), strict=True)
+        for name, grade in zip(of_grades, grade_names(len(of_grades)), strict=True)
     }
     (agreement, first), *others = METRICS.items()
     groups = {agreement: first, "Each grade": scores, **dict(others)}
     groups["Other"] = {name: (name, "") for name in metrics if name not in WORDS and name not in scores}
-    found = {title: {name: text for name, text in group.items() if name in metrics} for title, group in groups.items()}
-    return {title: group for title, group in found.items() if group}
+    measured = {
+        title: {name: text for name, text in group.items() if name in metrics} for title, group in groups.items()
+    }
+    return {title: group for title, group in measured.items() if group}
 
 
 def number(value: float | None) -> str:
@@ -207,13 +209,13 @@ def findings(numbers: Mapping[str, Any]) -> dict[str, str]:
     names = grade_names(len(counts))
     away = np.abs(np.subtract.outer(np.arange(len(counts)), np.arange(len(counts))))
     films, right = int(counts.sum()), int(counts[away == 0].sum())
-    told = f"Of {films} films {right} ({right / max(films, 1):.1%}) lie on the diagonal, "
-    told += f"{counts[away == 1].sum()} one grade off, {counts[away > 1].sum()} further."
+    diagonal = f"Of {films} films {right} ({right / max(films, 1):.1%}) lie on the diagonal, "
+    diagonal += f"{counts[away == 1].sum()} one grade off, {counts[away > 1].sum()} further."
     missed = np.where(away > 0, counts, 0)
     if missed.any():
         row, column = np.unravel_index(missed.argmax(), missed.shape)
-        told += f" The most frequent mistake: {names[row]} graded {names[column]} ({missed.max()})."
-    texts = {"confusion": told, "reliability": "", "referral": "", "coverage": "", "gate": ""}
+        diagonal += f" The most frequent mistake: {names[row]} graded {names[column]} ({missed.max()})."
+    texts = {"confusion": diagonal, "reliability": "", "referral": "", "coverage": "", "gate": ""}
 
     before, after = (_surer_than_right(numbers["reliability"][kind]) for kind in ("uncalibrated", "calibrated"))
     if before is not None and after is not None:
@@ -240,9 +242,9 @@ def findings(numbers: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _surer_than_right(bins: Sequence[Mapping[str, Any]]) -> float | None:
-    used = [each for each in bins if each["films"] and each["accuracy"] is not None]
-    films = sum(each["films"] for each in used)
-    return sum(each["films"] * (each["confidence"] - each["accuracy"]) for each in used) / films if films else None
+    used = [level for level in bins if level["films"] and level["accuracy"] is not None]
+    films = sum(level["films"] for level in used)
+    return sum(level["films"] * (level["confidence"] - level["accuracy"]) for level in used) / films if films else None
 
 
 def _gap(surer: float) -> str:

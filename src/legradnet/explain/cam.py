@@ -5,8 +5,6 @@ evidence against the target stays visible. captum's LayerGradCam is not used: it
 is wrong for Swin and ViT, and one pass a layer.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -44,11 +42,3 @@ def eigencam(activations: Tensor, gradients: Tensor) -> Tensor:
     projection = (places @ components[:, 0, :, None]).squeeze(2)
     projection = projection * projection.sum(dim=1, keepdim=True).sign()
     return projection.relu().unflatten(1, tuple(activations.shape[2:]))
-
-
-CAMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "gradcam": gradcam,
-    "gradcam++": gradcam_plus_plus,
-    "hirescam": hirescam,
-    "eigencam": eigencam,
-}

@@ -25,7 +25,6 @@ from legradnet.network.ensemble import KneeEnsemble
 from legradnet.statistics.bootstrap import bootstrap, patient_numbers, percentile_interval
 
 CASCADE_FILMS = 20
-_WITHOUT_CASCADE = ("occlusion",)  # hundreds of the network's answers a film, at each level
 _SIDE = 64  # of the maps whose structure is compared
 
 Row = dict[str, Any]
@@ -110,12 +109,12 @@ def measure_faithfulness(
                 rows.append(_row(method, key, base[method, key]))
             continue
         try:
-            found = _explained(network, network.ensemble, squares, method, asked)
+            explanation = _explained(network, network.ensemble, squares, method, asked)
         except UserError as error:
             notes.append(f"{method}: {error}")
             continue
-        tiles = _maps(found, network.backbones, TILES)
-        others = _compared(network, films, squares, found, method, asked, seed)
+        tiles = _maps(explanation, network.backbones, TILES)
+        others = _compared(network, films, squares, explanation, method, asked, seed)
         for key in (key for key in keys if key in tiles):
             areas = _areas(changed(key, tile_order(tiles[key].double().numpy(), random)))
             row = _row(method, key, areas)
@@ -173,16 +172,16 @@ def _explained(
     )
 
 
-def _maps(found: Explanation, backbones: Sequence[str], side: int) -> dict[str, Tensor]:
+def _maps(explanation: Explanation, backbones: Sequence[str], side: int) -> dict[str, Tensor]:
     """{backbone: signed map [F, side, side]}, and the fused map of their positive parts where there are several."""
     maps = {
         key: F.interpolate(native[:, None], (side, side), mode="bilinear", antialias=True, align_corners=False)[:, 0]
-        for key, native in found.native.items()
+        for key, native in explanation.native.items()
     }
     if len(backbones) > 1:
-        films = range(len(found.effect))
-        laid = [{key: spread(one[i].numpy()) for key, one in maps.items()} for i in films]
-        maps[FUSED] = torch.from_numpy(np.stack([fused_map(found, i, backbones, laid[i])[0] for i in films]))
+        films = range(len(explanation.effect))
+        laid = [{key: spread(maps_of_key[i].numpy()) for key, maps_of_key in maps.items()} for i in films]
+        maps[FUSED] = torch.from_numpy(np.stack([fused_map(explanation, i, backbones, laid[i])[0] for i in films]))
     return maps
 
 
@@ -190,16 +189,16 @@ def _compared(
     network: CheckpointNetwork,
     films: Sequence[Prepared],
     squares: Tensor,
-    found: Explanation,
+    explanation: Explanation,
     method: str,
     asked: list[int] | None,
     seed: int,
 ) -> dict[str, Row]:
     """What a map is without its film being changed: under random weights, mirrored, inside the joint's band."""
-    maps = _maps(found, network.backbones, _SIDE)
+    maps = _maps(explanation, network.backbones, _SIDE)
     rows: dict[str, Row] = {key: {} for key in maps}
     first = slice(0, CASCADE_FILMS)
-    for share in LEVELS if method not in _WITHOUT_CASCADE else ():
+    for share in () if METHODS[method].slow else LEVELS:
         ensemble = randomise(network.ensemble, share / 100, seed)
         others = _maps(
             _explained(network, ensemble, squares[first], method, asked and asked[first]), network.backbones, _SIDE
@@ -209,9 +208,9 @@ def _compared(
     mirrored = _explained(network, network.ensemble, squares.flip(-1), method, asked)
     for key, others_of_key in _maps(mirrored, network.backbones, _SIDE).items():
         rows[key]["mirrored_ssim"] = _ssim(maps[key], others_of_key.flip(-1))
-    shares = [_joint_shares(network, film, found, i) for i, film in enumerate(films)]
+    shares = [_joint_shares(network, film, explanation, i) for i, film in enumerate(films)]
     for key, row in rows.items():
-        inside = [each[key] for each in shares]
+        inside = [film_shares[key] for film_shares in shares]
         row["joint_share"] = float(np.nanmean(inside)) if not np.isnan(inside).all() else float("nan")
         row["empty"] = float(np.isnan(inside).mean())
     return rows
@@ -219,17 +218,23 @@ def _compared(
 
 def _ssim(maps: Tensor, others: Tensor) -> float:
     """Mean structural similarity of the positive parts of two maps [F, side, side], each brought to 0-1."""
-    one, other = (
-        (each.clamp(min=0) / each.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12))[:, None] for each in (maps, others)
+    ours, theirs = (
+        (signed.clamp(min=0) / signed.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12))[:, None]
+        for signed in (maps, others)
     )
-    return float(cast(Tensor, structural_similarity_index_measure(one, other, data_range=1.0)))
+    return float(cast(Tensor, structural_similarity_index_measure(ours, theirs, data_range=1.0)))
 
 
-def _joint_shares(network: CheckpointNetwork, film: Prepared, found: Explanation, i: int) -> dict[str, float]:
+def _joint_shares(network: CheckpointNetwork, film: Prepared, explanation: Explanation, i: int) -> dict[str, float]:
     """Share of each map of film `i` that lies in the joint's band of the film; nan where there is no evidence."""
     shape = film.film.gray.shape
     mirrored = network.mirror_left and film.side == "L"
-    laid = {key: spread(over_film(one[i], shape, network.fit, mirrored)) for key, one in found.native.items()}
-    laid[FUSED] = fused_map(found, i, network.backbones, laid)[0]
+    laid = {
+        key: spread(over_film(native[i], shape, network.fit, mirrored)) for key, native in explanation.native.items()
+    }
+    laid[FUSED] = fused_map(explanation, i, network.backbones, laid)[0]
     top, bottom = (round(end * shape[0]) for end in JOINT_BAND)
-    return {key: float(one[top:bottom].sum() / one.sum()) if one.any() else float("nan") for key, one in laid.items()}
+    return {
+        key: float(evidence[top:bottom].sum() / evidence.sum()) if evidence.any() else float("nan")
+        for key, evidence in laid.items()
+    }

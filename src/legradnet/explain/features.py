@@ -91,10 +91,10 @@ def _cut_before_last_attention(trunk: nn.Module) -> Iterator[list[Tensor]]:
 @torch.no_grad()
 def head_reads_patches(trunk: Any, features: Tensor) -> bool:
     """Whether the pooled feature changes when the patches in `features` [B, T, C] are blanked."""
-    one = features[:1]
-    blank = one.clone()
-    blank[:, prefix_tokens(trunk, one) :] = 0
-    return not torch.equal(trunk.forward_head(blank), trunk.forward_head(one))
+    first = features[:1]
+    blank = first.clone()
+    blank[:, prefix_tokens(trunk, first) :] = 0
+    return not torch.equal(trunk.forward_head(blank), trunk.forward_head(first))
 
 
 def prefix_tokens(trunk: Any, tokens: Tensor) -> int:

@@ -58,15 +58,15 @@ def explain_films(
     """
     seen = torch.from_numpy(np.stack([film.views[0][0] for film in films])[:, None])
     with network.autocast():
-        found = explain(network.ensemble, network.loss, seen, method=method, target=target)
+        explanation = explain(network.ensemble, network.loss, seen, method=method, target=target)
     explained = []
     for i, (film, grading) in enumerate(zip(films, gradings, strict=True)):
         mirrored = network.mirror_left and film.side == "L"
         laid = {
             key: spread(over_film(native[i], film.film.gray.shape, network.fit, mirrored))
-            for key, native in found.native.items()
+            for key, native in explanation.native.items()
         }
-        fused, counts = fused_map(found, i, network.backbones, laid)
+        fused, counts = fused_map(explanation, i, network.backbones, laid)
         explained.append(
             FilmExplanation(
                 grading=grading,
@@ -74,7 +74,7 @@ def explain_films(
                 method=method,
                 target=target,
                 maps={"fused": fused, **laid},
-                native={key: native[i].numpy() for key, native in found.native.items()},
+                native={key: native[i].numpy() for key, native in explanation.native.items()},
                 counts=counts,
             )
         )
@@ -123,16 +123,16 @@ def spread(evidence: Map) -> Map:
 
 
 def fused_map(
-    found: Explanation, film: int, backbones: Sequence[str], laid: Mapping[str, Map]
+    explanation: Explanation, film: int, backbones: Sequence[str], laid: Mapping[str, Map]
 ) -> tuple[Map, dict[str, float]]:
     """The sum of the maps `laid` [H, W], each times its share, and these shares: sum 1, or all 0 without evidence.
 
     A share is gate weight times effect, of those of `backbones` that have a map with evidence.
     """
-    weights = found.effect[film].abs().double()
-    if found.gate_weights is not None:
-        weights = weights * found.gate_weights[film]
-    counts = {key: float(weights[backbones.index(key)]) if one.any() else 0.0 for key, one in laid.items()}
+    weights = explanation.effect[film].abs().double()
+    if explanation.gate_weights is not None:
+        weights = weights * explanation.gate_weights[film]
+    counts = {key: float(weights[backbones.index(key)]) if evidence.any() else 0.0 for key, evidence in laid.items()}
     total = sum(counts.values())
     counts = {key: count / total if total > 0 else 0.0 for key, count in counts.items()}
-    return np.sum([counts[key] * one for key, one in laid.items()], axis=0, dtype=np.float32), counts
+    return np.sum([counts[key] * evidence for key, evidence in laid.items()], axis=0, dtype=np.float32), counts

@@ -1,6 +1,6 @@
 """Saliency maps of an ensemble: one for each backbone, and how much that backbone counts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -9,16 +9,43 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from legradnet.errors import UserError
-from legradnet.explain.cam import CAMS
+from legradnet.explain.cam import eigencam, gradcam, gradcam_plus_plus, hirescam
 from legradnet.explain.features import as_grid, token, token_and_place, undisturbed
-from legradnet.explain.pixels import PIXEL_METHODS, Score
+from legradnet.explain.pixels import Score, integrated_gradients, occlusion
 from legradnet.explain.rollout import attention_rollout
 from legradnet.network.backbones import Backbone
 from legradnet.network.ensemble import KneeEnsemble
 from legradnet.network.losses import GradingLoss
 
-METHODS = (*CAMS, *PIXEL_METHODS, "attention_rollout")
 Target = Literal["predicted", "expected"] | int | Sequence[int]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to a map.
+
+    Attributes:
+        reads: What it makes a map of, and so what it is called with: "activations" of B films and the score's gradients
+            with respect to them, both [B, C, h, w], to [B, h, w]; "pixels": a `Score` and one film [1, 1, S, S], to
+            [S, S]; "attention": a `Backbone` and films [B, 1, H, W], to [B, h, w], or None where it has none.
+        map: The function.
+        slow: Whether it takes hundreds of the network's answers a film.
+    """
+
+    reads: Literal["activations", "pixels", "attention"]
+    map: Callable[..., Tensor | None]
+    slow: bool = False
+
+
+METHODS = {
+    "gradcam": Method("activations", gradcam),
+    "gradcam++": Method("activations", gradcam_plus_plus),
+    "hirescam": Method("activations", hirescam),
+    "eigencam": Method("activations", eigencam),
+    "integrated_gradients": Method("pixels", integrated_gradients),
+    "occlusion": Method("pixels", occlusion, slow=True),
+    "attention_rollout": Method("attention", attention_rollout),
+}
 
 
 @dataclass(frozen=True)
@@ -71,12 +98,13 @@ def explain(
     """
     if method not in METHODS:
         raise UserError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}.")
+    reads, map_of = METHODS[method].reads, METHODS[method].map
     films = films.to(next(ensemble.parameters()).device)
     with undisturbed(ensemble):
         films = films.float() / 255 if films.dtype == torch.uint8 else films.clone()
         backbones = {key: cast(Backbone, module) for key, module in ensemble.backbones.items()}
         places: list[Tensor] = []
-        if method in CAMS:
+        if reads == "activations":
             embedded = [token_and_place(backbone, films) for backbone in backbones.values()]
             tokens, places = torch.stack([own for own, _ in embedded], dim=1), [place for _, place in embedded]
         else:
@@ -87,22 +115,30 @@ def explain(
         asked = asked_grades(target, grades, probabilities.shape[1])
         score = _score(probabilities, asked)
 
-        if method in CAMS:
+        maps: dict[str, Tensor | None]
+        if reads == "activations":
             gradients = torch.autograd.grad(score.sum(), places)
             maps = {
-                key: CAMS[method](as_grid(backbone.trunk, place.detach()), as_grid(backbone.trunk, gradient))
+                key: map_of(as_grid(backbone.trunk, place.detach()), as_grid(backbone.trunk, gradient))
                 for (key, backbone), place, gradient in zip(backbones.items(), places, gradients, strict=True)
             }
-        elif method in PIXEL_METHODS:
+        elif reads == "pixels":
             maps = {
-                key: _pixel_maps(ensemble, loss, films, tokens, asked, index, PIXEL_METHODS[method])
+                key: _pixel_maps(ensemble, loss, films, tokens, asked, index, map_of)
                 for index, key in enumerate(backbones)
             }
         else:
-            maps = _rollouts(backbones, films)
+            maps = {key: map_of(backbone, films) for key, backbone in backbones.items()}
+        native = {key: _plain(values) for key, values in maps.items() if values is not None}
+        if not native:
+            named = ", ".join(f"{key} ({backbone.settings.timm_name})" for key, backbone in backbones.items())
+            raise UserError(
+                f"method={method} needs a backbone whose patches all attend to each other (vit, deit, beit). "
+                f"CNNs have no attention and Swin's stays within windows: {named}."
+            )
         effect = _effect(ensemble, loss, tokens.detach(), asked, score.detach())
     return Explanation(
-        native={key: _plain(values) for key, values in maps.items()},
+        native=native,
         effect=_plain(effect),
         score=_plain(score),
         grades=grades,
@@ -166,7 +202,7 @@ def _pixel_maps(
     tokens: Tensor,
     asked: Tensor | None,
     index: int,
-    method: Callable[[Score, Tensor], Tensor],
+    map_of: Callable[..., Tensor | None],
 ) -> Tensor:
     """Maps [B, S, S] of the backbone at `index`; the other backbones keep their `tokens` [B, N, D]."""
     image_size = _backbone(ensemble, index).image_size
@@ -181,7 +217,7 @@ def _pixel_maps(
 
         return score
 
-    return torch.stack([method(score_of(film), squares[film, None]) for film in range(len(films))])
+    return torch.stack([cast(Tensor, map_of(score_of(film), squares[film, None])) for film in range(len(films))])
 
 
 def seen_by_one(ensemble: KneeEnsemble, loss: GradingLoss, tokens: Tensor, index: int, films: Tensor) -> Tensor:
@@ -193,15 +229,3 @@ def seen_by_one(ensemble: KneeEnsemble, loss: GradingLoss, tokens: Tensor, index
 
 def _backbone(ensemble: KneeEnsemble, index: int) -> Backbone:
     return cast(Backbone, list(ensemble.backbones.values())[index])
-
-
-def _rollouts(backbones: Mapping[str, Backbone], films: Tensor) -> dict[str, Tensor]:
-    rollouts = {key: attention_rollout(backbone, films) for key, backbone in backbones.items()}
-    maps = {key: rollout for key, rollout in rollouts.items() if rollout is not None}
-    if not maps:
-        named = ", ".join(f"{key} ({backbone.settings.timm_name})" for key, backbone in backbones.items())
-        raise UserError(
-            "method=attention_rollout needs a backbone whose patches all attend to each other (vit, deit, beit). "
-            f"CNNs have no attention and Swin's stays within windows: {named}."
-        )
-    return maps

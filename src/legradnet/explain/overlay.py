@@ -18,7 +18,7 @@ def explanation_figure(explained: FilmExplanation, name: str) -> Figure:
         name: The film's name, for the title.
     """
     maps = explained.maps
-    top = max(_FAINTEST, *(float(np.quantile(one, 0.995)) for one in maps.values()))
+    top = max(_FAINTEST, *(float(np.quantile(evidence, 0.995)) for evidence in maps.values()))
     columns = min(4, len(maps) + 1)
     rows = -(-(len(maps) + 1) // columns)
     tall = explained.film.shape[0] / explained.film.shape[1]
@@ -28,23 +28,23 @@ def explanation_figure(explained: FilmExplanation, name: str) -> Figure:
         axes.set_axis_off()
     panels[0].imshow(explained.film, cmap="gray", vmin=0, vmax=255)
     panels[0].set_title(name if len(name) <= 30 else f"...{name[-27:]}", fontsize=9, parse_math=False)
-    for axes, (key, one) in zip(panels[1:], maps.items(), strict=False):
-        _draw(axes, explained, key, one, top)
+    for axes, (key, evidence) in zip(panels[1:], maps.items(), strict=False):
+        _draw(axes, explained, key, evidence, top)
     shown = panels[1].images[-1]
     figure.colorbar(shown, ax=panels, shrink=0.7, label="evidence, times an even spread")
     figure.suptitle(_title(explained), fontsize=11, parse_math=False)
     return figure
 
 
-def _draw(axes: Axes, explained: FilmExplanation, key: str, one: Map, top: float) -> None:
+def _draw(axes: Axes, explained: FilmExplanation, key: str, evidence: Map, top: float) -> None:
     axes.imshow(explained.film, cmap="gray", vmin=0, vmax=255)
-    strength = np.clip(one / top, 0, 1)
-    axes.imshow(one, cmap="inferno", vmin=0, vmax=top, alpha=0.75 * np.sqrt(strength))
+    strength = np.clip(evidence / top, 0, 1)
+    axes.imshow(evidence, cmap="inferno", vmin=0, vmax=top, alpha=0.75 * np.sqrt(strength))
     words = "fused" if key == "fused" else f"{key}: {explained.counts[key]:.0%} of fused"
     if (weight := explained.grading.gate_weights.get(key)) is not None:
         words += f", gate {weight:.2f}"
     axes.set_title(words, fontsize=9, parse_math=False)
-    if not one.any():
+    if not evidence.any():
         axes.text(
             0.5,
             0.5,

@@ -61,12 +61,12 @@ def curves(
         order: Of the tiles [F, tiles].
         steps: In equal parts of the tiles.
     """
-    found = []
+    values = []
     with undisturbed(network.ensemble), torch.no_grad():
         for i, film in enumerate(films):
             grade = None if asked is None else asked[i]
-            found.append(_curves_of_one(network, film.to(network.device), tokens[i], grade, key, order[i], steps))
-    return np.stack(found)
+            values.append(_curves_of_one(network, film.to(network.device), tokens[i], grade, key, order[i], steps))
+    return np.stack(values)
 
 
 def _curves_of_one(

@@ -47,9 +47,3 @@ def occlusion(score: Score, film: Tensor) -> Tensor:
 
 def _mean_gray(film: Tensor) -> Tensor:
     return film.mean().expand_as(film)
-
-
-PIXEL_METHODS: dict[str, Callable[[Score, Tensor], Tensor]] = {
-    "integrated_gradients": integrated_gradients,
-    "occlusion": occlusion,
-}

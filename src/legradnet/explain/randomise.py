@@ -37,7 +37,7 @@ def randomise(ensemble: KneeEnsemble, share: float, seed: int) -> KneeEnsemble:
 
 def _layers(module: nn.Module) -> list[nn.Module]:
     """Modules with weights of their own, in the order in which networks define them: first layers first."""
-    return [each for each in module.modules() if any(True for _ in each.parameters(recurse=False))]
+    return [layer for layer in module.modules() if any(True for _ in layer.parameters(recurse=False))]
 
 
 def _own(layer: nn.Module) -> list[torch.Tensor]:

@@ -26,21 +26,21 @@ _RULE = (
 
 def failures(row: Mapping[Any, Any]) -> list[str]:
     """Why a row of the table doesn't pass; [] if it does."""
-    found = []
+    reasons = []
     for kind in ("deletion", "insertion"):
         for name, words in BASELINES.items():
             gain, low, high = (row[f"{kind}_over_{name}{end}"] for end in ("", "_low", "_high"))
             if not low > 0:
-                found.append(f"{kind} no better than by {words} ({gain:+.3f}, {low:+.3f} to {high:+.3f})")
+                reasons.append(f"{kind} no better than by {words} ({gain:+.3f}, {low:+.3f} to {high:+.3f})")
     if row.get(f"ssim_{LEVELS[-1]}", 0) >= _ALIKE:
-        found.append(f"it looks the same under random weights (SSIM {row[f'ssim_{LEVELS[-1]}']:.2f})")
-    return found
+        reasons.append(f"it looks the same under random weights (SSIM {row[f'ssim_{LEVELS[-1]}']:.2f})")
+    return reasons
 
 
-def verdict(found: Faithfulness, films: int, patients: int) -> str:
+def verdict(measured: Faithfulness, films: int, patients: int) -> str:
     """The rule, and for each method and backbone whether it passes it."""
     lines = [f"{films} films of {patients} patients. {_RULE}", ""]
-    for row in _maps_of(found.table).to_dict("records"):
+    for row in _maps_of(measured.table).to_dict("records"):
         which = f"{row['method']} of {row['backbone']}"
         if row["change"] < _TELLING:
             lines.append(f"{which} can't be judged: without the whole film the answer changes by {row['change']:.4f}.")
@@ -53,7 +53,7 @@ def verdict(found: Faithfulness, films: int, patients: int) -> str:
             lines.append(f"{which} passes{' (random weights not tried: too slow)' if untried else ''}.")
         if row["empty"] > 0:
             lines.append(f"  On {row['empty']:.0%} of the films its map has no evidence for the target.")
-    lines += found.notes
+    lines += measured.notes
     return "\n".join(lines) + "\n"
 
 
@@ -71,11 +71,11 @@ def faithfulness_figure(table: pd.DataFrame) -> Figure:
         _cascade(axes[2], rows)
         _places(axes[3], rows)
         axes[0].set_ylabel(key, size=11, color=INK, weight="bold", parse_math=False)
-        for each in (axes[0], axes[1], axes[3]):
-            each.set_yticks(range(len(methods)), methods if each is axes[0] else [""] * len(methods))
-            each.set_ylim(len(methods) - 0.4, -0.6)
-        for each in axes:
-            each.tick_params(labelbottom=True)
+        for panel in (axes[0], axes[1], axes[3]):
+            panel.set_yticks(range(len(methods)), methods if panel is axes[0] else [""] * len(methods))
+            panel.set_ylim(len(methods) - 0.4, -0.6)
+        for panel in axes:
+            panel.tick_params(labelbottom=True)
     drawn: dict[str, Any] = {}
     for axes in grid.T.flat:
         drawn |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))

@@ -73,15 +73,15 @@ def check_parity(checkpoint: CheckpointNetwork, exported: ExportedNetwork) -> fl
     for batch in _BATCHES:
         some = np.ascontiguousarray(films[begin : begin + batch, None, :size, :size])
         begin += batch
-        expected, found = checkpoint(some), exported.outputs(some)
+        expected, outputs = checkpoint(some), exported.outputs(some)
         pairs = [
-            (expected.probabilities, found["raw"]),
-            (checkpoint.calibration.probabilities(expected.probabilities), found["probabilities"]),
+            (expected.probabilities, outputs["raw"]),
+            (checkpoint.calibration.probabilities(expected.probabilities), outputs["probabilities"]),
         ]
         if expected.gate_weights is not None:
-            pairs.append((expected.gate_weights, found["gate_weights"]))
-        for one, other in pairs:
-            difference = float(np.abs(one - other).max())
+            pairs.append((expected.gate_weights, outputs["gate_weights"]))
+        for ours, theirs in pairs:
+            difference = float(np.abs(ours - theirs).max())
             largest = max(largest, difference if np.isfinite(difference) else np.inf)
     if not largest <= TOLERANCE:
         raise UserError(
@@ -109,20 +109,20 @@ def measure_quality(
     before, after = (_graded(network, requests, workers) for network in (checkpoint, exported))
     metrics = [
         grading_metrics(
-            torch.from_numpy(np.stack([each.probabilities for each in gradings])),
-            torch.tensor([each.grade for each in gradings]),
+            torch.from_numpy(np.stack([film.probabilities for film in gradings])),
+            torch.tensor([film.grade for film in gradings]),
             torch.tensor(list(labels)),
         )
         for gradings in (before, after)
     ]
-    changes = [np.abs(one.probabilities - other.probabilities).max() for one, other in zip(before, after, strict=True)]
+    changes = [np.abs(old.probabilities - new.probabilities).max() for old, new in zip(before, after, strict=True)]
     return Quality(
         films=len(requests),
         split=split,
         own=own,
         qwk=(metrics[0]["qwk"], metrics[1]["qwk"]),
         accuracy=(metrics[0]["accuracy"], metrics[1]["accuracy"]),
-        changed_grades=sum(one.grade != other.grade for one, other in zip(before, after, strict=True)),
+        changed_grades=sum(old.grade != new.grade for old, new in zip(before, after, strict=True)),
         largest_probability_change=float(max(changes)),
         measured_in=exported.runs_in,
     )

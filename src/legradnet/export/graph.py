@@ -78,8 +78,8 @@ class _ExportedGraph(nn.Module):
         fused, gate_weights = self.gate(torch.stack([branch(shades) for branch in self.branches], dim=1))
         logits = self.head(fused)
         raw = self.loss.probabilities(logits)
-        found = (tempered(raw, self.calibration), raw, logits)
-        return found if gate_weights is None else (*found, gate_weights)
+        outputs = (tempered(raw, self.calibration), raw, logits)
+        return outputs if gate_weights is None else (*outputs, gate_weights)
 
 
 def tempered(raw: Tensor, calibration: Calibration) -> Tensor:

@@ -111,9 +111,9 @@ def _standardised(thumbnail: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]
     return (thumbnail - thumbnail.mean()) / (thumbnail.std() + 1e-3)
 
 
-def _correlation(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
-    one, other = one - one.mean(), other - other.mean()
-    return float((one * other).sum() / (np.linalg.norm(one) * np.linalg.norm(other) + 1e-12))
+def _correlation(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> float:
+    ours, theirs = ours - ours.mean(), theirs - theirs.mean()
+    return float((ours * theirs).sum() / (np.linalg.norm(ours) * np.linalg.norm(theirs) + 1e-12))
 
 
 def _cumulative_histogram(thumbnail: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
