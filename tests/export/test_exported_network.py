@@ -55,6 +55,20 @@ def test_grading_from_an_export_needs_only_the_runtime_numpy_pillow_and_pydicom(
     assert done.stdout.strip() == f"{expected.grade} {expected.prediction_set} ['swin', 'vit'] {expected.grade}"
 
 
+@pytest.mark.parametrize("kind", ["folder", "onnx_folder"])
+def test_what_could_be_imported_is_not_when_an_export_is_graded(kind, knees, request):
+    folder, film = request.getfixturevalue(kind), next(knees.glob("*.png"))
+    program = (
+        "import sys\n"
+        "from legradnet import Grader\n"
+        f"Grader.load({str(folder)!r}).grade({str(film)!r})\n"
+        f"found = {{*{NEVER!r}, 'hydra', 'omegaconf', 'captum'}} & set(sys.modules)\n"
+        "assert not found, found\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_predicting_from_an_export_imports_no_torch(folder, knees, tmp_path):
     program = (
         f"sys.argv = ['legradnet-predict', 'checkpoint={folder}', 'input={knees}', 'hydra.run.dir={tmp_path}/run']\n"
