@@ -37,6 +37,7 @@ def tensorboard_points(folder):
 
 def mlflow_points(folder):
     pytest.importorskip("mlflow")
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     from mlflow import MlflowClient
 
     client = MlflowClient(f"file:{folder / 'mlruns'}")
