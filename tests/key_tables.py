@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from legradnet.benchmark.settings import BenchmarkSettings
 from legradnet.data.settings import SynthesizeSettings
 from legradnet.explain.settings import ExplainSettings
 from legradnet.grading.settings import PredictSettings
@@ -18,6 +19,7 @@ MODELS: dict[str, type[BaseModel]] = {  # by the heading of their section
     "A search: hydra.sweeper": SweeperSettings,
     "legradnet-predict": PredictSettings,
     "legradnet-explain": ExplainSettings,
+    "legradnet-benchmark": BenchmarkSettings,
     "legradnet-synthesize": SynthesizeSettings,
 }
 NOT_THE_MODELS = {  # defaults that only the YAML has

@@ -6,8 +6,9 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 import key_tables
+from legradnet.benchmark.settings import BenchmarkSettings
 from legradnet.cli import config_folder
-from legradnet.config import BENCHMARK_RULES, EVALUATE_RULES, EXPORT_RULES, check_config
+from legradnet.config import EVALUATE_RULES, EXPORT_RULES, check_config
 from legradnet.data.settings import SynthesizeSettings
 from legradnet.errors import UserError
 from legradnet.explain.settings import ExplainSettings
@@ -96,7 +97,6 @@ def test_no_config_names_code_to_run():
     ("name", "rules", "needed"),
     [
         ("evaluate", EVALUATE_RULES, ["checkpoint=x"]),
-        ("benchmark", BENCHMARK_RULES, []),
         ("export", EXPORT_RULES, ["checkpoint=x", "output=z"]),
     ],
 )
@@ -126,11 +126,12 @@ def test_the_config_of_a_command_and_its_settings_have_the_same_keys_and_default
     assert OmegaConf.to_container(composed, resolve=True) == checked(model, needed).model_dump()
 
 
-def test_the_config_of_training_and_its_settings_have_the_same_keys_and_defaults():
+@pytest.mark.parametrize(("name", "model"), [("train", TrainSettings), ("benchmark", BenchmarkSettings)])
+def test_the_config_of_a_command_with_backbones_and_its_settings_have_the_same_keys_and_defaults(name, model):
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        composed = hydra.compose("train", ["backbone=vit"])
-    settings = checked(TrainSettings, {"backbone": {"vit": {"timm_name": "vit_base_patch16_224"}}})
+        composed = hydra.compose(name, ["backbone=vit"])
+    settings = checked(model, {"backbone": {"vit": {"timm_name": "vit_base_patch16_224"}}})
     assert OmegaConf.to_container(composed, resolve=True) == settings.model_dump()
 
 

@@ -108,3 +108,14 @@ def test_keys_are_listed_with_default_and_description():
 
 def test_nested_values_become_dotted_keys():
     assert flat({"a": {"b": 1, "c": {}}, "d": 2}) == {"a.b": 1, "a.c": {}, "d": 2}
+
+
+def test_a_group_s_own_default_is_that_of_its_keys():
+    class Plan(Settings):
+        part: Part = Part(count=7)
+        shape: Annotated[Circle | Square, Field(discriminator="name")] = Square(side=3.0)
+
+    defaults = {key.name: key.default for key in keys(Plan)}
+    assert defaults["part.count"] == 7
+    assert defaults["part.strong"] is True
+    assert (defaults["shape.name"], defaults["shape.side"], defaults["shape.radius"]) == ("circle", 3.0, 1.0)

@@ -42,41 +42,6 @@ class Choice:
 
 
 _FLAG = Choice((True, False))
-RULES: dict[str, Number | Choice] = {
-    "model.feature_dim": Number(int, 1),
-    "model.num_classes": Number(int, 2, 1000),
-    "model.dropout": Number(float, 0, 0.99),
-    "model.pretrained": _FLAG,
-    "model.gradient_checkpointing": _FLAG,
-    "gating.num_heads": Number(int, 1),
-    "gating.hidden_dim": Number(int, 1),
-    "gating.dropout": Number(float, 0, 0.99),
-    "data.source": Choice(("csv", "folder", "synthetic")),
-    "data.count": Number(int, 10),
-    "data.image_size": Number(int, 32, 4096),
-    "data.fit": Choice(("pad", "crop", "stretch")),
-    "data.batch_size": Number(int, 1),
-    "data.num_workers": Number(int, 0, 256, optional=True),
-    "data.val_fraction": Number(float, 0, 0.99),
-    "data.test_fraction": Number(float, 0, 0.99),
-    "data.fold": Number(int, 0, optional=True),
-    "data.num_folds": Number(int, 2, optional=True),
-    "data.mirror_left": _FLAG,
-    "data.balance": _FLAG,
-    "data.on_bad_image": Choice(("error", "skip")),
-    "data.verify": Choice(("decode", "header")),
-    "data.cache": Choice(("auto", "off")),
-    "data.cache_key": Choice(("stat", "hash")),
-    "data.feature_views": Number(int, 0, 1000, optional=True),
-    "data.seed": Number(int, 0, 2**32 - 1),
-}
-_BACKBONE_RULES: dict[str, Number | Choice] = {
-    "frozen": _FLAG,
-    "image_size": Number(int, 32, 4096, optional=True),
-    "precision": Choice((None, "f32", "bf16")),
-}
-
-
 _PRECISION = Choice(("auto", "f32", "bf16"))
 EVALUATE_RULES: dict[str, Number | Choice] = {
     "precision": _PRECISION,
@@ -106,21 +71,10 @@ EXPORT_RULES: dict[str, Number | Choice] = {
     "data.on_bad_image": Choice(("error", "skip")),
     "data.verify": Choice(("decode", "header")),
 }
-BENCHMARK_RULES: dict[str, Number | Choice] = {
-    "seconds": Number(float, 0.01, 3600),
-    "largest_batch": Number(int, 1, 2**20),
-    "compile": _FLAG,
-    "seed": Number(int, 0, 2**32 - 1),
-    **{
-        key: rule
-        for key, rule in RULES.items()
-        if key.startswith(("model.", "gating.", "data.")) and key != "model.pretrained"
-    },
-}
 
 
-def check_config(config: Mapping[str, Any], rules: Mapping[str, Number | Choice] = RULES) -> None:
-    """Check the values of a composed config (plain dicts), all at once; each backbone's too.
+def check_config(config: Mapping[str, Any], rules: Mapping[str, Number | Choice]) -> None:
+    """Check the values of a composed config (plain dicts), all at once.
 
     Raises:
         UserError: Names every key with a wrong value and what it may be.
@@ -130,10 +84,6 @@ def check_config(config: Mapping[str, Any], rules: Mapping[str, Number | Choice]
 
 
 def _problems(config: Mapping[str, Any], rules: dict[str, Number | Choice]) -> Iterator[str]:
-    if not config.get("backbone", True):
-        yield "  backbone: none chosen; backbone=all, backbone=vit, or 'backbone=[densenet,vit]'"
-    for key in config.get("backbone") or {}:
-        rules |= {f"backbone.{key}.{name}": rule for name, rule in _BACKBONE_RULES.items()}
     for key, rule in rules.items():
         group, _, name = key.rpartition(".")
         values: Any = config

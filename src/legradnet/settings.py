@@ -71,19 +71,27 @@ def checked(
         raise UserError("\n".join([title, *mistakes[:_SHOWN], *more])) from None
 
 
-def keys(model: type[BaseModel], group: str = "") -> Iterator[Key]:
-    """All keys of a model, in the order of their definition; those of choices with different keys side by side."""
+def keys(model: type[BaseModel], group: str = "", own: BaseModel | None = None) -> Iterator[Key]:
+    """All keys of a model, in the order of their definition; those of choices with different keys side by side.
+
+    Args:
+        model: Of the settings.
+        group: Where they stand in the config, `data`; "" is the top.
+        own: Settings whose values are the defaults, in place of the model's.
+    """
     for name, field in model.model_fields.items():
         place = f"{group}.{name}".lstrip(".")
         annotation, prefix = field.annotation, place
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        default = getattr(own, name) if own else default
         if get_origin(annotation) is dict:
             annotation, prefix = get_args(annotation)[1], f"{place}.<key>"
         if groups := _groups(annotation):
-            inner = {key.name: key for member in reversed(groups) for key in keys(member, prefix)}
-            order = dict.fromkeys(key.name for member in groups for key in keys(member, prefix))
+            members = [(member, default if isinstance(default, member) else None) for member in groups]
+            inner = {key.name: key for member, its in reversed(members) for key in keys(member, prefix, its)}
+            order = dict.fromkeys(key.name for member, its in members for key in keys(member, prefix, its))
             yield from (inner[key] for key in order)
         else:
-            default = None if field.is_required() else field.get_default(call_default_factory=True)
             yield Key(place, field.is_required(), default, field.description or "")
 
 

@@ -14,9 +14,12 @@ from legradnet.benchmark import speed as benchmark_speed
 from legradnet.benchmark.advice import advise_batch, advise_precision, advise_workers, overrides
 from legradnet.benchmark.loading import loading_rates
 from legradnet.benchmark.run import benchmark
+from legradnet.benchmark.settings import BenchmarkSettings
 from legradnet.benchmark.speed import Request, Speed, measure
 from legradnet.cli import config_folder
+from legradnet.data.settings import DataSettings
 from legradnet.errors import UserError
+from legradnet.network.backbones import BackboneSettings
 from legradnet.settings import checked
 from legradnet.training.settings import TrainSettings
 from small_runs import command
@@ -32,10 +35,10 @@ def compose(*overrides, name="benchmark"):
 
 
 def request(**changes):
-    config = compose(*QUICK)
+    own = checked(BenchmarkSettings, compose(*QUICK))
     settings = {
-        "backbone": {"vit": {"timm_name": "tiny_vit", "image_size": 48}},
-        "others": {name: config[name] for name in ("gating", "model", "augment")},
+        "backbone": {"vit": BackboneSettings(timm_name="tiny_vit", image_size=48)},
+        **{name: getattr(own, name) for name in ("gating", "model", "augment")},
         "precision": "f32",
         "batch_size": 4,
         "image_size": 48,
@@ -81,7 +84,7 @@ def test_the_command_prints_a_table_and_advice_that_legradnet_train_takes(typed,
         (["gating.num_heads=3"], "gating.num_heads=3 must divide"),
         (["device=abacus"], "device=abacus can't be used here"),
         (["data=csv"], "data=csv needs data.dataset_path and data.csv_path"),
-        (["augment.rotation=-1"], "augment.rotation is -1"),
+        (["augment.rotation=-1"], "augment.rotation=-1 must be a number from 0 to 180"),
     ],
 )
 def test_a_mistake_is_told_before_the_first_measurement(arguments, words, tmp_path, monkeypatch):
@@ -157,7 +160,7 @@ def test_the_ensemble_is_measured_as_it_is_advised(monkeypatch, tmp_path):
         "trainer.accumulate_grad_batches=2",
     ]
     assert asked[-1].precision == "bf16"
-    assert {key: settings["precision"] for key, settings in asked[-1].backbone.items()} == {"swin": "f32", "vit": None}
+    assert {key: settings.precision for key, settings in asked[-1].backbone.items()} == {"swin": "f32", "vit": None}
 
 
 def test_compiling_is_advised_only_where_it_was_faster(monkeypatch, tmp_path):
@@ -234,20 +237,20 @@ def test_the_search_for_the_largest_batch_on_a_device_ends_where_memory_does():
 def test_the_users_own_films_are_read_when_given(knees, monkeypatch):
     monkeypatch.setattr("legradnet.benchmark.loading.write_knees", lambda *_, **__: pytest.fail("films were drawn"))
     data = compose(*QUICK, "data=csv", f"data.dataset_path={knees}", f"data.csv_path={knees}/knees.csv")["data"]
-    rates = loading_rates(data, 5, [0], 0.01)
+    rates = loading_rates(checked(DataSettings, data), 5, [0], 0.01)
     assert rates[0] > 0
 
 
 def test_generated_films_are_as_many_and_as_large_as_asked_for(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "legradnet.benchmark.loading._rates", lambda data, *_: seen.append(data["dataset_path"]) or {0: 1.0}
+        "legradnet.benchmark.loading._rates", lambda data, *_: seen.append(data.dataset_path) or {0: 1.0}
     )
     written = []
     monkeypatch.setattr(
         "legradnet.benchmark.loading.write_knees",
         lambda folder, count, *, size, **settings: written.append((count, size)) or folder / "knees.csv",
     )
-    loading_rates(compose(*QUICK)["data"], 5, [0], 0.01)
+    loading_rates(checked(DataSettings, compose(*QUICK)["data"]), 5, [0], 0.01)
     assert written == [(20, 48)]
     assert not Path(seen[0]).exists()  # nothing of it stays

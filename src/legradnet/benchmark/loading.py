@@ -3,15 +3,15 @@
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.data.dataset import KneeDataset, collate
+from legradnet.data.settings import DataSettings
 from legradnet.data.synthetic import write_knees
 
 _PREFETCHED = 2  # batches that each process reads ahead; torch's default
@@ -27,9 +27,7 @@ class _Endless(Sampler[int]):
         return itertools.cycle(range(self.count))
 
 
-def loading_rates(
-    data: Mapping[str, Any], num_classes: int, workers: Sequence[int], seconds: float
-) -> dict[int, float]:
+def loading_rates(data: DataSettings, num_classes: int, workers: Sequence[int], seconds: float) -> dict[int, float]:
     """Films a second with each number of reading processes: of the films of `data`, or of generated PNG files.
 
     Args:
@@ -41,26 +39,26 @@ def loading_rates(
     Raises:
         UserError: The films can't be read.
     """
-    if data["source"] != "synthetic":
-        return _rates({**data}, num_classes, workers, seconds)
+    if data.source != "synthetic":
+        return _rates(data, num_classes, workers, seconds)
     with tempfile.TemporaryDirectory(prefix="legradnet-benchmark-") as folder:
         table = write_knees(
             Path(folder) / "films",
-            data["count"],
-            size=data["image_size"],
+            data.count,
+            size=data.image_size,
             num_classes=num_classes,
-            seed=data["seed"],
+            seed=data.seed,
         )
         files = {"source": "csv", "dataset_path": str(table.parent), "csv_path": str(table)}
-        return _rates({**data, **files}, num_classes, workers, seconds)
+        return _rates(data.model_copy(update=files), num_classes, workers, seconds)
 
 
-def _rates(data: dict[str, Any], num_classes: int, workers: Sequence[int], seconds: float) -> dict[int, float]:
+def _rates(data: DataSettings, num_classes: int, workers: Sequence[int], seconds: float) -> dict[int, float]:
     # the header only: each film is decoded in a moment anyway
-    module = KneeDataModule({**data, "verify": "header", "num_workers": 0}, num_classes=num_classes)
+    module = KneeDataModule(data.model_copy(update={"verify": "header", "num_workers": 0}), num_classes=num_classes)
     module.setup()
     dataset = module.dataset("train")
-    return {count: _rate(dataset, data["batch_size"], count, seconds) for count in workers}
+    return {count: _rate(dataset, data.batch_size, count, seconds) for count in workers}
 
 
 def _rate(dataset: KneeDataset, batch_size: int, workers: int, seconds: float) -> float:

@@ -14,20 +14,15 @@ from rich.table import Table
 
 from legradnet.benchmark.advice import advise_batch, advise_precision, advise_workers, overrides
 from legradnet.benchmark.loading import loading_rates
+from legradnet.benchmark.settings import PRECISIONS, BenchmarkSettings
 from legradnet.benchmark.speed import Request, Speed, free_memory, measure
-from legradnet.config import BENCHMARK_RULES, check_config
-from legradnet.data.augment import AugmentSettings
 from legradnet.device import check_compiler, choose_device, choose_precision, processor
-from legradnet.errors import UserError
 from legradnet.files import write_text
 from legradnet.network.backbones import network_settings
-from legradnet.network.ensemble import NetworkSettings
 from legradnet.run_folder import RunFolder, versions
 from legradnet.settings import checked
 
 log = logging.getLogger(__name__)
-
-_PRECISIONS = ("f32", "bf16")
 
 
 def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, Any]:
@@ -39,34 +34,38 @@ def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, An
     Raises:
         UserError: A mistake in the config or the films.
     """
-    check_config(config, BENCHMARK_RULES)
+    settings = checked(BenchmarkSettings, config)
     folder = RunFolder(Path(run_folder))
     folder.check_other_runs(folder.last, folder.best, folder.benchmark)
-    precisions, workers = _list(config, "precisions", _PRECISIONS), _list(config, "workers", range(257))
-    device = choose_device(config["device"])
+    device = choose_device(settings.device)
     native = choose_precision("cpu" if device.type == "cpu" else "gpu") == "bf16-mixed"
-    precisions = precisions or list(_PRECISIONS[: 1 + native])
+    precisions = settings.precisions or PRECISIONS[: 1 + native]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = workers if workers is not None else [0, *(2**k for k in range(4) if 2**k <= cores)]
-    _check_networks(config)
-    if config["compile"]:
+    workers = settings.workers or [0, *(2**k for k in range(4) if 2**k <= cores)]
+    # what training would tell, before the first measurement
+    for backbone in settings.backbone.values():
+        network_settings(backbone.timm_name)
+    settings.gating.build(len(settings.backbone), settings.model.feature_dim)
+    if settings.compile:
         check_compiler(device.type)
 
-    loading = loading_rates(config["data"], config["model"]["num_classes"], workers, config["seconds"])
+    loading = loading_rates(settings.data, settings.model.num_classes, workers, settings.seconds)
     asked = Request(
         backbone={},
-        others={name: config[name] for name in ("gating", "model", "augment")},
+        gating=settings.gating,
+        model=settings.model,
+        augment=settings.augment,
         precision="f32",
-        batch_size=config["data"]["batch_size"],
-        image_size=config["data"]["image_size"],
+        batch_size=settings.data.batch_size,
+        image_size=settings.data.image_size,
         device=str(device),
-        seconds=config["seconds"],
-        largest_batch=config["largest_batch"],
+        seconds=settings.seconds,
+        largest_batch=settings.largest_batch,
         threads=torch.get_num_threads(),
     )
     alone: dict[str, dict[str, Speed]] = {}
-    for key, settings in config["backbone"].items():
-        only = {key: {**settings, "precision": None}}
+    for key, backbone in settings.backbone.items():
+        only = {key: backbone.model_copy(update={"precision": None})}
         for precision in precisions:
             log.info("Measuring %s in %s", key, precision)
             speed = measure(replace(asked, backbone=only, precision=precision))
@@ -76,7 +75,8 @@ def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, An
     advised = replace(
         asked,
         backbone={
-            key: {**settings, "precision": backbone_precision[key]} for key, settings in config["backbone"].items()
+            key: backbone.model_copy(update={"precision": backbone_precision[key]})
+            for key, backbone in settings.backbone.items()
         },
         precision="bf16" if trainer_precision == "bf16-mixed" else "f32",
     )
@@ -87,7 +87,7 @@ def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, An
         log.info("Measuring %s together, %s", ", ".join(alone), trainer_precision)
         together = measure(advised)
     compiled = None
-    if config["compile"]:
+    if settings.compile:
         log.info("Measuring the same compiled")
         compiled = measure(replace(advised, compiled=True))
     compile_pays = bool(compiled and compiled.train and together.train and compiled.train >= 1.05 * together.train)
@@ -115,33 +115,12 @@ def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, An
     rows.append(("together", trainer_precision, together))
     if compiled:
         rows.append(("compiled", trainer_precision, compiled))
-    _show(rows, result, config)
+    _show(rows, result, settings)
     print(folder.benchmark)
     return result
 
 
-def _list(config: Mapping[str, Any], name: str, choices: Any) -> list[Any] | None:
-    """A key that is a list of some of `choices`, or None."""
-    values = config[name]
-    if values is None:
-        return None
-    if not isinstance(values, list) or not values or any(isinstance(v, bool) or v not in choices for v in values):
-        words = f"from {choices[0]} to {choices[-1]}" if isinstance(choices, range) else f"of {', '.join(choices)}"
-        example = f"'{name}=[{choices[0]},{choices[1]}]'"
-        raise UserError(f"{name}={values} must be null or a list {words}, such as {example}.")
-    return list(dict.fromkeys(values))
-
-
-def _check_networks(config: Mapping[str, Any]) -> None:
-    """Tell what training would tell, before the first measurement."""
-    settings = checked(NetworkSettings, {name: config[name] for name in ("backbone", "gating", "model")})
-    for backbone in settings.backbone.values():
-        network_settings(backbone.timm_name)
-    settings.gating.build(len(settings.backbone), settings.model.feature_dim)
-    checked(AugmentSettings, config["augment"], group="augment")
-
-
-def _show(rows: list[tuple[str, str, Speed]], result: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+def _show(rows: list[tuple[str, str, Speed]], result: Mapping[str, Any], settings: BenchmarkSettings) -> None:
     machine, size = result["machine"], result["batch_size"]
     table = Table(
         title=f"{machine['processor']}, {machine['threads']} threads, {size} films of {result['image_size']} px"
@@ -167,10 +146,10 @@ def _show(rows: list[tuple[str, str, Speed]], result: Mapping[str, Any], config:
             _megabytes(speed.memory),
             _megabytes(speed.per_film),
         ]
-        table.add_row(key, precision, *cells, _bounded(speed.largest_batch, config["largest_batch"]))
+        table.add_row(key, precision, *cells, _bounded(speed.largest_batch, settings.largest_batch))
     console = Console(width=None if Console().is_terminal else 110)
     console.print(table)
-    source = "generated PNG films" if config["data"]["source"] == "synthetic" else config["data"]["dataset_path"]
+    source = "generated PNG films" if settings.data.source == "synthetic" else settings.data.dataset_path
     rates = ", ".join(f"{workers}: {rate:.0f}" for workers, rate in result["loading"].items())
     print(f"Reading {source}, films/s by the number of processes: {rates}")
     if not result["bf16_hardware"]:

@@ -14,10 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from legradnet.data.augment import AugmentSettings
 from legradnet.memory import keep_freed_memory
+from legradnet.network.backbones import BackboneSettings
+from legradnet.network.ensemble import ShapeSettings
+from legradnet.network.gating import GatingSettings
 from legradnet.training.module import GradingModule
+from legradnet.training.optimizer import OptimizerSettings
 
-_LEARNING = {"learning_rate": 1e-4, "weight_decay": 0.05, "backbone_scale": 0.1, "betas": [0.9, 0.999]}
+_LEARNING = OptimizerSettings(learning_rate=1e-4)
 _SPARE = 0.85  # share of the free memory that a batch may take: the loader and the system need some too
 
 
@@ -27,7 +32,9 @@ class Request:
 
     Args:
         backbone: Config group `backbone`, at random weights.
-        others: `gating`, `model` and `augment` as in training.
+        gating: The gate over them.
+        model: The network's shape.
+        augment: As in training.
         precision: f32 or bf16.
         batch_size: Films a batch.
         image_size: Side of a film in pixels.
@@ -38,8 +45,10 @@ class Request:
         compiled: Compile the trunks.
     """
 
-    backbone: Mapping[str, Any]
-    others: Mapping[str, Any]
+    backbone: Mapping[str, BackboneSettings]
+    gating: GatingSettings
+    model: ShapeSettings
+    augment: AugmentSettings
     precision: str
     batch_size: int
     image_size: int
@@ -98,11 +107,11 @@ def _measure(request: Request) -> Speed:
     torch.manual_seed(0)
     device = torch.device(request.device)
     module = GradingModule(
-        backbone={key: {**settings, "weights": None} for key, settings in request.backbone.items()},
-        **request.others,
-        loss={"name": "cross_entropy"},
+        backbone={key: own.model_copy(update={"weights": None}) for key, own in request.backbone.items()},
+        gating=request.gating,
+        model=request.model.model_dump(),
+        augment=request.augment,
         optimizer=_LEARNING,
-        scheduler={"name": "constant"},
     ).to(device)
     if request.compiled:
         module.ensemble.compile_trunks()
@@ -164,7 +173,7 @@ def _autocast(request: Request, device: torch.device) -> torch.autocast:
 def _batch(batch_size: int, request: Request, device: torch.device) -> tuple[Tensor, Tensor]:
     side = request.image_size
     films = torch.randint(0, 256, (batch_size, 1, side, side), dtype=torch.uint8)
-    classes = request.others["model"]["num_classes"]
+    classes = request.model.num_classes
     return films.to(device), torch.randint(classes, (batch_size,)).to(device)
 
 

@@ -13,16 +13,21 @@ from legradnet.network.losses import CrossEntropySettings, LossSettings
 from legradnet.settings import Settings, Share, checked
 
 
-class ModelSettings(Settings):
-    """Config group `model`."""
+class ShapeSettings(Settings):
+    """What of the config group `model` is about the network alone."""
 
     feature_dim: int = Field(default=1024, ge=1, description="width of a backbone's token")
     num_classes: int = Field(default=5, ge=2, le=1000, description="grades; 5 = Kellgren-Lawrence")
-    pretrained: bool = Field(default=True, description="trunks start from timm's pretrained weights")
     dropout: Share = Field(default=0.1, description="dropout before the head")
     gradient_checkpointing: bool = Field(
         default=False, description="recompute activations: less memory, more time; batch norms see each batch twice"
     )
+
+
+class ModelSettings(ShapeSettings):
+    """Config group `model`."""
+
+    pretrained: bool = Field(default=True, description="trunks start from timm's pretrained weights")
 
 
 class NetworkSettings(Settings):
