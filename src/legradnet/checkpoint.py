@@ -38,6 +38,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def is_ours(checkpoint: Mapping[str, Any]) -> bool:
     """Whether this is a checkpoint of a LegRadNet grading module."""
-    return "hyper_parameters" in checkpoint and any(
-        name.startswith("ensemble.backbones.") for name in checkpoint.get("state_dict", {})
+    state = checkpoint.get("state_dict")
+    return (
+        "hyper_parameters" in checkpoint
+        and isinstance(state, Mapping)
+        and any(str(name).startswith("ensemble.backbones.") for name in state)
     )

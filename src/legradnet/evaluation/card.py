@@ -46,10 +46,10 @@ def _model(grader: Grader) -> dict[str, str]:
     settings = grader.networks[0].settings
     return {
         "Checkpoints": str(len(grader.networks)),
-        "Backbones": ", ".join(f"{key} ({backbone['timm_name']})" for key, backbone in settings["backbone"].items()),
-        "Gate": settings["gating"]["name"],
+        "Backbones": ", ".join(f"{key} ({own.timm_name})" for key, own in settings.backbone.items()),
+        "Gate": settings.gating.name,
         "Parameters": f"{sum(network.parameters for network in grader.networks):,}",
-        "Loss": settings["loss"]["name"],
+        "Loss": settings.loss.name,
         "Grade": f"{grader.rule} of the probabilities",
         "Film": f"{grader.networks[0].image_size} px, fit {grader.networks[0].fit}, left knees "
         f"{'mirrored' if grader.networks[0].mirror_left else 'as they are'}",
@@ -59,10 +59,10 @@ def _model(grader: Grader) -> dict[str, str]:
 def _training(grader: Grader) -> dict[str, str]:
     network = grader.networks[0]
     facts = {
-        "Seed": str(network.settings["seed"]),
-        "Optimiser": f"AdamW, {_listed(network.settings['optimizer'])}",
-        "Schedule": _listed(network.settings["scheduler"]),
-        "Augmentation": _listed(network.settings["augment"] or {}),
+        "Seed": str(network.settings.seed),
+        "Optimiser": f"AdamW, {_listed(network.settings.optimizer)}",
+        "Schedule": _listed(network.settings.scheduler),
+        "Augmentation": _listed(network.settings.augment or {}),
     }
     if data := network.learned.data:
         facts["Films"] = "; ".join(f"{split}: {sum(counts)}, by grade {counts}" for split, counts in data.films.items())

@@ -26,9 +26,7 @@ from legradnet.files import write_text
 from legradnet.grading.calibration import Calibration, fit_calibration
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Grading
-from legradnet.network.ensemble import NetworkSettings
 from legradnet.run_folder import RunFolder
-from legradnet.settings import checked
 
 log = logging.getLogger(__name__)
 
@@ -197,8 +195,7 @@ def _loss(grader: Grader, gradings: Sequence[Grading], graded: Graded) -> float 
     if len(logits) < len(gradings):
         return None
     settings = grader.networks[0].settings
-    network = checked(NetworkSettings, {name: settings[name] for name in NetworkSettings.model_fields})
-    loss = network.loss.build(grader.classes, settings["class_counts"])
+    loss = settings.loss.build(grader.classes, settings.class_counts)
     return float(loss(torch.from_numpy(np.stack(logits)), torch.tensor(graded.labels)))
 
 

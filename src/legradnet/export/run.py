@@ -160,7 +160,7 @@ def _description(checkpoint: CheckpointNetwork, kind: str, precision: str, folde
         "batch_size": checkpoint.batch_size,
         "calibration": checkpoint.calibration.model_dump(mode="json"),
         "film_check": checkpoint.film_check.model_dump() if checkpoint.film_check else None,
-        "settings": checkpoint.settings,
+        "settings": checkpoint.settings.model_dump(exclude_unset=True),
         "learned": learned,
         "parameters": checkpoint.parameters,
         "digests": {name: digest(folder / name) for name in RUNTIMES[kind].files},

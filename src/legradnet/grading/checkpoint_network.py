@@ -2,24 +2,28 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from legradnet.checkpoint import is_ours, read_checkpoint
-from legradnet.data.film import Fit
+from legradnet.data.settings import FilmSettings
 from legradnet.device import choose_device, choose_precision
 from legradnet.errors import UserError
 from legradnet.grades import Rule
 from legradnet.grading.calibration import Calibration
+from legradnet.grading.hyper_parameters import HyperParameters, RunSettings
 from legradnet.grading.metadata import Learned, read_metadata
 from legradnet.grading.networks import Answers
-from legradnet.network.ensemble import KneeEnsemble, NetworkSettings
-from legradnet.settings import checked
+from legradnet.grading.settings import Precision
+from legradnet.network.ensemble import KneeEnsemble
 
-_PRECISIONS = ("auto", "f32", "bf16")
+_PRECISIONS = get_args(Precision)
+_LINES, _WIDTH = 6, 200  # of what torch says of weights that don't fit
 
 
 class CheckpointNetwork:
@@ -41,54 +45,27 @@ class CheckpointNetwork:
         if not is_ours(checkpoint):
             raise UserError(f"{path} is no LegRadNet checkpoint.")
         self.path = Path(path)
-        self.settings: dict[str, Any] = checkpoint["hyper_parameters"]
+        self.settings = read_metadata(HyperParameters, checkpoint["hyper_parameters"], path)
+        learned = checkpoint.get("legradnet")
+        self.learned = Learned() if learned is None else read_metadata(Learned, learned, path)
         self.device = choose_device(device)
         bf16 = choose_precision(self.device.type) == "bf16-mixed" if precision == "auto" else precision == "bf16"
         self.precision = "bf16" if bf16 else "f32"
+        films, run = self.settings.films or FilmSettings(), self.settings.run or RunSettings()
+        self.image_size, self.fit, self.mirror_left = films.image_size, films.fit, films.mirror_left
+        self.batch_size = run.batch_size
 
-        own = checked(
-            NetworkSettings,
-            {name: self.settings[name] for name in NetworkSettings.model_fields},
-            title=f"The settings that {path} holds have mistakes:",
-        )
-        self.classes = own.model.num_classes
-        self.loss = own.loss.build(self.classes, self.settings["class_counts"])
-        backbone = own.backbone
-        if not bf16:  # f32 means f32, for a backbone that was trained in bf16 too
-            backbone = {key: settings.model_copy(update={"precision": None}) for key, settings in backbone.items()}
-        with torch.random.fork_rng(devices=()):  # the weights to be replaced are drawn, from nobody's random numbers
-            self.ensemble = KneeEnsemble(
-                backbone,
-                own.gating,
-                self.loss.num_outputs,
-                own.model.feature_dim,
-                own.model.dropout,
-                own.model.gradient_checkpointing,
-            )
-        weights = {
-            name.removeprefix("ensemble."): tensor
-            for name, tensor in checkpoint["state_dict"].items()
-            if name.startswith("ensemble.")
-        }
-        try:
-            self.ensemble.load_state_dict(weights)
-        except RuntimeError as error:
-            raise UserError(f"{path} doesn't fit the network it describes: {error}") from error
-        self.ensemble.to(self.device).eval().requires_grad_(False)
-
-        films: Mapping[str, Any] = self.settings["films"] or {}
-        self.image_size: int = films.get("image_size", 224)
-        self.fit: Fit = films.get("fit", "pad")
-        self.mirror_left: bool = films.get("mirror_left", False)
-        self.batch_size: int = (self.settings["run"] or {}).get("batch_size", 16)
+        self.classes = self.settings.model.num_classes
+        self.loss = self.settings.loss.build(self.classes, self.settings.class_counts)
         self.rule: Rule = self.loss.rule
-        self.learned = read_metadata(Learned, checkpoint.get("legradnet") or {}, path)
         self.calibration = self.learned.calibration or Calibration(rule=self.rule)
+        self.film_check = self.learned.film_check
         try:
             self.calibration.check_fits(self.rule, self.classes)
         except ValueError as error:
             raise UserError(f"{path} is damaged: {error}.") from None
-        self.film_check = self.learned.film_check
+        self.ensemble = _with_weights(self.settings, self.loss.num_outputs, checkpoint["state_dict"], path, bf16=bf16)
+        self.ensemble.to(self.device).eval().requires_grad_(False)
 
     @property
     def backbones(self) -> tuple[str, ...]:
@@ -98,7 +75,7 @@ class CheckpointNetwork:
     @property
     def weighs(self) -> bool:
         """Whether the gate gives each backbone a weight; `concat` gives none."""
-        return bool(self.settings["gating"]["name"] != "concat")
+        return self.settings.gating.name != "concat"
 
     def autocast(self) -> torch.autocast:
         """The context that the network's precision asks for."""
@@ -119,3 +96,43 @@ class CheckpointNetwork:
             None if output.gate_weights is None else output.gate_weights.float().cpu().numpy().astype(np.float64)
         )
         return Answers(logits.numpy(), self.loss.probabilities(logits).numpy(), gate_weights)
+
+
+def _with_weights(
+    settings: HyperParameters, outputs: int, state: Mapping[str, Any], path: str | Path, *, bf16: bool
+) -> KneeEnsemble:
+    """The network that `settings` describe with its weights in `state`; what doesn't fit is told before it is built."""
+    weights = {
+        name.removeprefix("ensemble."): tensor for name, tensor in state.items() if str(name).startswith("ensemble.")
+    }
+    backbone = settings.backbone
+    if not bf16:  # f32 means f32, for a backbone that was trained in bf16 too
+        backbone = {key: own.model_copy(update={"precision": None}) for key, own in backbone.items()}
+
+    def build() -> KneeEnsemble:
+        return KneeEnsemble(
+            backbone, settings.gating, outputs, settings.model.feature_dim, dropout=settings.model.dropout
+        )
+
+    try:
+        if hollow := [name for name, tensor in weights.items() if not _is_whole(tensor)]:
+            raise UserError(f"its {hollow[0]} is no whole tensor")
+        with torch.device("meta"):  # as large as it says, and no memory is taken
+            build().load_state_dict(weights, assign=True)
+        with torch.random.fork_rng(devices=()):  # the weights to be replaced are drawn, from nobody's random numbers
+            ensemble = build()
+        ensemble.load_state_dict(weights)
+    except (UserError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        reason = "\n".join(shorten(line, _WIDTH) for line in str(error).splitlines()[:_LINES])
+        raise UserError(f"{path} doesn't fit the network it describes: {reason}") from error
+    return ensemble
+
+
+def _is_whole(tensor: Any) -> bool:
+    """Whether all numbers of a tensor are in the file, and not one that stands for many."""
+    return (
+        isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
+    )

@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from legradnet.data.film import Fit
+from legradnet.data.settings import FilmSettings, Pixels
 from legradnet.grades import Rule
 from legradnet.grading.calibration import Calibration
 from legradnet.grading.film_check import FilmCheck
-from legradnet.grading.metadata import Count, FilmSettings, Learned, Versions
+from legradnet.grading.metadata import Count, Learned, Versions
 from legradnet.grading.runtimes import RUNTIMES
 from legradnet.settings import Settings
 
@@ -22,7 +23,7 @@ def _known(name: str) -> str:
 class ExportedFilms(FilmSettings):
     """How films reach the graph."""
 
-    image_size: int = Field(ge=16, le=4096)
+    image_size: Pixels
     fit: Fit
     mirror_left: bool
     input: str = ""

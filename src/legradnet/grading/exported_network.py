@@ -7,8 +7,9 @@ and JSON are data: no code of theirs is run.
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from legradnet.grading.metadata import read_metadata
 from legradnet.grading.networks import Answers
 from legradnet.grading.runtimes import RUNTIMES
 from legradnet.grading.runtimes.runtime import Outputs
+
+if TYPE_CHECKING:
+    from legradnet.grading.hyper_parameters import HyperParameters
 
 DESCRIPTION = "export.json"
 _MOST_BYTES = 16 * 1024**2  # of the JSON
@@ -44,10 +48,25 @@ class ExportedNetwork:
         self.image_size, self.fit, self.mirror_left = said.films.image_size, said.films.fit, said.films.mirror_left
         self.batch_size, self.parameters = said.batch_size, said.parameters
         self.calibration, self.film_check, self.learned = said.calibration, said.film_check, said.learned
-        self.settings = said.settings
+        self._settings = said.settings
         _check_files(self.path, said.digests)
         runtime = RUNTIMES[said.format]
         self.runs_in, self._run = runtime.start(self.path, self.precision, threads)
+
+    @cached_property
+    def settings(self) -> "HyperParameters":
+        """What it was built and trained with.
+
+        Raises:
+            UserError: `export.json` has mistakes there, or describes another network.
+        """
+        from legradnet.grading.hyper_parameters import HyperParameters  # late: it needs torch, which grading does not
+
+        settings = read_metadata(HyperParameters, self._settings, self.path / DESCRIPTION)
+        described = tuple(settings.backbone), settings.model.num_classes, settings.loss.build(self.classes).rule
+        if described != (self.backbones, self.classes, self.rule):
+            raise UserError(f"{self.path / DESCRIPTION} is damaged: its settings are of another network.")
+        return settings
 
     def __call__(self, films: npt.NDArray[np.uint8]) -> Answers:
         """Grade `films` uint8 [B, 1, S, S]; the probabilities are not calibrated."""

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from legradnet.data.film import Fit
 from legradnet.errors import UserError
 from legradnet.grading.calibration import Calibration
 from legradnet.grading.film_check import FilmCheck
@@ -18,14 +17,6 @@ _LONGEST = 100_000  # characters of a text
 
 Count = Annotated[int, Field(ge=0)]
 Versions = dict[str, str | int | None]
-
-
-class FilmSettings(Settings):
-    """How films reach the network."""
-
-    image_size: int = Field(default=224, ge=16, le=4096)
-    fit: Fit = "pad"
-    mirror_left: bool = False
 
 
 class FalseReferrals(Settings):

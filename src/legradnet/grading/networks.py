@@ -1,7 +1,7 @@
 """What a `Grader` asks of a trained network, whatever runs it: PyTorch, OpenVINO or ONNX Runtime."""
 
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,9 @@ from legradnet.grades import Floats, Rule
 from legradnet.grading.calibration import Calibration
 from legradnet.grading.film_check import FilmCheck
 from legradnet.grading.metadata import Learned
+
+if TYPE_CHECKING:
+    from legradnet.grading.hyper_parameters import HyperParameters
 
 
 class Answers(NamedTuple):
@@ -26,7 +29,6 @@ class GradingNetwork(Protocol):
 
     Attributes:
         path: Where it was read from.
-        settings: What it was built and trained with.
         learned: What training left beside the weights: counts of films, versions.
         classes: Grades K.
         image_size: Side S of the films it takes, pixels.
@@ -40,7 +42,6 @@ class GradingNetwork(Protocol):
     """
 
     path: Path
-    settings: dict[str, Any]
     learned: Learned
     classes: int
     image_size: int
@@ -51,6 +52,10 @@ class GradingNetwork(Protocol):
     calibration: Calibration
     film_check: FilmCheck | None
     precision: str
+
+    @property
+    def settings(self) -> "HyperParameters":
+        """What it was built and trained with; needs torch."""
 
     @property
     def backbones(self) -> tuple[str, ...]:
