@@ -14,7 +14,7 @@ import torch
 from legradnet.checkpoint import read_checkpoint
 from legradnet.errors import UserError
 from legradnet.grading.grader import Grader
-from tampering import tampered
+from tampering import nested, tampered
 
 ROOM = 2**30  # bytes more than grading with the good checkpoint took
 
@@ -28,7 +28,9 @@ def hollow(content, **model):
 
 def copies(checkpoint, count):
     plain = {name: checkpoint[name] for name in ("hyper_parameters", "legradnet")}
-    for what, changed in tampered(plain, count, seed=12, more=[torch.zeros(3), {1, 2}, b"bytes", {1: 2}, 2.5j]):
+    for what, changed in tampered(
+        plain, count, seed=12, more=[nested(60), torch.zeros(3), {1, 2}, b"bytes", {1: 2}, 2.5j]
+    ):
         yield what, {**checkpoint, **changed}
     for key in ("hyper_parameters", "state_dict", "legradnet"):
         for value in (7, "x", [1], {1: 2}, torch.zeros(2)):

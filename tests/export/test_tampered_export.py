@@ -1,0 +1,76 @@
+"""What `export.json` says is checked before the network is started."""
+
+import json
+import resource
+import shutil
+
+import pytest
+
+from legradnet.data.images import read_image
+from legradnet.errors import UserError
+from legradnet.grading.exported_network import ExportedNetwork
+from legradnet.grading.grader import Grader
+from tampering import tampered
+
+pytest.importorskip("openvino", reason="pip install -e '.[export]'")
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_a_tampered_description_is_told_of_in_words_or_grades_as_before_and_takes_little_memory(copy, knees):
+    film = read_image(next(knees.glob("*.png")))
+    file = copy / "export.json"
+    good = Grader.from_export(copy).grade(film, "R")
+    told = 0
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for what, changed in tampered(json.loads(file.read_text()), 150, seed=5):
+        file.write_text(json.dumps(changed))
+        try:
+            grading = Grader.from_export(copy).grade(film, "R")
+        except UserError as error:
+            assert str(copy) in str(error), what
+            assert len(str(error)) < 3000, what
+            told += 1
+        else:
+            assert (grading.raw == good.raw).all(), what
+    assert told > 60
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19  # kB, so 512 MB
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"precision": "bf32"}, "precision=bf32 must be one of f32, bf16, int8"),
+        ({"batch_size": 0}, "batch_size=0 must be a whole number from 1 to 1000000"),
+        ({"classes": 10**9}, "classes=1000000000 must be a whole number from 2 to 1000"),
+        ({"class_names": ["KL 0"]}, "there are 1 class_names for 5 classes"),
+        ({"backbones": ["vit", "vit"]}, "backbones of the same name"),
+        ({"digests": {"network.xml": "0", "../secret": "0"}}, "digests must be of network.xml, network.bin"),
+        ({"code": "x"}, "code is unknown"),
+    ],
+)
+def test_each_mistake_is_told_with_its_key(copy, changes, words):
+    file = copy / "export.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    with pytest.raises(UserError) as told:
+        ExportedNetwork(copy)
+    assert words in str(told.value)
+    assert str(file) in str(told.value)
+
+
+def test_settings_of_another_network_are_told_when_they_are_asked_for(copy):
+    file = copy / "export.json"
+    described = json.loads(file.read_text())
+    assert ExportedNetwork(copy).settings.loss.name == described["settings"]["loss"]["name"]
+    described["settings"]["loss"] = {"name": "cross_entropy"}  # whose rule is another
+    file.write_text(json.dumps(described))
+    with pytest.raises(UserError, match="of another network"):
+        _ = ExportedNetwork(copy).settings
+    described["settings"]["loss"] = {"name": "none"}
+    file.write_text(json.dumps(described))
+    with pytest.raises(UserError, match="loss.name=none must be one of cross_entropy, corn, soft_labels"):
+        _ = ExportedNetwork(copy).settings
