@@ -101,6 +101,12 @@ def test_every_page_is_reached_from_readme():
     assert reached == set(PAGES)
 
 
+def test_the_page_of_the_house_names_every_room():
+    beside = [path for path in (ROOT / "src/legradnet").iterdir() if not path.name.startswith(("_", "py."))]
+    rooms = [f"{path.name}/" if path.is_dir() else path.name for path in beside]
+    assert not [room for room in rooms if f"`{room}`" not in PAGES["src/README.md"]]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_on_the_pages_compose(command, tmp_path):
     (tmp_path / "experiment").mkdir()
