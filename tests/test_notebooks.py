@@ -71,6 +71,7 @@ def follow_notebooks(top, trained, knees):
     for line in nbformat.read(STUDY, as_version=4).cells[0].source.splitlines():
         if line.startswith("    legradnet-train"):
             few = ["data.count=40", "data.image_size=32", "trainer.max_epochs=2", "hydra.sweeper.n_trials=3"]
+            few += ["backbone=vit", "backbone.vit.timm_name=tiny_vit", "backbone.vit.image_size=48"]
             done = command(*line.split(), *few, cwd=top)
             assert done.returncode == 0, done.stderr
 
