@@ -1,6 +1,7 @@
 """What a training run leaves behind."""
 
 import json
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -112,15 +113,18 @@ class RunFolder:
         return OmegaConf.to_container(OmegaConf.load(self.config))  # type: ignore[return-value]
 
     def best_epoch(self) -> dict[str, float]:
-        """The row of `metrics.csv` with the highest `val/qwk`, whose weights `best.ckpt` holds; empty without one."""
+        """The row of `metrics.csv` with the highest `val/qwk`, whose weights `best.ckpt` holds; empty without one.
+
+        An undefined `val/qwk` is the lowest; where all are, the first epoch is the best.
+        """
         import pandas as pd
 
         if not self.metrics.is_file():
             return {}
         rows = pd.read_csv(self.metrics)
-        if rows["val/qwk"].isna().all():
+        if rows.empty:
             return {}
-        best = rows.iloc[int(rows["val/qwk"].argmax())]
+        best = rows.iloc[int(rows["val/qwk"].fillna(-math.inf).argmax())]
         return {str(name): float(value) for name, value in best.items()}
 
     def write_data(self, table: "pd.DataFrame", skipped: "pd.DataFrame", resumed: bool) -> None:

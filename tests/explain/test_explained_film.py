@@ -55,10 +55,10 @@ def test_an_explained_film_has_a_map_for_each_backbone_and_a_fused_one_at_its_ow
     assert all(one.shape == gray.shape for one in explained.maps.values())
     assert set(explained.native) == {"swin", "vit"}
     assert explained.grading.probabilities == pytest.approx(grader.grade(film).probabilities, abs=1e-6)
-    expected = sum(explained.counts[key] * explained.maps[key] for key in ("swin", "vit"))
+    expected = sum(explained.shares[key] * explained.maps[key] for key in ("swin", "vit"))
     assert explained.maps["fused"] == pytest.approx(expected)
-    if any(explained.counts.values()):
-        assert sum(explained.counts.values()) == pytest.approx(1)
+    if any(explained.shares.values()):
+        assert sum(explained.shares.values()) == pytest.approx(1)
 
 
 def test_a_left_knee_is_explained_the_way_it_lies(grader, film):
@@ -78,7 +78,7 @@ def test_a_gate_without_weights_is_explained_by_effect_alone(tmp_path, film):
     train(compose("gating=concat", "trainer.max_epochs=1", "data.count=30", "test=false"), tmp_path)
     explained = Grader.from_checkpoint(tmp_path / "checkpoints/best.ckpt").explain(film)
     assert explained.grading.gate_weights == {}
-    assert set(explained.counts) == {"swin", "vit"}
+    assert set(explained.shares) == {"swin", "vit"}
 
 
 def test_the_picture_names_grade_backbones_and_an_empty_map_in_words(grader, film):

@@ -9,7 +9,7 @@ from legradnet import Grader
 from legradnet.data.inputs import list_films
 from legradnet.explain.gate import ablation_table, gate_figure, gate_table, pass_gate
 from legradnet.grading.grading import Request
-from legradnet.statistics.training_metrics import grading_metrics
+from legradnet.statistics.metrics import grading_metrics
 from legradnet.training.run import train
 from small_runs import compose
 
@@ -25,13 +25,13 @@ def films(knees):
     return list_films(knees / "knees.csv")
 
 
-@pytest.fixture(scope="module")
-def seen(trained, films):
-    return gated_by(Grader.from_checkpoint(trained / "checkpoints/best.ckpt", precision="f32"), films)
+@pytest.fixture(scope="module", params=["bf16", "f32"])
+def seen(request, trained, films):
+    return gated_by(Grader.from_checkpoint(trained / "checkpoints/best.ckpt", precision=request.param), films)
 
 
 def qwk(grades, labels):
-    return grading_metrics(torch.eye(5)[torch.tensor(grades)], torch.tensor(grades), torch.tensor(labels))["qwk"]
+    return grading_metrics(np.eye(5)[grades], np.array(grades), np.array(labels))["qwk"]
 
 
 def test_the_table_has_the_mean_weights_of_the_films_of_each_group(seen):
@@ -68,7 +68,7 @@ def test_a_token_is_replaced_by_its_mean_over_the_films_and_the_change_of_qwk_is
     for index, key in enumerate(("swin", "vit")):
         tokens = gated.tokens.clone()
         tokens[:, index] = gated.tokens[:, index].mean(dim=0)
-        with torch.no_grad():
+        with torch.no_grad(), network.autocast():
             grades = network.loss.grades(
                 network.loss.probabilities(network.ensemble.head(network.ensemble.gate(tokens)[0]))
             )

@@ -10,7 +10,7 @@ import torch
 from legradnet.checkpoint import read_checkpoint
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.grading.checkpoint_network import CheckpointNetwork
-from legradnet.statistics.training_metrics import grading_metrics
+from legradnet.statistics.metrics import grading_metrics
 from legradnet.training.metrics import CollectedLogits
 from legradnet.training.module import GradingModule
 from legradnet.training.run import train
@@ -24,7 +24,8 @@ def numbers_of(network, batches):
     logits = torch.from_numpy(np.concatenate([network(batch.films.numpy()).logits for batch in batches]))
     labels = torch.cat([batch.labels for batch in batches])
     probabilities = network.loss.probabilities(logits)
-    metrics = grading_metrics(probabilities, network.loss.grades(probabilities), labels)
+    grades = network.loss.grades(probabilities)
+    metrics = grading_metrics(probabilities.numpy(), grades.numpy(), labels.numpy())
     return {"loss": float(network.loss(logits, labels)), **metrics}
 
 

@@ -46,8 +46,8 @@ def compare(
     names = [name for name in values if name in others]
 
     def differences(weights: Floats) -> dict[str, Floats]:
-        before = weighted_metrics(a, weights, threshold)
-        after = weighted_metrics(b, weights[:, rows], threshold)
+        before = weighted_metrics(a.weighted(weights, threshold))
+        after = weighted_metrics(b.weighted(weights[:, rows], threshold))
         return {name: after[name] - before[name] for name in names}
 
     samples = bootstrap(differences, a.patients, resamples=resamples, seed=seed)

@@ -13,6 +13,7 @@ from legradnet.grades import Floats, Ints
 from legradnet.grading.grading import Grading
 from legradnet.grading.predictions import PredictionsTable, inert_id, read_predictions, record
 from legradnet.statistics.bootstrap import patient_numbers
+from legradnet.statistics.metrics import WeightedFilms, covered
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,12 @@ class Graded:
     @property
     def covered(self) -> npt.NDArray[np.bool_] | None:
         """Whether the prediction set holds the true grade [N]."""
-        return None if self.sets is None else (self.sets[:, 0] <= self.labels) & (self.labels <= self.sets[:, 1])
+        return None if self.sets is None else covered(self.sets, self.labels)
+
+    def weighted(self, weights: Floats, threshold: float = 0.5) -> WeightedFilms:
+        """The films as metrics take them, each as often as `weights` [R, N] say; called KL >= 2 from `threshold` on."""
+        known = self.labels, self.grades, self.probabilities
+        return WeightedFilms(weights, *known, self.raw, self.sets, self.referred, threshold)
 
     def subset(self, chosen: npt.NDArray[np.bool_]) -> "Graded":
         """The films where `chosen` [N] is true."""

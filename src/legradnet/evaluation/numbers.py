@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 
 from legradnet.errors import UserError
 from legradnet.evaluation.graded import Graded
@@ -16,6 +15,7 @@ from legradnet.grades import Floats
 from legradnet.statistics.bootstrap import bootstrap, percentile_interval
 from legradnet.statistics.metrics import (
     ARTHRITIS,
+    ECE_BINS,
     EDGES,
     REFERRAL_RATES,
     arthritis_score,
@@ -25,10 +25,8 @@ from legradnet.statistics.metrics import (
     sums_by_score,
     weighted_metrics,
 )
-from legradnet.statistics.training_metrics import ECE_BINS, grading_metrics
 
 MOST_SUBGROUPS = 20
-_OF_PROBABILITIES = ("rps", "ece", "auroc_kl2")  # measured before and after calibration
 
 Estimate = dict[str, float | None]
 
@@ -54,16 +52,20 @@ def measure(
     Raises:
         UserError: There is no film.
     """
-    values = metric_values(graded, threshold)
+    _check_any(graded)
 
     def statistics(weights: Floats) -> dict[str, Floats]:
-        curves = {"by_grade": coverage_by_grade(graded, weights), "curve": referral_curve(graded, weights)}
-        return weighted_metrics(graded, weights, threshold) | curves
+        curves = {"curve": referral_curve(weights, graded.confidence, graded.grades != graded.labels)}
+        if graded.sets is not None:
+            curves["by_grade"] = coverage_by_grade(weights, graded.labels, graded.sets, graded.classes)
+        return weighted_metrics(graded.weighted(weights, threshold)) | curves
 
     samples = bootstrap(statistics, graded.patients, resamples=resamples, seed=seed)
-    as_they_are = np.ones((1, len(graded)))
-    coverage = _estimates(coverage_by_grade(graded, as_they_are)[0], samples["by_grade"], confidence_level)
-    errors = _estimates(referral_curve(graded, as_they_are)[0], samples["curve"], confidence_level)
+    values = statistics(np.ones((1, len(graded))))
+    errors = _estimates(values.pop("curve")[0], samples["curve"], confidence_level)
+    coverage = None
+    if "by_grade" in values:
+        coverage = _estimates(values.pop("by_grade")[0], samples["by_grade"], confidence_level)
     films = np.bincount(graded.labels, minlength=graded.classes).tolist()
     confusion = np.zeros((graded.classes, graded.classes), np.int64)
     np.add.at(confusion, (graded.labels, graded.grades), 1)
@@ -75,10 +77,9 @@ def measure(
         "seed": seed,
         "confidence_level": confidence_level,
         "threshold": threshold,
-        "metrics": _metrics(values, samples, confidence_level),
-        "coverage_by_grade": None
-        if graded.sets is None
-        else [{"grade": grade, "films": films[grade], **each} for grade, each in enumerate(coverage)],
+        "metrics": _metrics({name: float(value[0]) for name, value in values.items()}, samples, confidence_level),
+        "coverage_by_grade": coverage
+        and [{"grade": grade, "films": films[grade], **estimate} for grade, estimate in enumerate(coverage)],
         "confusion": confusion.tolist(),
         "roc": _roc(graded),
         "reliability": {
@@ -99,30 +100,28 @@ def metric_intervals(
     """The `metrics` of `measure` alone: {name: {"value", "low", "high"}}."""
     values = metric_values(graded, threshold)
     samples = bootstrap(
-        lambda weights: weighted_metrics(graded, weights, threshold), graded.patients, resamples=resamples, seed=seed
+        lambda weights: weighted_metrics(graded.weighted(weights, threshold)),
+        graded.patients,
+        resamples=resamples,
+        seed=seed,
     )
     return _metrics(values, samples, confidence_level)
 
 
 def metric_values(graded: Graded, threshold: float = 0.5) -> dict[str, float]:
-    """Every metric of `weighted_metrics` for the films as they are, nan where undefined.
-
-    What `grading_metrics` has is taken from there, so that it equals what training has written.
+    """Every metric of `METRICS` for the films as they are, nan where undefined.
 
     Raises:
         UserError: There is no film.
     """
+    _check_any(graded)
+    values = weighted_metrics(graded.weighted(np.ones((1, len(graded))), threshold))
+    return {name: float(value[0]) for name, value in values.items()}
+
+
+def _check_any(graded: Graded) -> None:
     if not len(graded):
         raise UserError("There is no labelled film to measure.")
-    as_they_are = np.ones((1, len(graded)))
-    values = {name: float(value[0]) for name, value in weighted_metrics(graded, as_they_are, threshold).items()}
-    grades, labels = torch.tensor(graded.grades), torch.tensor(graded.labels)
-    # float32 is what the network gave; rounding may push a calibrated 0 or 1 over the edge, which torchmetrics minds
-    before = grading_metrics(torch.tensor(graded.raw, dtype=torch.float32), grades, labels)
-    after = grading_metrics(torch.tensor(graded.probabilities.clip(0, 1)), grades, labels)
-    told = {f"{name}_uncalibrated" if name in _OF_PROBABILITIES else name: value for name, value in before.items()}
-    told |= {name: after[name] for name in _OF_PROBABILITIES if name in after}
-    return {name: told.get(name, value) for name, value in values.items()}
 
 
 def subgroups(graded: Graded, columns: Sequence[str], **settings: Any) -> dict[str, dict[str, dict[str, Any]]]:

@@ -31,7 +31,7 @@ class FilmExplanation:
         maps: {`fused` and each backbone: [H, W]}, evidence for the target as a multiple of an even spread: 3 is three
             times what every place would have if all were alike. All 0 where nothing speaks for the target.
         native: {backbone: [h, w]}, signed, at the network's own grid, as the network saw the film.
-        counts: {backbone: share of the fused map}, gate weight times effect on the score, sum 1 or all 0.
+        shares: {backbone: share of the fused map}, gate weight times effect on the score, sum 1 or all 0.
     """
 
     grading: Grading
@@ -40,7 +40,7 @@ class FilmExplanation:
     target: Target
     maps: dict[str, Map]
     native: dict[str, Map]
-    counts: dict[str, float]
+    shares: dict[str, float]
 
 
 def explain_films(
@@ -66,7 +66,7 @@ def explain_films(
             key: spread(over_film(native[i], film.film.gray.shape, network.fit, mirrored))
             for key, native in explanation.native.items()
         }
-        fused, counts = fused_map(explanation, i, network.backbones, laid)
+        fused, shares = fused_map(explanation, i, network.backbones, laid)
         explained.append(
             FilmExplanation(
                 grading=grading,
@@ -75,7 +75,7 @@ def explain_films(
                 target=target,
                 maps={"fused": fused, **laid},
                 native={key: native[i].numpy() for key, native in explanation.native.items()},
-                counts=counts,
+                shares=shares,
             )
         )
     return explained
@@ -132,7 +132,7 @@ def fused_map(
     weights = explanation.effect[film].abs().double()
     if explanation.gate_weights is not None:
         weights = weights * explanation.gate_weights[film]
-    counts = {key: float(weights[backbones.index(key)]) if evidence.any() else 0.0 for key, evidence in laid.items()}
-    total = sum(counts.values())
-    counts = {key: count / total if total > 0 else 0.0 for key, count in counts.items()}
-    return np.sum([counts[key] * evidence for key, evidence in laid.items()], axis=0, dtype=np.float32), counts
+    worth = {key: float(weights[backbones.index(key)]) if evidence.any() else 0.0 for key, evidence in laid.items()}
+    total = sum(worth.values())
+    shares = {key: value / total if total > 0 else 0.0 for key, value in worth.items()}
+    return np.sum([shares[key] * evidence for key, evidence in laid.items()], axis=0, dtype=np.float32), shares

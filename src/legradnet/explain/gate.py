@@ -35,7 +35,7 @@ class GatedFilms:
         network: Whose gate.
         films: The films.
         grades: Grade given to each [F].
-        tokens: Float32 [V, N, D]: 20 KB a view for five backbones of width 1024.
+        tokens: [V, N, D], in the precision that the gate got them in: at most 20 KB a view for five of width 1024.
         film: Film of each view [V].
     """
 
@@ -69,7 +69,7 @@ def pass_gate(
     gradings: list[Grading] = []
     tokens: list[Tensor] = []
     film_of: list[int] = []
-    hook = network.ensemble.gate.register_forward_pre_hook(lambda gate, inputs: tokens.append(inputs[0].float().cpu()))
+    hook = network.ensemble.gate.register_forward_pre_hook(lambda gate, inputs: tokens.append(inputs[0].cpu()))
     try:
         for batch in batches:
             first = len(films)
@@ -118,7 +118,7 @@ def _weights(gated: GatedFilms) -> dict[str, Floats] | None:
     gate = gated.network.ensemble.gate
     by_head: dict[str, list[Tensor]] = {}
     for tokens in _batches(gated):
-        with torch.inference_mode():
+        with torch.inference_mode(), gated.network.autocast():
             weights = gate(tokens)[1]
             if weights is None:
                 return None
@@ -176,7 +176,7 @@ def _regraded(gated: GatedFilms, index: int | None, mean: Tensor) -> Ints:
         if index is not None:
             tokens = tokens.clone()
             tokens[:, index] = mean[index]
-        with torch.inference_mode():
+        with torch.inference_mode(), network.autocast():
             probabilities.append(answer(network.ensemble, network.loss, tokens)[0])
     return grades_of(_by_film(gated, torch.cat(probabilities).numpy()), network.rule)
 

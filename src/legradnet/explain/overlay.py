@@ -40,7 +40,7 @@ def _draw(axes: Axes, explained: FilmExplanation, key: str, evidence: Map, top: 
     axes.imshow(explained.film, cmap="gray", vmin=0, vmax=255)
     strength = np.clip(evidence / top, 0, 1)
     axes.imshow(evidence, cmap="inferno", vmin=0, vmax=top, alpha=0.75 * np.sqrt(strength))
-    words = "fused" if key == "fused" else f"{key}: {explained.counts[key]:.0%} of fused"
+    words = "fused" if key == "fused" else f"{key}: {explained.shares[key]:.0%} of fused"
     if (weight := explained.grading.gate_weights.get(key)) is not None:
         words += f", gate {weight:.2f}"
     axes.set_title(words, fontsize=9, parse_math=False)

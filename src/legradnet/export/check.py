@@ -1,11 +1,11 @@
 """Does an export grade like its checkpoint?"""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from legradnet.data.film import ImageError
 from legradnet.data.synthetic import synthesize
@@ -14,7 +14,7 @@ from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.exported_network import ExportedNetwork
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Grading, Request
-from legradnet.statistics.training_metrics import grading_metrics
+from legradnet.statistics.metrics import grading_metrics
 
 TOLERANCE = 1e-4  # of a float32 probability
 _BATCHES = (1, 2, 7)
@@ -46,7 +46,7 @@ class Quality:
 
     @property
     def qwk_drop(self) -> float:
-        """By how much QWK falls; below 0 if it rises."""
+        """By how much QWK falls; below 0 if it rises, nan where all films have one grade."""
         return self.qwk[0] - self.qwk[1]
 
     def to_plain(self) -> dict[str, Any]:
@@ -54,7 +54,8 @@ class Quality:
         plain = asdict(self)
         for name in ("qwk", "accuracy"):
             before, after = plain.pop(name)
-            plain |= {f"{name}_checkpoint": before, f"{name}_export": after}
+            both = {f"{name}_checkpoint": before, f"{name}_export": after}
+            plain |= {key: None if math.isnan(value) else value for key, value in both.items()}  # JSON has no nan
         return plain
 
 
@@ -109,9 +110,9 @@ def measure_quality(
     before, after = (_graded(network, requests, workers) for network in (checkpoint, exported))
     metrics = [
         grading_metrics(
-            torch.from_numpy(np.stack([film.probabilities for film in gradings])),
-            torch.tensor([film.grade for film in gradings]),
-            torch.tensor(list(labels)),
+            np.stack([grading.probabilities for grading in gradings]),
+            np.array([grading.grade for grading in gradings]),
+            np.array(labels),
         )
         for gradings in (before, after)
     ]

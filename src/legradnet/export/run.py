@@ -123,7 +123,7 @@ def _quality(
 
 
 def _refuse_worse(quality: Quality, most: float | None) -> None:
-    if most is not None and not quality.qwk_drop <= most:
+    if most is not None and quality.qwk_drop > most:  # nan: films of one grade, which have no QWK
         raise UserError(
             f"Nothing was written: on {quality.films} films QWK falls by {quality.qwk_drop:.4f}, from "
             f"{quality.qwk[0]:.4f} to {quality.qwk[1]:.4f}, more than max_qwk_drop={most:g}. Choose another precision, "
@@ -183,6 +183,8 @@ def _tell(output: Path, described: Mapping[str, Any]) -> None:
     quality = described["quality"]
     for name in ("qwk", "accuracy"):
         before, after = quality[f"{name}_checkpoint"], quality[f"{name}_export"]
+        if before is None or after is None:  # QWK, where all films have one grade
+            continue
         log.info("%-8s %.4f -> %.4f (%+.4f) on %d films, split %s", name, before, after, after - before,
                  quality["films"], quality["split"])  # fmt: skip
     log.info("%d grades change; the largest change of a probability is %.4f", quality["changed_grades"],

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 
 from legradnet.grades import Floats, Ints
 
@@ -13,7 +12,8 @@ _CELLS = 1_000_000  # of a block of weights: 8 MB, and a few times that for what
 def patient_numbers(names: Sequence[str]) -> Ints:
     """Number of each film's patient [N], from 0 without gaps; a film without a name ("") is a patient of its own."""
     own = [name or f"\0{i}" for i, name in enumerate(names)]  # no CSV cell has a NUL
-    return pd.factorize(np.array(own, object))[0].astype(np.int64)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(own))}
+    return np.array([numbers[name] for name in own], np.int64)
 
 
 def resampled_weights(patients: Ints, *, resamples: int, seed: int) -> Iterator[Floats]:

@@ -6,7 +6,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from legradnet.network.losses import GradingLoss
-from legradnet.statistics.training_metrics import grading_metrics
+from legradnet.statistics.metrics import grading_metrics
 
 
 class CollectedLogits(Metric):
@@ -40,5 +40,6 @@ class CollectedLogits(Metric):
 def measured(loss: GradingLoss, logits: Tensor, labels: Tensor) -> dict[str, float]:
     """`loss` and the metrics of training, for the logits [N, outputs] and labels [N] of all films, on the CPU."""
     probabilities = loss.probabilities(logits)
-    metrics = grading_metrics(probabilities, loss.grades(probabilities), labels)
+    grades = loss.grades(probabilities)
+    metrics = grading_metrics(probabilities.numpy(), grades.numpy(), labels.numpy())
     return {"loss": float(loss(logits, labels)), **metrics}
