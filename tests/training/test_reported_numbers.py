@@ -1,6 +1,7 @@
 """A number that a run reports is its checkpoint's, to the last digit."""
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import torch
 from legradnet.checkpoint import read_checkpoint
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.grading.checkpoint_network import CheckpointNetwork
+from legradnet.run_folder import RunFolder
 from legradnet.statistics.metrics import grading_metrics
 from legradnet.training.metrics import CollectedLogits
 from legradnet.training.module import GradingModule
@@ -72,6 +74,20 @@ def test_what_training_does_not_move_is_in_the_average_as_it_was(tmp_path):
     assert [name for name in still if not torch.equal(kept[0][name], kept[-1][name])] == []
     weights = read_checkpoint(tmp_path / "checkpoints/last.ckpt")["state_dict"]
     assert all(torch.equal(weights[name], tensor) for name, tensor in kept[-1].items() if name in weights)
+
+
+@pytest.mark.parametrize(("kappas", "best"), [([math.nan, -0.5, math.nan], 1), ([math.nan] * 3, 0)])
+def test_an_epoch_whose_kappa_is_not_defined_is_the_worst_but_a_run_of_such_keeps_its_first(
+    kappas, best, tmp_path, monkeypatch
+):
+    left = iter(kappas)
+    monkeypatch.setattr("legradnet.training.module.measured", lambda *_: {"loss": 1.0, "qwk": next(left)})
+    overrides = ["trainer.max_epochs=3", "test=false", "calibration=none", "+trainer.num_sanity_val_steps=0"]
+    qwk = train(compose(*overrides), tmp_path)
+    assert read_checkpoint(tmp_path / "checkpoints/best.ckpt")["epoch"] == best
+    assert RunFolder(tmp_path).best_epoch()["epoch"] == best
+    assert qwk == pytest.approx(kappas[best], nan_ok=True)
+    assert pd.read_csv(tmp_path / "metrics.csv")["val/qwk"].tolist() == pytest.approx(kappas, nan_ok=True)
 
 
 def test_films_that_padding_repeats_count_once_and_in_row_order():
