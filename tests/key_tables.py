@@ -7,7 +7,9 @@ from pydantic import BaseModel
 
 from legradnet.benchmark.settings import BenchmarkSettings
 from legradnet.data.settings import SynthesizeSettings
+from legradnet.evaluation.settings import EvaluateSettings
 from legradnet.explain.settings import ExplainSettings
+from legradnet.export.settings import ExportSettings
 from legradnet.grading.settings import PredictSettings
 from legradnet.settings import Key, keys
 from legradnet.training.settings import TrainSettings
@@ -19,6 +21,8 @@ MODELS: dict[str, type[BaseModel]] = {  # by the heading of their section
     "A search: hydra.sweeper": SweeperSettings,
     "legradnet-predict": PredictSettings,
     "legradnet-explain": ExplainSettings,
+    "legradnet-evaluate": EvaluateSettings,
+    "legradnet-export": ExportSettings,
     "legradnet-benchmark": BenchmarkSettings,
     "legradnet-synthesize": SynthesizeSettings,
 }

@@ -8,10 +8,11 @@ from omegaconf import OmegaConf
 import key_tables
 from legradnet.benchmark.settings import BenchmarkSettings
 from legradnet.cli import config_folder
-from legradnet.config import EVALUATE_RULES, EXPORT_RULES, check_config
 from legradnet.data.settings import SynthesizeSettings
 from legradnet.errors import UserError
+from legradnet.evaluation.settings import EvaluateSettings
 from legradnet.explain.settings import ExplainSettings
+from legradnet.export.settings import ExportSettings
 from legradnet.grading.settings import PredictSettings
 from legradnet.network.ensemble import NetworkSettings
 from legradnet.settings import checked
@@ -94,28 +95,12 @@ def test_no_config_names_code_to_run():
 
 
 @pytest.mark.parametrize(
-    ("name", "rules", "needed"),
-    [
-        ("evaluate", EVALUATE_RULES, ["checkpoint=x"]),
-        ("export", EXPORT_RULES, ["checkpoint=x", "output=z"]),
-    ],
-)
-def test_the_other_commands_compose_free_of_mistakes_and_their_rules_are_about_keys_that_exist(name, rules, needed):
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = OmegaConf.to_container(hydra.compose(name, needed), resolve=True)
-    check_config(config, rules)
-    for key in rules:
-        *groups, last = key.split(".")
-        if groups != ["gating"]:  # whose choices have different keys
-            assert last in (config[groups[0]] if groups else config)
-
-
-@pytest.mark.parametrize(
     ("name", "model", "needed"),
     [
         ("predict", PredictSettings, {"checkpoint": "x", "input": "y"}),
         ("explain", ExplainSettings, {"checkpoint": "x", "input": "y"}),
+        ("evaluate", EvaluateSettings, {"checkpoint": "x"}),
+        ("export", ExportSettings, {"checkpoint": "x", "output": "z"}),
         ("synthesize", SynthesizeSettings, {"output": "z"}),
     ],
 )

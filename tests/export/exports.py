@@ -51,7 +51,7 @@ def untrained(path, *, backbone=SMALL, gate="mha", loss="cross_entropy", calibra
 def settings(command_name, **changed):
     config = OmegaConf.to_container(OmegaConf.load(config_folder() / f"{command_name}.yaml"), resolve=False)
     common = OmegaConf.to_container(OmegaConf.load(config_folder() / "data/common.yaml"), resolve=False)
-    own = {"source": "own", **common} if command_name == "export" else {}
+    own = {"source": "own", **common, "seed": 0} if command_name == "export" else {}
     del config["hydra"]
     config.pop("defaults", None)
     return config | {"data": {**own, **config["data"]}} | changed

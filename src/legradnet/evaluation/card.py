@@ -6,20 +6,21 @@ from typing import Any
 
 from legradnet.evaluation.films import LabelledFilms, run_of
 from legradnet.evaluation.graded import Graded
+from legradnet.evaluation.settings import EvaluateSettings
 from legradnet.grading.grader import Grader
 from legradnet.run_folder import versions
 
 _Facts = dict[str, dict[str, str]]
 
 
-def model_card(grader: Grader, films: LabelledFilms, graded: Graded, config: Mapping[str, Any]) -> _Facts:
+def model_card(grader: Grader, films: LabelledFilms, graded: Graded, settings: EvaluateSettings) -> _Facts:
     """Sections of plain facts, {section: {name: text}}, from the checkpoint, its run folder and this evaluation."""
     return {
         "Use": {
             "Intended": "research on grading single knees on plain radiographs; a second reading, never the only one",
             "Not for": "diagnosis without a clinician; films other than knee crops of the training kind",
         },
-        "Measured on": _films(films, graded, config),
+        "Measured on": _films(films, graded, settings),
         "Model": _model(grader),
         "Training": _training(grader),
         "Calibration": _calibration(grader),
@@ -27,7 +28,7 @@ def model_card(grader: Grader, films: LabelledFilms, graded: Graded, config: Map
     }
 
 
-def _films(films: LabelledFilms, graded: Graded, config: Mapping[str, Any]) -> dict[str, str]:
+def _films(films: LabelledFilms, graded: Graded, settings: EvaluateSettings) -> dict[str, str]:
     sides = films.table["side"].replace("", "unknown").value_counts().to_dict()
     return {
         "Films": f"{len(graded)}, of {graded.patients.max() + 1} patients",
@@ -37,8 +38,8 @@ def _films(films: LabelledFilms, graded: Graded, config: Mapping[str, Any]) -> d
             f"KL {grade}: {count}" for grade, count in films.table["label"].value_counts().sort_index().items()
         ),
         "By side": ", ".join(f"{side}: {count}" for side, count in sides.items()),
-        "Intervals": f"{config['confidence_level']:.0%}, {config['resamples']} resamples of patients, "
-        f"seed {config['seed']}",
+        "Intervals": f"{settings.confidence_level:.0%}, {settings.resamples} resamples of patients, "
+        f"seed {settings.seed}",
     }
 
 

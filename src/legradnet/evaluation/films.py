@@ -1,7 +1,7 @@
 """The labelled films of an evaluation, and what is known of the training run that a checkpoint comes from."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -12,10 +12,9 @@ import pandas as pd
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.data.sides import Side
 from legradnet.errors import UserError
+from legradnet.evaluation.settings import MeasuredFilms
 from legradnet.grading.grading import Request
 from legradnet.run_folder import RunFolder
-
-_FROM_CHECKPOINT = ("image_size", "fit", "mirror_left")
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def run_of(checkpoint: str | Path) -> RunFolder:
 
 
 def load_films(
-    data: Mapping[str, Any], checkpoint: str | Path, *, split: str | None, num_classes: int, image_size: int
+    data: MeasuredFilms, checkpoint: str | Path, *, split: str | None, num_classes: int, image_size: int
 ) -> LabelledFilms:
     """Read and check the films, and choose a split.
 
@@ -59,12 +58,12 @@ def load_films(
     Raises:
         UserError: Mistakes in the data, no such split, or no run folder around the checkpoint.
     """
-    if given := [name for name in _FROM_CHECKPOINT if data[name] is not None]:
-        raise UserError(f"data.{given[0]}={data[given[0]]}: how films are read is known from the checkpoint.")
-    own = data["source"] == "own"
+    own = data.source == "own"
     run = run_of(checkpoint)
     # the cache of training spares decoding its films for the check; others are not kept
-    settings = _own_settings(run, data, checkpoint) if own else {**data, "image_size": image_size, "cache": "off"}
+    settings = (
+        _own_settings(run, data, checkpoint) if own else {**data.model_dump(), "image_size": image_size, "cache": "off"}
+    )
     drawn = {name for name in settings if name not in ("mirror_left", "batch_size") and settings[name] is not None}
     module = KneeDataModule(
         {name: settings[name] for name in drawn}, num_classes=num_classes, progress=sys.stderr.isatty()
@@ -92,15 +91,15 @@ def load_films(
     )
 
 
-def _own_settings(run: RunFolder, data: Mapping[str, Any], checkpoint: str | Path) -> dict[str, Any]:
+def _own_settings(run: RunFolder, data: MeasuredFilms, checkpoint: str | Path) -> dict[str, Any]:
     if not run.config.is_file():
         raise UserError(
             f"{checkpoint} lies in no run folder that tells its films: choose data=csv, data=folder or data=synthetic."
         )
     settings: dict[str, Any] = run.read_config()["data"]
     keys = ("dataset_path", "csv_path", "num_workers", "cache_dir")
-    moved = {name: data[name] for name in keys if data[name] is not None}
-    return settings | moved | ({"cache": "off"} if data["cache"] == "off" else {})
+    moved = {name: value for name in keys if (value := getattr(data, name)) is not None}
+    return settings | moved | ({"cache": "off"} if data.cache == "off" else {})
 
 
 def _warnings(films: pd.DataFrame, module: KneeDataModule, split: str, own: bool) -> Sequence[str]:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from legradnet.config import EVALUATE_RULES, check_config
 from legradnet.data.film import Gray, ImageError
 from legradnet.data.images import read_film
 from legradnet.evaluation.card import model_card
@@ -21,17 +20,21 @@ from legradnet.evaluation.films import LabelledFilms, load_films, run_of, seen_i
 from legradnet.evaluation.graded import Graded, predictions_text
 from legradnet.evaluation.numbers import group_names, measure, metric_intervals, subgroups, worst_mistakes
 from legradnet.evaluation.report import Mistake, Report, write_figures, write_report
+from legradnet.evaluation.settings import EvaluateSettings
 from legradnet.evaluation.shortcut import blank_joint
 from legradnet.files import write_text
 from legradnet.grading.calibration import Calibration, fit_calibration
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Grading
 from legradnet.run_folder import RunFolder
+from legradnet.settings import checked
 
 log = logging.getLogger(__name__)
 
+_DRAWN = {"resamples", "seed", "confidence_level", "threshold"}  # what numbers and intervals depend on
 
-def evaluate(config: Mapping[str, Any], run_folder: str | Path) -> None:
+
+def evaluate(config: Mapping[str, Any] | EvaluateSettings, run_folder: str | Path) -> None:
     """Measure one checkpoint, or several side by side, as `conf/evaluate.yaml` composes it.
 
     Several get a numbered folder each; the page and `metrics.json` at the top compare them with the first. An entry of
@@ -40,44 +43,46 @@ def evaluate(config: Mapping[str, Any], run_folder: str | Path) -> None:
     Raises:
         UserError: A mistake in the config, the checkpoint or the films.
     """
-    check_config(config, EVALUATE_RULES)
-    entries = config["checkpoint"] if isinstance(config["checkpoint"], list) else [config["checkpoint"]]
+    settings = checked(EvaluateSettings, config)
+    entries = settings.checkpoint if isinstance(settings.checkpoint, list) else [settings.checkpoint]
     groups = [entry if isinstance(entry, list) else [entry] for entry in entries]
     folder = RunFolder(Path(run_folder))
     folder.check_other_runs(folder.last, folder.best, folder.predictions_json, folder.report)
-    folder.write_config(config)
+    folder.write_config(settings.model_dump())
     films: LabelledFilms | None = None
     reports: list[Report] = []
     names = _names(groups)
     for i, (name, paths) in enumerate(zip(names, groups, strict=True)):
         grader = Grader.from_checkpoint(
-            paths, device=config["device"], precision=config["precision"], batch_size=config["data"]["batch_size"]
+            paths, device=settings.device, precision=settings.precision, batch_size=settings.data.batch_size
         )
+        for network in grader.networks:
+            _ = network.settings  # an export's are checked here, before the work
         if films is None:
             films = load_films(
-                config["data"],
+                settings.data,
                 paths[0],
-                split=config["split"],
+                split=settings.split,
                 num_classes=grader.classes,
                 image_size=grader.networks[0].image_size,
             )
-            group_names(films.table, config["subgroups"])  # a wrong one is told before the work
+            group_names(films.table, settings.subgroups)  # a wrong one is told before the work
         log.info("%s: grading %d films (split %s)", name, len(films.table), films.split)
-        report = _measured(config, grader, films, f"{name}, {films.split} films")
+        report = _measured(settings, grader, films, f"{name}, {films.split} films")
         reports.append(report)
         _write(report, folder.path / str(i + 1) if len(groups) > 1 else folder.path)
     if len(reports) > 1:
-        _write_comparison(config, folder, names, reports)
+        _write_comparison(settings, folder, names, reports)
     print(folder.report)
 
 
-def _measured(config: Mapping[str, Any], grader: Grader, films: LabelledFilms, title: str) -> Report:
-    graded, gradings = _grade(grader, films, config["data"]["num_workers"])
+def _measured(settings: EvaluateSettings, grader: Grader, films: LabelledFilms, title: str) -> Report:
+    graded, gradings = _grade(grader, films, settings.data.num_workers)
     warnings = list(films.warnings)
-    warnings += _training_warnings(config, grader, films)
-    if config["crossfit"]:
+    warnings += _training_warnings(grader, films)
+    if settings.crossfit:
         looks = [grading.look for grading in gradings]
-        graded, notes = crossfit(graded, looks, grader.networks[0].calibration, config["seed"])
+        graded, notes = crossfit(graded, looks, grader.networks[0].calibration, settings.seed)
         warnings.append(
             "Calibration was fitted on one half of these films' patients and measured on the other, both in turn: "
             "the checkpoint's own calibration was not used, except with the joint blanked out."
@@ -87,26 +92,21 @@ def _measured(config: Mapping[str, Any], grader: Grader, films: LabelledFilms, t
         warnings.append("Calibration was fitted on validation films: its numbers flatter (crossfit=true mends that).")
     elif any(network.calibration.coverage is None for network in grader.networks):
         warnings.append("The checkpoint is not calibrated: there are no prediction sets, and no film is unsure.")
-    settings = {
-        "resamples": config["resamples"],
-        "seed": config["seed"],
-        "confidence_level": config["confidence_level"],
-        "threshold": config["threshold"],
-    }
-    numbers = measure(graded, **settings)
+    drawn = settings.model_dump(include=_DRAWN)
+    numbers = measure(graded, **drawn)
     numbers = {"split": films.split, "loss": _loss(grader, gradings, graded), **numbers}
     masked = None
-    if config["joint_masked"]:
-        blank, _ = _grade(grader, films, config["data"]["num_workers"], alter=blank_joint)
-        masked = metric_intervals(blank, **settings)
+    if settings.joint_masked:
+        blank, _ = _grade(grader, films, settings.data.num_workers, alter=blank_joint)
+        masked = metric_intervals(blank, **drawn)
     return Report(
         title=title,
         numbers=numbers,
         graded=graded,
-        subgroups=subgroups(graded, list(dict.fromkeys(["side", *config["subgroups"]])), **settings),
+        subgroups=subgroups(graded, list(dict.fromkeys(["side", *settings.subgroups])), **drawn),
         joint_masked=masked,
         mistakes=[_mistake(films, graded, row) for row in worst_mistakes(graded)],
-        facts=model_card(grader, films, graded, config),
+        facts=model_card(grader, films, graded, settings),
         warnings=warnings,
     )
 
@@ -175,7 +175,7 @@ def crossfit(graded: Graded, looks: Sequence[str], like: Calibration, seed: int)
     return crossed, list(dict.fromkeys(notes))
 
 
-def _training_warnings(config: Mapping[str, Any], grader: Grader, films: LabelledFilms) -> Iterator[str]:
+def _training_warnings(grader: Grader, films: LabelledFilms) -> Iterator[str]:
     for network in grader.networks:
         run = run_of(network.path)
         if run.path == films.own:  # its splits are known
@@ -226,11 +226,11 @@ def _write(report: Report, path: Path) -> None:
     write_report(report, path / "report.html")
 
 
-def _write_comparison(config: Mapping[str, Any], folder: RunFolder, names: list[str], reports: list[Report]) -> None:
+def _write_comparison(settings: EvaluateSettings, folder: RunFolder, names: list[str], reports: list[Report]) -> None:
     first = reports[0]
-    settings = {name: config[name] for name in ("resamples", "seed", "confidence_level", "threshold")}
+    drawn = settings.model_dump(include=_DRAWN)
     comparisons = [
-        {"names": [names[0], name], "metrics": compare(first.graded, other.graded, **settings)}
+        {"names": [names[0], name], "metrics": compare(first.graded, other.graded, **drawn)}
         for name, other in zip(names[1:], reports[1:], strict=True)
     ]
     runs = {name: report.numbers["metrics"] for name, report in zip(names, reports, strict=True)}

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from legradnet.config import EXPORT_RULES, check_config
 from legradnet.data.film import ImageError
 from legradnet.errors import UserError
 from legradnet.evaluation.films import LabelledFilms, load_films
 from legradnet.export.check import Quality, check_parity, measure_quality
 from legradnet.export.graph import write_onnx
 from legradnet.export.quantize import MOST_FILMS, quantise
+from legradnet.export.settings import ExportSettings
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.exported_network import (
     DESCRIPTION,
@@ -31,12 +31,13 @@ from legradnet.grading.runtimes import RUNTIMES
 from legradnet.grading.runtimes.openvino import unreported
 from legradnet.grading.runtimes.runtime import Films, Runtime, imported
 from legradnet.run_folder import versions
+from legradnet.settings import checked
 
 log = logging.getLogger(__name__)
 
 
-def export(config: Mapping[str, Any]) -> Path:
-    """Export `config["checkpoint"]` as `conf/export.yaml` composes it.
+def export(config: Mapping[str, Any] | ExportSettings) -> Path:
+    """Export `checkpoint` as `conf/export.yaml` composes it.
 
     Returns:
         The folder.
@@ -45,8 +46,8 @@ def export(config: Mapping[str, Any]) -> Path:
         UserError: A mistake in the config, the checkpoint, the films or the output folder; or an export that does not
             grade like its checkpoint.
     """
-    check_config(config, EXPORT_RULES)
-    kind, precision, output = config["format"], config["precision"], Path(config["output"])
+    settings = checked(ExportSettings, config)
+    kind, precision, output = settings.format, settings.precision, Path(settings.output)
     runtime = RUNTIMES[kind]
     if precision not in runtime.precisions:
         ways = [f"precision={other}" for other in runtime.precisions]
@@ -57,8 +58,8 @@ def export(config: Mapping[str, Any]) -> Path:
         )
     _check_output(output)
     _check_installed(runtime, precision)
-    checkpoint = CheckpointNetwork(config["checkpoint"], device="cpu", precision="f32")
-    films = None if precision == "f32" else _films(config, checkpoint)
+    checkpoint = CheckpointNetwork(settings.checkpoint, device="cpu", precision="f32")
+    films = None if precision == "f32" else _films(settings, checkpoint)
 
     with _written_whole(output) as folder:
         graph = folder / "network.onnx"  # the way to every format, and one of them
@@ -72,8 +73,8 @@ def export(config: Mapping[str, Any]) -> Path:
         if films is None:
             described["largest_difference"] = check_parity(checkpoint, exported)
         else:
-            quality = _quality(checkpoint, exported, films, config["data"]["num_workers"])
-            _refuse_worse(quality, config["max_qwk_drop"])
+            quality = _quality(checkpoint, exported, films, settings.data.num_workers)
+            _refuse_worse(quality, settings.max_qwk_drop)
             described["quality"] = quality.to_plain()
         _write_description(folder, described)
     _tell(output, described)
@@ -87,16 +88,16 @@ def _check_installed(runtime: Runtime, precision: str) -> None:
             imported(package)  # what lacks is told before the work
 
 
-def _films(config: Mapping[str, Any], checkpoint: CheckpointNetwork) -> LabelledFilms:
+def _films(settings: ExportSettings, checkpoint: CheckpointNetwork) -> LabelledFilms:
     films = load_films(
-        config["data"],
-        config["checkpoint"],
-        split=config["split"],
+        settings.data,
+        settings.checkpoint,
+        split=settings.split,
         num_classes=checkpoint.classes,
         image_size=checkpoint.image_size,
     )
     log.info("%d films to %s on (split %s)", len(films.requests),
-             "calibrate and compare" if config["precision"] == "int8" else "compare", films.split)  # fmt: skip
+             "calibrate and compare" if settings.precision == "int8" else "compare", films.split)  # fmt: skip
     return films
 
 

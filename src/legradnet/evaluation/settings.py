@@ -1,0 +1,54 @@
+"""Settings of `legradnet-evaluate`, and of the films that other commands measure on."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from legradnet.data.settings import DataSettings
+from legradnet.grading.settings import AskedDevice, AskedPrecision, BatchSize
+from legradnet.settings import Seed, Settings
+
+
+def _unset(value: Any) -> None:
+    if value is not None:
+        raise ValueError("can't be set: how films are read is known from the checkpoint")
+
+
+FromCheckpoint = Annotated[None, BeforeValidator(_unset)]
+_FROM_CHECKPOINT = "null: known from the checkpoint"
+
+
+class MeasuredFilms(DataSettings):
+    """Config group `data` of commands that measure a checkpoint."""
+
+    source: Literal["own", "csv", "folder", "synthetic"] = Field(  # type: ignore[assignment]
+        default="own",
+        description="own = the films of the checkpoint's training run; or `data=csv`, `folder`, `synthetic`",
+    )
+    image_size: FromCheckpoint = Field(default=None, description=_FROM_CHECKPOINT)  # type: ignore[assignment]
+    fit: FromCheckpoint = Field(default=None, description=_FROM_CHECKPOINT)  # type: ignore[assignment]
+    mirror_left: FromCheckpoint = Field(default=None, description=_FROM_CHECKPOINT)  # type: ignore[assignment]
+    batch_size: BatchSize = None  # type: ignore[assignment]
+
+
+class EvaluateSettings(Settings):
+    """`conf/evaluate.yaml`."""
+
+    data: MeasuredFilms = MeasuredFilms()
+    checkpoint: str | list[str | list[str]] = Field(description="a checkpoint, or a list to compare")
+    split: Literal["train", "val", "test", "all"] | None = Field(
+        default=None, description="train, val, test, all; null = test where there is such a split, else all"
+    )
+    crossfit: bool = Field(
+        default=False,
+        description="fit calibration on one half of the patients and measure it on the other, both in turn, instead "
+        "of using the stored one",
+    )
+    subgroups: list[str] = Field(default_factory=list, description="columns of the CSV to measure by")
+    threshold: float = Field(default=0.5, ge=0, le=1, description="of P(KL >= 2), for sensitivity and specificity")
+    joint_masked: bool = Field(default=True, description="grade again with the joint blanked out")
+    resamples: int = Field(default=2000, ge=1, le=100_000, description="of the bootstrap")
+    confidence_level: float = Field(default=0.95, ge=0.5, le=0.999, description="of the intervals")
+    seed: Seed = Field(default=0, description="of bootstrap and crossfit")
+    device: AskedDevice = "auto"
+    precision: AskedPrecision = "auto"
