@@ -1,0 +1,30 @@
+"""`legradnet-synthesize`: generated knees as files, to try things on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from legradnet.data.settings import SynthesizeSettings
+from legradnet.data.synthetic import write_knees
+from legradnet.settings import checked
+
+
+def synthesize(config: Mapping[str, Any]) -> Path:
+    """Write generated knees as `conf/synthesize.yaml` composes it.
+
+    Returns:
+        Their CSV.
+
+    Raises:
+        UserError: A mistake in the config, or a folder that is not empty.
+    """
+    settings = checked(SynthesizeSettings, config)
+    csv = write_knees(
+        Path(settings.output),
+        settings.count,
+        size=settings.image_size,
+        num_classes=settings.num_classes,
+        seed=settings.seed,
+    )
+    print(f"{settings.count} generated knees and their CSV: {csv}")
+    return csv
