@@ -1,5 +1,6 @@
 """The package as it is installed, outside the checkout."""
 
+import os
 import subprocess
 import sys
 import venv
@@ -24,6 +25,7 @@ def test_the_wheel_works_outside_the_checkout(trained, knees, tmp_path):
     site = next((tmp_path / "env/lib").glob("python*/site-packages"))
     # the heavy dependencies of this environment; a plain path, so its editable install isn't followed
     (site / "dependencies.pth").write_text(str(Path(torch.__file__).parents[1]))
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     best = f"checkpoint={trained}/checkpoints/best.ckpt"
     for name, *arguments in (
         ["train", "--cfg", "job"],
@@ -33,9 +35,11 @@ def test_the_wheel_works_outside_the_checkout(trained, knees, tmp_path):
         ["evaluate", best, "resamples=20"],
     ):
         script = tmp_path / f"env/bin/legradnet-{name}"
-        done = subprocess.run([script, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [script, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300, env=alone
+        )
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "outputs/train/custom/trials.csv").is_file()
     places = "import legradnet, hydra_plugins.legradnet_optuna as plugin; print(legradnet.__file__, plugin.__file__)"
-    shown = subprocess.run([python, "-c", places], capture_output=True, text=True)
+    shown = subprocess.run([python, "-c", places], capture_output=True, text=True, env=alone)
     assert [Path(place).is_relative_to(site) for place in shown.stdout.split()] == [True, True]
