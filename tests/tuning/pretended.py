@@ -23,11 +23,11 @@ from legradnet.training.settings import TrainSettings
 def train(config, run_folder, *, callbacks=(), resumable=True):
     """Pretend to train: val/qwk is highest at a learning rate of 1e-3 and rises by epoch, val/ece falls with dropout.
 
-    `+pretend.<what>=` in the config says what goes wrong: `mistake`, `error`, `nan` and `kill` are learning rates above
-    which that happens (`kill` once, which a file in the sweep's folder remembers), `seconds` an epoch takes time.
+    `+trainer.pretend.<what>=` says what goes wrong: `mistake`, `error`, `nan` and `kill` are learning rates above which
+    that happens (`kill` once, which a file in the sweep's folder remembers), `seconds` an epoch takes time.
     """
     checked(TrainSettings, config)
-    folder, wrong = RunFolder(Path(run_folder)), config.get("pretend", {})
+    folder, wrong = RunFolder(Path(run_folder)), config["trainer"].get("pretend", {})
     folder.path.mkdir(parents=True, exist_ok=True)
     assert not folder.metrics.exists(), "a finished trial is run again"
     rate = config["optimizer"]["learning_rate"]

@@ -80,7 +80,7 @@ def test_pruned_is_pruned_with_every_launcher(launcher, tmp_path):
 def test_a_killed_job_is_tried_again_and_the_search_goes_on(launcher, tmp_path):
     rates = "optimizer.learning_rate=choice(1e-4,1e-3,1e-2)"
     settings = [f"hydra/launcher={launcher}", "hydra.sweeper.n_jobs=2", "hydra.sweeper.sampler.name=grid"]
-    finish(tmp_path, *settings, rates, "+pretend.kill=5e-3", "trainer.max_epochs=2")
+    finish(tmp_path, *settings, rates, "+trainer.pretend.kill=5e-3", "trainer.max_epochs=2")
     found = table(tmp_path)
     done = found[found["state"] == "complete"]
     assert sorted(done["optimizer.learning_rate"].astype(float)) == [1e-4, 1e-3, 1e-2]
@@ -99,7 +99,7 @@ def test_a_killed_job_is_tried_again_and_the_search_goes_on(launcher, tmp_path):
     ids=["ctrl-c", "sigterm", "kill-9"],
 )
 def test_a_stopped_search_goes_on_with_the_same_command(stop, status, tmp_path):
-    settings = [RATES, "hydra.sweeper.n_trials=3", "trainer.max_epochs=4", "+pretend.seconds=0.5"]
+    settings = [RATES, "hydra.sweeper.n_trials=3", "trainer.max_epochs=4", "+trainer.pretend.seconds=0.5"]
     process = begin(tmp_path, *settings)
     wait_for(tmp_path / "trial_1/metrics.csv", process)
     process.send_signal(stop)

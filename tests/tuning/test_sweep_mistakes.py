@@ -5,7 +5,7 @@ from typed_sweeps import CUSTOM, RATES, table
 
 
 def test_too_many_failures_end_the_search_with_the_reason(search, tmp_path):
-    status, out, _ = search(*CUSTOM, RATES, "+pretend.mistake=0", "hydra.sweeper.max_failures=2")
+    status, out, _ = search(*CUSTOM, RATES, "+trainer.pretend.mistake=0", "hydra.sweeper.max_failures=2")
     assert status == 1
     assert len(table(tmp_path)) == 2
     assert "2 trials failed (max_failures), the last one: a mistake of this trial" in out

@@ -70,13 +70,13 @@ def test_a_key_of_the_command_line_fixes_what_was_searched_and_joins_the_search(
 @pytest.mark.slow
 def test_values_arrive_in_the_job_with_their_types(search, tmp_path):
     values = "'a,b','null',null,{a:1,b:[x]},[1,2],1.5,2,true,'3'"
-    status, _, err = search(*CUSTOM, f"+note={values}", "++model.num_classes=choice(5)", GRID)
+    status, _, err = search(*CUSTOM, f"+trainer.note={values}", "++model.num_classes=choice(5)", GRID)
     assert status == 0, err
-    notes = [config_of(tmp_path, number)["note"] for number in table(tmp_path)["number"]]
+    notes = [config_of(tmp_path, number)["trainer"]["note"] for number in table(tmp_path)["number"]]
     wanted = ["a,b", "null", None, {"a": 1, "b": ["x"]}, [1, 2], 1.5, 2, True, "3"]
     assert sorted(map(repr, notes)) == sorted(map(repr, wanted))
     again = composed("experiment=best", f"hydra.searchpath=[{tmp_path}/sweep]")
-    assert again.note == config_of(tmp_path, table(tmp_path).query("best")["number"].item())["note"]
+    assert again.trainer.note == config_of(tmp_path, table(tmp_path).query("best")["number"].item())["trainer"]["note"]
 
 
 def test_backbones_are_searched_as_lists(search, tmp_path):
@@ -88,7 +88,13 @@ def test_backbones_are_searched_as_lists(search, tmp_path):
 
 def test_best_is_the_best_trial_whatever_was_chosen(run, search, tmp_path, monkeypatch):
     monkeypatch.setenv("FILMS", "films")
-    chosen = ["experiment=quickstart", "backbone=[lite0,tiny]", "gating=mlp", "+note='a, b: c'", "tuning.folds=false"]
+    chosen = [
+        "experiment=quickstart",
+        "backbone=[lite0,tiny]",
+        "gating=mlp",
+        "+trainer.note='a, b: c'",
+        "tuning.folds=false",
+    ]
     status, out, err = search(*CUSTOM, RATES, *chosen, "data.cache_dir=${oc.env:FILMS}", "hydra.sweeper.n_trials=3")
     assert status == 0, err
     best = table(tmp_path).query("best")
@@ -131,7 +137,7 @@ def test_a_pruned_trial_is_pruned_and_keeps_its_folder_with_the_last_epoch(searc
 )
 def test_a_failing_trial_does_not_end_the_search(wrong, reason, search, tmp_path):
     rates = "optimizer.learning_rate=choice(1e-4,1e-3,1e-2)"
-    status, _, err = search(*CUSTOM, rates, GRID, f"+pretend.{wrong}=5e-3")
+    status, _, err = search(*CUSTOM, rates, GRID, f"+trainer.pretend.{wrong}=5e-3")
     assert status == 0, err
     found = table(tmp_path).set_index("optimizer.learning_rate")
     assert found["state"].to_dict() == {1e-4: "complete", 1e-3: "complete", 1e-2: "fail"}
