@@ -180,13 +180,15 @@ def test_a_logger_that_is_not_installed_is_told_before_the_first_trial(search, t
         ("wandb", "wandb/offline-run-*/run-*.wandb"),
     ],
 )
-def test_a_sweep_records_the_study_and_each_trial_itself(logger, own, run, tmp_path):
+def test_a_sweep_records_the_study_and_each_trial_itself(logger, own, run, tmp_path, monkeypatch):
     pytest.importorskip(logger)
+    monkeypatch.setenv("WANDB_MODE", "online")  # the record is offline, whatever the environment
     few = ["trainer.max_epochs=1", "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=mine", f"logger={logger}"]
     dropout = "model.dropout=interval(0,0.5)"
     status, _, err = run("-m", *CUSTOM, *ONE, *few, dropout, f"hydra.sweep.dir={tmp_path}/sweep")
     assert status == 0, err
-    assert "has not recorded" not in err
+    assert "has not recorded" not in err and "anonymous" not in err
+    assert os.environ["WANDB_MODE"] == "online"
     points = READ[logger](tmp_path / "sweep")
     assert {number: values["val/qwk"] for number, (values, _) in points.items()} == pytest.approx(
         dict(zip(table(tmp_path)["number"], table(tmp_path)["val/qwk"], strict=True))

@@ -253,7 +253,10 @@ def _loggers(name: str | None, folder: RunFolder) -> list[Logger] | bool:
                 os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a database would need the whole of mlflow
                 return [MLFlowLogger("legradnet", tracking_uri=f"file:{folder.path.resolve() / 'mlruns'}")]
             case _:
-                return [WandbLogger(project="legradnet", save_dir=folder.path, offline=True)]
+                # mode, as Lightning's `offline` only sets an environment that wandb may have read before
+                wandb = WandbLogger(project="legradnet", save_dir=folder.path, mode="offline")
+                wandb._wandb_init.pop("anonymous", None)  # wandb warns of it, whatever it is set to
+                return [wandb]
     except ModuleNotFoundError as error:
         raise UserError(f"logger={name} needs a package that isn't installed: {how_to_install('loggers')}") from error
 
