@@ -71,8 +71,8 @@ class MetricsTable(Callback):
             if self.resumable:
                 trainer.save_checkpoint(self.folder.last)
         elif self.folder.metrics.is_file():
-            # "round_trip" reads back every digit, so that a resumed file equals one never interrupted
-            rows = pd.read_csv(self.folder.metrics, float_precision="round_trip")
+            # by Python's float(), which reads back every digit: a resumed file equals one never interrupted
+            rows = pd.read_csv(self.folder.metrics, dtype=str).map(float).astype({"epoch": int, "step": int})
             self.rows = rows[rows["epoch"] < trainer.current_epoch]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
