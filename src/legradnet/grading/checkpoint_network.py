@@ -75,7 +75,7 @@ class CheckpointNetwork:
     @property
     def weighs(self) -> bool:
         """Whether the gate gives each backbone a weight; `concat` gives none."""
-        return self.settings.gating.name != "concat"
+        return self.settings.gating.weighs
 
     def autocast(self) -> torch.autocast:
         """The context that the network's precision asks for."""

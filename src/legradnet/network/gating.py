@@ -1,6 +1,6 @@
 """Gates: fuse the tokens of N backbones into one feature, and say how much each backbone weighed."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -12,6 +12,12 @@ from legradnet.settings import Settings, Share
 
 _NAME = "set by `gating=mha`, `mlp`, `concat`, `mean`"
 _DROPOUT = "dropout of attention (mha), hidden layer (mlp), tokens (concat)"
+
+
+class _GateSettings(Settings):
+    """What every gate says of itself."""
+
+    weighs: ClassVar[bool] = True  # whether it gives each backbone a weight
 
 
 class MultiHeadAttentionGate(nn.Module):
@@ -51,7 +57,7 @@ class MultiHeadAttentionGate(nn.Module):
         return self.out(mixed.flatten(1)), weights.mean(dim=1)
 
 
-class MhaSettings(Settings):
+class MhaSettings(_GateSettings):
     """Config group `gating=mha`."""
 
     name: Literal["mha"] = Field(default="mha", description=_NAME)
@@ -88,7 +94,7 @@ class MlpGate(nn.Module):
         return torch.einsum("bn,bnd->bd", weights.to(tokens.dtype), tokens), weights
 
 
-class MlpSettings(Settings):
+class MlpSettings(_GateSettings):
     """Config group `gating=mlp`."""
 
     name: Literal["mlp"] = Field(default="mlp", description=_NAME)
@@ -118,8 +124,10 @@ class ConcatGate(nn.Module):
         return self.fuse(tokens.flatten(1)), None
 
 
-class ConcatSettings(Settings):
+class ConcatSettings(_GateSettings):
     """Config group `gating=concat`."""
+
+    weighs: ClassVar[bool] = False
 
     name: Literal["concat"] = Field(default="concat", description=_NAME)
     dropout: Share = Field(default=0.1, description=_DROPOUT)
@@ -140,7 +148,7 @@ class MeanGate(nn.Module):
         return tokens.mean(dim=1), tokens.new_full(tokens.shape[:2], 1 / tokens.shape[1], dtype=torch.float32)
 
 
-class MeanSettings(Settings):
+class MeanSettings(_GateSettings):
     """Config group `gating=mean`."""
 
     name: Literal["mean"] = Field(default="mean", description=_NAME)
