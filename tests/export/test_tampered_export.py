@@ -8,8 +8,10 @@ import pytest
 
 from legradnet.data.images import read_image
 from legradnet.errors import UserError
+from legradnet.grading.export_description import ExportDescription
 from legradnet.grading.exported_network import ExportedNetwork
 from legradnet.grading.grader import Grader
+from legradnet.grading.metadata import read_metadata
 from tampering import tampered
 
 pytest.importorskip("openvino", reason="pip install -e '.[export]'")
@@ -60,6 +62,19 @@ def test_each_mistake_is_told_with_its_key(copy, changes, words):
         ExportedNetwork(copy)
     assert words in str(told.value)
     assert str(file) in str(told.value)
+
+
+def test_an_export_for_films_smaller_than_training_takes_today_is_read_as_ever(copy):
+    file = copy / "export.json"
+    described = json.loads(file.read_text())
+    for side, taken in ((16, True), (31, True), (15, False), (4097, False)):
+        described["films"]["image_size"] = side
+        file.write_text(json.dumps(described))
+        if taken:
+            assert read_metadata(ExportDescription, described, file).films.image_size == side
+        else:
+            with pytest.raises(UserError, match=f"films.image_size={side} must be a whole number from 16 to 4096"):
+                ExportedNetwork(copy)
 
 
 def test_settings_of_another_network_are_told_when_they_are_asked_for(copy):

@@ -12,13 +12,14 @@ OnBadImage = Literal["error", "skip"]
 Verify = Literal["decode", "header"]
 
 Pixels = Annotated[int, Field(ge=32, le=4096)]
+GradedPixels = Annotated[int, Field(ge=16, le=4096)]  # what trained networks and exports have always been let say
 Classes = Annotated[int, Field(ge=2, le=1000)]
 
 
 class FilmSettings(Settings):
     """How a film becomes what a network sees; a checkpoint keeps it for whoever grades new films."""
 
-    image_size: Pixels = 224
+    image_size: GradedPixels = 224
     fit: Fit = "pad"
     mirror_left: bool = False
 

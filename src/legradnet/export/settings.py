@@ -1,18 +1,28 @@
 """Settings of `legradnet-export`."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from legradnet.evaluation.settings import MeasuredFilms
+from legradnet.evaluation.settings import MeasuredFilms, MeasuredSplit
+from legradnet.grading.export_description import Format
 from legradnet.grading.runtimes import RUNTIMES
 from legradnet.settings import Seed, Settings
 
+_FORMATS_OF = {
+    precision: [name for name, runtime in RUNTIMES.items() if precision in runtime.precisions]
+    for precision in dict.fromkeys(precision for runtime in RUNTIMES.values() for precision in runtime.precisions)
+}
 
-def _known(name: str) -> str:
-    if name not in RUNTIMES:
-        raise ValueError(f"must be one of {', '.join(sorted(RUNTIMES))}")
-    return name
+
+def _known(precision: str) -> str:
+    if precision not in _FORMATS_OF:
+        raise ValueError(f"must be one of {', '.join(_FORMATS_OF)}")
+    return precision
+
+
+def _in_words(precision: str, formats: list[str]) -> str:
+    return precision if len(formats) == len(RUNTIMES) else f"{precision} ({', '.join(formats)} only)"
 
 
 class ExportSettings(Settings):
@@ -21,9 +31,11 @@ class ExportSettings(Settings):
     data: MeasuredFilms = MeasuredFilms()
     checkpoint: str = Field(description="one checkpoint")
     output: str = Field(description="a folder that is new or empty")
-    format: Annotated[str, AfterValidator(_known)] = Field(default="openvino", description=", ".join(RUNTIMES))
-    precision: Literal["f32", "bf16", "int8"] = Field(default="f32", description="f32, bf16 (openvino only), int8")
-    split: Literal["train", "val", "test", "all"] = Field(
+    format: Format = Field(default="openvino", description=", ".join(RUNTIMES))
+    precision: Annotated[str, AfterValidator(_known)] = Field(
+        default="f32", description=", ".join(_in_words(*choice) for choice in _FORMATS_OF.items())
+    )
+    split: MeasuredSplit = Field(
         default="val", description="films to calibrate 8 bits and to compare on: train, val, test, all"
     )
     max_qwk_drop: Annotated[float, Field(ge=0, le=2)] | None = Field(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from legradnet.data.film import Fit
-from legradnet.data.settings import FilmSettings, Pixels
+from legradnet.data.settings import FilmSettings, GradedPixels
 from legradnet.grades import Rule
 from legradnet.grading.calibration import Calibration
 from legradnet.grading.film_check import FilmCheck
@@ -16,14 +16,17 @@ from legradnet.settings import Settings
 
 def _known(name: str) -> str:
     if name not in RUNTIMES:
-        raise ValueError(f"must be one of {', '.join(RUNTIMES)}")
+        raise ValueError(f"must be one of {', '.join(sorted(RUNTIMES))}")
     return name
+
+
+Format = Annotated[str, AfterValidator(_known)]
 
 
 class ExportedFilms(FilmSettings):
     """How films reach the graph."""
 
-    image_size: Pixels
+    image_size: GradedPixels
     fit: Fit
     mirror_left: bool
     input: str = ""
@@ -33,7 +36,7 @@ class ExportDescription(Settings):
     """The whole of it. `settings`, which grading needs nothing of, are checked in full by who uses them."""
 
     legradnet_export: Literal[1]
-    format: Annotated[str, AfterValidator(_known)]
+    format: Format
     precision: str
     classes: int = Field(ge=2, le=1000)
     class_names: list[str]
