@@ -6,11 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-
-
 Ints = npt.NDArray[np.int64]
-
-
 Rule = Literal["mode", "median"]
 
 

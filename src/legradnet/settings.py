@@ -66,7 +66,7 @@ def checked(
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        mistakes = list(dict.fromkeys(_mistake(model, group, each) for each in error.errors(include_url=False)))
+        mistakes = list(dict.fromkeys(_mistake(model, group, mistake) for mistake in error.errors(include_url=False)))
         more = [f"  and {len(mistakes) - _SHOWN} more"] if len(mistakes) > _SHOWN else []
         raise UserError("\n".join([title, *mistakes[:_SHOWN], *more])) from None
 
@@ -122,8 +122,8 @@ def _mistake(model: type[BaseModel], group: str, error: ErrorDetails) -> str:
             name = value.get("name") if isinstance(value, Mapping) else value
             return f"  {key}.name={_shortened(str(name))} must be one of {', '.join(_tags(annotation))}"
         case "value_error":  # of a validator of ours
-            told = str(error["ctx"]["error"])
-            return f"  {told}" if isinstance(value, (Mapping, BaseModel)) else f"  {key}={shown} {told}"
+            words = str(error["ctx"]["error"])
+            return f"  {words}" if isinstance(value, (Mapping, BaseModel)) else f"  {key}={shown} {words}"
         case _:
             return f"  {key}={shown} must be {_described(annotation, field.metadata if field else [])}"
 

@@ -1,19 +1,19 @@
 """Settings of `legradnet-benchmark`."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field
 
 from legradnet.data.augment import AugmentSettings
 from legradnet.data.settings import DataSettings
 from legradnet.grading.settings import AskedDevice
-from legradnet.network.backbones import Backbones
+from legradnet.network.backbones import Backbones, TrunkPrecision
 from legradnet.network.ensemble import ShapeSettings
 from legradnet.network.gating import GatingSettings, MhaSettings
 from legradnet.settings import Seed, Settings
 
-PRECISIONS = ("f32", "bf16")
+PRECISIONS = get_args(TrunkPrecision)
 _WORKERS = range(257)
 
 
@@ -46,7 +46,7 @@ class BenchmarkSettings(Settings):
     )
     device: AskedDevice = "auto"
     precisions: Annotated[
-        list[Literal["f32", "bf16"]] | None, BeforeValidator(_some_of(PRECISIONS, f"of {', '.join(PRECISIONS)}"))
+        list[TrunkPrecision] | None, BeforeValidator(_some_of(PRECISIONS, f"of {', '.join(PRECISIONS)}"))
     ] = Field(default=None, description="a list of f32, bf16; null = f32, and bf16 where it is native")
     workers: Annotated[
         list[int] | None, BeforeValidator(_some_of(_WORKERS, f"from {_WORKERS[0]} to {_WORKERS[-1]}"))

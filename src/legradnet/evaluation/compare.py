@@ -51,17 +51,17 @@ def compare(
         return {name: after[name] - before[name] for name in names}
 
     samples = bootstrap(differences, a.patients, resamples=resamples, seed=seed)
-    found = {}
+    differing = {}
     for name in names:
         low, high = percentile_interval(samples[name], confidence_level)
-        found[name] = {
+        differing[name] = {
             "a": plain(values[name]),
             "b": plain(others[name]),
             "difference": plain(others[name] - values[name]),
             "low": plain(float(low)),
             "high": plain(float(high)),
         }
-    return found
+    return differing
 
 
 def _rows_in(a: Graded, b: Graded) -> Ints:

@@ -26,13 +26,13 @@ def find_runs(places: Sequence[str | Path]) -> dict[str, Path]:
     """
     folders: list[Path] = []
     for place in map(Path, places):
-        found = [place] if place.is_dir() else _matching(place)
-        if not found or not all(RunFolder(path).metrics.is_file() for path in found):
+        matching = [place] if place.is_dir() else _matching(place)
+        if not matching or not all(RunFolder(path).metrics.is_file() for path in matching):
             raise UserError(
                 f"There is no {place / 'metrics.csv'}: legradnet-train experiment=quickstart "
                 "hydra.run.dir=outputs/quickstart makes a run; the jobs of a multirun are the folders below its own."
             )
-        folders += [path.resolve() for path in found]
+        folders += [path.resolve() for path in matching]
     if not folders:
         raise UserError("No run folder was given.")
     folders = list(dict.fromkeys(folders))
@@ -60,8 +60,8 @@ def varied_settings(runs: Mapping[str, Path]) -> pd.DataFrame:
 
 def best_epochs(curves: pd.DataFrame) -> pd.DataFrame:
     """The row with the highest `val/qwk` of each run, the best run first."""
-    known = curves.dropna(subset="val/qwk")
-    best = known.loc[known.groupby("run", sort=False)["val/qwk"].idxmax()]
+    defined = curves.dropna(subset="val/qwk")
+    best = defined.loc[defined.groupby("run", sort=False)["val/qwk"].idxmax()]
     return best.sort_values("val/qwk", ascending=False).reset_index(drop=True)
 
 
@@ -90,6 +90,6 @@ def curves_figure(curves: pd.DataFrame) -> Figure:
 
 def _matching(pattern: Path) -> list[Path]:
     """Run folders that match, job 2 before job 10."""
-    found = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor) / "metrics.csv"))
-    folders = (path.parent for path in found)
+    tables = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor) / "metrics.csv"))
+    folders = (path.parent for path in tables)
     return sorted(folders, key=lambda path: (path.parent, path.name.zfill(9) if path.name.isdigit() else path.name))

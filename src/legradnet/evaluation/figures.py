@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from legradnet.figures import BLUE, INK, ORANGE, SOFT, draw_weights, grade_names, plain_axes
+from legradnet.grades import Floats
 
 Numbers = Mapping[str, Any]
-Floats = npt.NDArray[np.float64]
 
 
 def draw_figures(numbers: Numbers) -> dict[str, Figure]:

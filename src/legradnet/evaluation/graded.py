@@ -73,8 +73,9 @@ class Graded:
 
     def weighted(self, weights: Floats, threshold: float = 0.5) -> WeightedFilms:
         """The films as metrics take them, each as often as `weights` [R, N] say; called KL >= 2 from `threshold` on."""
-        known = self.labels, self.grades, self.probabilities
-        return WeightedFilms(weights, *known, self.raw, self.sets, self.referred, threshold)
+        return WeightedFilms(
+            weights, self.labels, self.grades, self.probabilities, self.raw, self.sets, self.referred, threshold
+        )
 
     def subset(self, chosen: npt.NDArray[np.bool_]) -> "Graded":
         """The films where `chosen` [N] is true."""

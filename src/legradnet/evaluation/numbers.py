@@ -87,8 +87,8 @@ def measure(
             "uncalibrated": _reliability(graded, graded.raw),
         },
         "referral_curve": [
-            {"referral_rate": rate, "error": each["value"], "low": each["low"], "high": each["high"]}
-            for rate, each in zip(REFERRAL_RATES.tolist(), errors, strict=True)
+            {"referral_rate": rate, "error": error["value"], "low": error["low"], "high": error["high"]}
+            for rate, error in zip(REFERRAL_RATES.tolist(), errors, strict=True)
         ],
         "gate_by_grade": _gate_by_grade(graded),
     }
@@ -135,17 +135,17 @@ def subgroups(graded: Graded, columns: Sequence[str], **settings: Any) -> dict[s
     Raises:
         UserError: A column that isn't there, or with more than 20 values.
     """
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    measured: dict[str, dict[str, dict[str, Any]]] = {}
     for column, names in group_names(graded.table, columns).items():
-        found[column] = {}
+        measured[column] = {}
         for value in sorted(set(names.tolist()), key=lambda value: (value == "unknown", value)):
             films = graded.subset(names == value)
-            found[column][value] = {
+            measured[column][value] = {
                 "films": len(films),
                 "patients": int(films.patients.max()) + 1,
                 "metrics": metric_intervals(films, **settings),
             }
-    return found
+    return measured
 
 
 def group_names(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, npt.NDArray[np.str_]]:
@@ -158,16 +158,16 @@ def group_names(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, npt.ND
         raise UserError(
             f"subgroups: the films have no column {', '.join(missing)}; they have {', '.join(map(str, table))}."
         )
-    found = {}
+    groups = {}
     for name in columns:
         cells = table[name]
-        found[name] = cells.astype(str).where(cells.notna() & (cells.astype(str) != ""), "unknown").to_numpy(str)
-        if (count := len(set(found[name].tolist()))) > MOST_SUBGROUPS:
+        groups[name] = cells.astype(str).where(cells.notna() & (cells.astype(str) != ""), "unknown").to_numpy(str)
+        if (count := len(set(groups[name].tolist()))) > MOST_SUBGROUPS:
             raise UserError(
                 f"subgroups: column {name} has {count} values, more than {MOST_SUBGROUPS}: it is no subgroup "
                 "column. Group its values in a column of their own."
             )
-    return found
+    return groups
 
 
 def worst_mistakes(graded: Graded, count: int = 10) -> list[int]:
@@ -205,13 +205,13 @@ def _roc(graded: Graded) -> dict[str, list[float | None]] | None:
     if graded.classes != 5 or arthritis.all() or not arthritis.any():
         return None
     scores = arthritis_score(graded.probabilities)
-    each = sums_by_score(np.ones((1, len(graded))), scores, arthritis)
-    alarms, found = (sums[0, ::-1].cumsum() for sums in each)
+    sums_of_sides = sums_by_score(np.ones((1, len(graded))), scores, arthritis)
+    alarms, hits = (sums[0, ::-1].cumsum() for sums in sums_of_sides)
     corner = np.ones(len(alarms), bool)  # a point on the line between its neighbours says nothing
-    corner[1:-1] = (np.diff(alarms, 2) != 0) | (np.diff(found, 2) != 0)
+    corner[1:-1] = (np.diff(alarms, 2) != 0) | (np.diff(hits, 2) != 0)
     return {
         "false_positive_rate": [0.0, *(alarms / alarms[-1])[corner].tolist()],
-        "true_positive_rate": [0.0, *(found / found[-1])[corner].tolist()],
+        "true_positive_rate": [0.0, *(hits / hits[-1])[corner].tolist()],
         "thresholds": [None, *np.unique(scores)[::-1][corner].tolist()],
     }
 

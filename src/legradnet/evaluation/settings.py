@@ -17,6 +17,8 @@ def _unset(value: Any) -> None:
 FromCheckpoint = Annotated[None, BeforeValidator(_unset)]
 _FROM_CHECKPOINT = "null: known from the checkpoint"
 
+MeasuredSplit = Literal["train", "val", "test", "all"]
+
 
 class MeasuredFilms(DataSettings):
     """Config group `data` of commands that measure a checkpoint."""
@@ -36,7 +38,7 @@ class EvaluateSettings(Settings):
 
     data: MeasuredFilms = MeasuredFilms()
     checkpoint: str | list[str | list[str]] = Field(description="a checkpoint, or a list to compare")
-    split: Literal["train", "val", "test", "all"] | None = Field(
+    split: MeasuredSplit | None = Field(
         default=None, description="train, val, test, all; null = test where there is such a split, else all"
     )
     crossfit: bool = Field(

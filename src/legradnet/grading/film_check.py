@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import AfterValidator, Field
 
 from legradnet.data.film import THUMBNAIL, Film, thumbnail
@@ -91,7 +90,7 @@ def fit_film_check(films: Iterable[Film]) -> FilmCheck | None:
     )
 
 
-def _look(film: Film) -> tuple[npt.NDArray[np.float64], float]:
+def _look(film: Film) -> tuple[Floats, float]:
     return thumbnail(film).gray.astype(np.float64) / 255, film.colour
 
 
@@ -107,14 +106,14 @@ def _measures(gray: Floats, colour: float, mean_look: Floats, mean_histogram: Fl
     }
 
 
-def _standardised(thumbnail: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _standardised(thumbnail: Floats) -> Floats:
     return (thumbnail - thumbnail.mean()) / (thumbnail.std() + 1e-3)
 
 
-def _correlation(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> float:
+def _correlation(ours: Floats, theirs: Floats) -> float:
     ours, theirs = ours - ours.mean(), theirs - theirs.mean()
     return float((ours * theirs).sum() / (np.linalg.norm(ours) * np.linalg.norm(theirs) + 1e-12))
 
 
-def _cumulative_histogram(thumbnail: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _cumulative_histogram(thumbnail: Floats) -> Floats:
     return np.histogram(thumbnail, bins=_BINS, range=(0, 1))[0].cumsum() / thumbnail.size

@@ -17,6 +17,8 @@ from legradnet.errors import UserError
 from legradnet.network import tiny
 from legradnet.settings import Settings
 
+TrunkPrecision = Literal["f32", "bf16"]
+
 
 class BackboneSettings(Settings):
     """Config group `backbone.<key>`: which timm network, and how it is used."""
@@ -33,7 +35,7 @@ class BackboneSettings(Settings):
     image_size: Annotated[int, Field(ge=32, le=4096)] | None = Field(
         default=None, description="side that films are resized to for this network; null = its native size"
     )
-    precision: Literal["f32", "bf16"] | None = Field(
+    precision: TrunkPrecision | None = Field(
         default=None,
         description="f32 or bf16 for this trunk, e.g. f32 where bf16 is slower; null = as the trainer. "
         "Evaluating, predicting and explaining in f32 is f32 throughout",

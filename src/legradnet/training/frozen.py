@@ -85,19 +85,19 @@ def compute_features(
             )
             name = hashlib.sha256(f"{_VERSION} {network} {films} {drawn}".encode()).hexdigest()[:32]
             path = folder / f"{name}.features" if folder else None
-            found = _read(path, len(data.films(split))) if path else None
-            if found is None:
+            pooled = _read(path, len(data.films(split))) if path else None
+            if pooled is None:
                 log.info("Computing features of %d films of %s, view %d of %d", len(data.films(split)), split, view + 1,
                          views if split == "train" else 1)  # fmt: skip
                 seeds = np.random.SeedSequence([module.hparams["seed"], view]).generate_state(1)
-                found = _computed(ensemble, data, split, augment, int(seeds[0]), device, precision)
-                computed += len(found)
+                pooled = _computed(ensemble, data, split, augment, int(seeds[0]), device, precision)
+                computed += len(pooled)
                 if path:
-                    _write(path, found)
-            stacked.append(found)
+                    _write(path, pooled)
+            stacked.append(pooled)
         features[split] = torch.stack(stacked)
     data.features = features
-    size = sum(each.nbytes for each in features.values()) / 1e6
+    size = sum(views_of_split.nbytes for views_of_split in features.values()) / 1e6
     log.info(
         "Features of frozen backbones: %d films in %d view%s of training, %.1f MB, %s, %s",
         *(len(data.table), views, "s" if views > 1 else "", size),
@@ -118,7 +118,7 @@ def _computed(
     """Features [N, W] of one view of a split, in table order; frozen trunks are in eval mode, whatever the ensemble."""
     kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
     loader = data.loader(split, whole=True)
-    found = []
+    pooled = []
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         torch.no_grad(),
@@ -131,8 +131,8 @@ def _computed(
             if augment:
                 torch.manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
                 films = augment(films)
-            found.append(ensemble.pool(films).float().cpu())
-    return torch.cat(found)
+            pooled.append(ensemble.pool(films).float().cpu())
+    return torch.cat(pooled)
 
 
 def digest_of_network(ensemble: KneeEnsemble, precision: str) -> str:

@@ -131,9 +131,9 @@ class GradingModule(LightningModule):
         values = measured(self.loss.cpu(), logits, labels)
         self.loss.to(self.device)
         digits = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has none in double precision
-        told = {f"{prefix}/{k}": torch.tensor(v, dtype=digits, device=self.device) for k, v in values.items()}
+        metrics = {f"{prefix}/{k}": torch.tensor(v, dtype=digits, device=self.device) for k, v in values.items()}
         # Lightning warns without sync_dist, though every process has computed the same number from all films.
-        self.log_dict(told, prog_bar=False, sync_dist=True)
+        self.log_dict(metrics, prog_bar=False, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over `parameter_groups`, stepped each batch by a warm-up and then a cosine or constant rate."""
