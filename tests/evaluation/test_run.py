@@ -128,18 +128,14 @@ def test_crossfit_measures_calibration_on_patients_it_was_not_fitted_on(best, tm
     assert "coverage" not in found["metrics"]
 
 
-def test_two_checkpoints_are_put_side_by_side(best, tmp_path):
-    evaluate(config_of([best, best], joint_masked=False), tmp_path)
+def test_two_checkpoints_are_put_side_by_side_and_a_list_in_the_list_is_graded_by_the_mean(best, tmp_path):
+    evaluate(config_of([best, [best, best]], joint_masked=False), tmp_path)
     found = metrics(tmp_path)
     difference = found["comparisons"][0]["metrics"]["accuracy"]
     assert difference["difference"] == difference["low"] == difference["high"] == 0
     assert (tmp_path / "report.html").is_file()
     assert (tmp_path / "2/report.html").is_file()
     assert any("GENERATED" in warning for warning in found["warnings"])
-
-
-def test_a_list_in_the_list_is_graded_by_the_mean_of_its_checkpoints(best, tmp_path):
-    evaluate(config_of([best, [best, best]], joint_masked=False), tmp_path)
     assert metrics(tmp_path / "1")["metrics"]["rps"]["value"] == pytest.approx(
         metrics(tmp_path / "2")["metrics"]["rps"]["value"]
     )

@@ -14,7 +14,9 @@ def test_a_network_is_trained_from_python_in_ten_lines(knees, tmp_path):
     data = KneeDataModule(DataSettings(source="csv", dataset_path=str(knees), csv_path=f"{knees}/knees.csv"))
     module = GradingModule({"vit": {"timm_name": "tiny_vit"}}, films=data.settings.films)
     load_starting_weights(module.ensemble, module.settings.backbone, pretrained=True)
-    trainer = Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False)
+    trainer = Trainer(
+        default_root_dir=tmp_path, max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False
+    )
     trainer.fit(module, datamodule=data)
     trainer.save_checkpoint(tmp_path / "vit.ckpt")
     grading = Grader.from_checkpoint(tmp_path / "vit.ckpt").grade(sorted(knees.glob("*.png"))[0])
