@@ -230,12 +230,12 @@ def test_multirun_gives_each_job_its_folder(typed, tmp_path):
         *ONE,
         "model.pretrained=false",
         "gating=mha,mean",
-        "seed=1,2",
+        "data.count=20",
         f"hydra.sweep.dir={tmp_path}/jobs",
     )
     assert done.returncode == 0, done.stderr
-    tables = [(tmp_path / "jobs" / str(job) / "metrics.csv").read_text() for job in range(4)]
-    assert len(set(tables)) == 4
+    tables = [(tmp_path / "jobs" / str(job) / "metrics.csv").read_text() for job in range(2)]
+    assert len(set(tables)) == 2
 
 
 def test_predict_grades_a_folder_and_its_exit_status_says_whether_all_were_graded(trained, knees, typed, tmp_path):
