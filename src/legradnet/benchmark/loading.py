@@ -43,11 +43,7 @@ def loading_rates(data: DataSettings, num_classes: int, workers: Sequence[int], 
         return _rates(data, num_classes, workers, seconds)
     with tempfile.TemporaryDirectory(prefix="legradnet-benchmark-") as folder:
         table = write_knees(
-            Path(folder) / "films",
-            data.count,
-            size=data.image_size,
-            num_classes=num_classes,
-            seed=data.seed,
+            Path(folder) / "films", data.count, size=data.image_size, num_classes=num_classes, seed=data.seed
         )
         files = {"source": "csv", "dataset_path": str(table.parent), "csv_path": str(table)}
         return _rates(data.model_copy(update=files), num_classes, workers, seconds)

@@ -51,8 +51,7 @@ class BenchmarkSettings(Settings):
     workers: Annotated[
         list[int] | None, BeforeValidator(_some_of(_WORKERS, f"from {_WORKERS[0]} to {_WORKERS[-1]}"))
     ] = Field(
-        default=None,
-        description="a list of numbers of reading processes to try; null = 0, 1, 2, 4, 8 up to the cores",
+        default=None, description="a list of numbers of reading processes to try; null = 0, 1, 2, 4, 8 up to the cores"
     )
     largest_batch: int = Field(default=256, ge=1, le=2**20, description="where the search for the largest batch ends")
     compile: bool = Field(default=False, description="measure the ensemble with compiled trunks too")

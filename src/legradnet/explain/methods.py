@@ -73,12 +73,7 @@ class Explanation:
 
 
 def explain(
-    ensemble: KneeEnsemble,
-    loss: GradingLoss,
-    films: Tensor,
-    *,
-    method: str = "gradcam",
-    target: Target = "predicted",
+    ensemble: KneeEnsemble, loss: GradingLoss, films: Tensor, *, method: str = "gradcam", target: Target = "predicted"
 ) -> Explanation:
     """Explain `films` [B, 1, H, W], uint8 or float in 0-1, of any height and width.
 

@@ -35,11 +35,7 @@ def quantise(
 ) -> Any:
     """Give a graph 8-bit trunks; `per_channel` None: NNCF's own choice, per channel before depthwise convolutions."""
     nncf = import_nncf()
-    from nncf.quantization.advanced_parameters import (
-        AdvancedSmoothQuantParameters,
-        OverflowFix,
-        QuantizationParameters,
-    )
+    from nncf.quantization.advanced_parameters import AdvancedSmoothQuantParameters, OverflowFix, QuantizationParameters
 
     attends = any(_TRUNK in name and kind == "Softmax" for name, kind in nodes)
     with _quietly():

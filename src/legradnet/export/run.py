@@ -21,11 +21,7 @@ from legradnet.export.graph import write_onnx
 from legradnet.export.quantize import MOST_FILMS, quantise
 from legradnet.export.settings import ExportSettings
 from legradnet.grading.checkpoint_network import CheckpointNetwork
-from legradnet.grading.exported_network import (
-    DESCRIPTION,
-    ExportedNetwork,
-    digest,
-)
+from legradnet.grading.exported_network import DESCRIPTION, ExportedNetwork, digest
 from legradnet.grading.grader import Grader
 from legradnet.grading.runtimes import RUNTIMES
 from legradnet.grading.runtimes.openvino import unreported

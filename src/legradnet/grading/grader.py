@@ -159,11 +159,7 @@ class Grader:
         return explain_films(network, [prepared], gradings, method=method, target=target)[0]
 
     def stream(
-        self,
-        requests: Iterable[Request],
-        *,
-        workers: int | None = None,
-        alter: Callable[[Gray], Gray] | None = None,
+        self, requests: Iterable[Request], *, workers: int | None = None, alter: Callable[[Gray], Gray] | None = None
     ) -> Iterator[list[Grading | ImageError]]:
         """Grade any number of films in memory for a few batches, read in parallel with the network's work.
 

@@ -54,11 +54,7 @@ class MetricsTable(Callback):
     """
 
     def __init__(
-        self,
-        folder: RunFolder,
-        report: Callable[[dict[str, float]], None] | None = None,
-        *,
-        resumable: bool = True,
+        self, folder: RunFolder, report: Callable[[dict[str, float]], None] | None = None, *, resumable: bool = True
     ) -> None:
         self.folder = folder
         self.report = report

@@ -20,8 +20,7 @@ class TrainerSettings(Settings):
     devices: int | str | list[int] = Field(default=1, description="one; `trainer=ddp`: all")
     strategy: str = Field(default="auto", description="`trainer=ddp`: one process a device")
     precision: Literal["auto", "32-true", "32", 32, "bf16-mixed", "16-mixed"] = Field(
-        default="auto",
-        description="auto = bf16-mixed where CPU or GPU multiplies bfloat16 natively, else 32-true",
+        default="auto", description="auto = bf16-mixed where CPU or GPU multiplies bfloat16 natively, else 32-true"
     )
     max_epochs: int = Field(default=30, ge=1, description="epochs")
     gradient_clip_val: Annotated[float, Field(ge=0)] | None = Field(default=1.0, description="largest gradient norm")

@@ -69,7 +69,7 @@ class StudySettings(Settings):
     storage: str = Field(
         description="`sqlite:///PATH`; `journal:PATH` where file systems are shared (NFS); `postgresql://...` with "
         "`pip install -e '.[postgresql]'`. A URL with a password belongs into an environment variable: "
-        "`'hydra.sweeper.storage=${oc.env:NAME}'`",
+        "`'hydra.sweeper.storage=${oc.env:NAME}'`"
     )
     study_name: Annotated[str, AfterValidator(_check_name)] = Field(description="name of the study")
     direction: Annotated[tuple[Direction, ...], BeforeValidator(_tuple_of)] = Field(
@@ -77,8 +77,7 @@ class StudySettings(Settings):
         description="or minimize, of each of `optimized_metric`: `'hydra.sweeper.direction=[maximize,minimize]'`",
     )
     optimized_metric: Annotated[tuple[str, ...], BeforeValidator(_tuple_of)] = Field(
-        default=("val/qwk",),
-        description="of the epoch in `best.ckpt`; several: `'optimized_metric=[val/qwk,val/ece]'`",
+        default=("val/qwk",), description="of the epoch in `best.ckpt`; several: `'optimized_metric=[val/qwk,val/ece]'`"
     )
     n_trials: AtLeastOne | None = Field(
         default=20,
