@@ -10,15 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, SOFT, FAINT = "#1f2933", "#52606d", "#d9dee4"
-
-
 BLUE, ORANGE = "#0072b2", "#d55e00"
-
-
 # Okabe and Ito's colours, apart for colour-blind eyes too; each comes with a marker of its own
 COLOURS = (BLUE, "#e69f00", "#009e73", ORANGE, "#cc79a7", "#56b4e9", "#1f2933", "#8c6d31")
-
-
 MARKERS = "osD^vPX*"
 
 

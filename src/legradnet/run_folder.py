@@ -4,7 +4,6 @@ import json
 import math
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,85 +18,42 @@ if TYPE_CHECKING:
     import pandas as pd  # torch and pandas are slow to import, and predicting from an export needs neither
 
 _PACKAGES = (
-    "legradnet",
-    "torch",
-    "torchvision",
-    "timm",
-    "lightning",
-    "torchmetrics",
-    "hydra-core",
-    "numpy",
-    "pandas",
-    "pillow",
+    *("legradnet", "torch", "torchvision", "timm", "lightning", "torchmetrics"),
+    *("hydra-core", "numpy", "pandas", "pillow"),
 )
 _SPLIT_COLUMNS = ["filename", "label", "patient", "side", "split"]
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """Names of the files in a run folder."""
+    """Names of the files in a run folder.
 
-    path: Path
+    Attributes:
+        path: The folder.
+        best: Checkpoint of the epoch with the highest `val/qwk`, without optimiser state.
+        last: Checkpoint to resume from.
+        metrics: One row an epoch.
+        split: Which film was in which split.
+        skipped: Films left out, with the reason.
+        test_metrics: Test metrics of the best checkpoint.
+        predictions: One row a graded film.
+        predictions_json: The same, one JSON object a line.
+        report: The page of an evaluation.
+        benchmark: What `legradnet-benchmark` measured and advises.
+        versions: Versions of the packages and the machine's kind.
+        config: The composed config.
+    """
 
-    @property
-    def best(self) -> Path:
-        """Checkpoint of the epoch with the highest `val/qwk`, without optimiser state."""
-        return self.path / "checkpoints" / BEST
-
-    @property
-    def last(self) -> Path:
-        """Checkpoint to resume from."""
-        return self.path / "checkpoints" / LAST
-
-    @property
-    def metrics(self) -> Path:
-        """One row an epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def split(self) -> Path:
-        """Which film was in which split."""
-        return self.path / "split.csv"
-
-    @property
-    def skipped(self) -> Path:
-        """Films left out, with the reason."""
-        return self.path / "skipped.csv"
-
-    @property
-    def test_metrics(self) -> Path:
-        """Test metrics of the best checkpoint."""
-        return self.path / "test_metrics.json"
-
-    @property
-    def predictions(self) -> Path:
-        """One row a graded film."""
-        return self.path / "predictions.csv"
-
-    @property
-    def predictions_json(self) -> Path:
-        """The same, one JSON object a line."""
-        return self.path / "predictions.jsonl"
-
-    @property
-    def report(self) -> Path:
-        """The page of an evaluation."""
-        return self.path / "report.html"
-
-    @property
-    def benchmark(self) -> Path:
-        """What `legradnet-benchmark` measured and advises."""
-        return self.path / "benchmark.json"
-
-    @property
-    def versions(self) -> Path:
-        """Versions of the packages and the machine's kind."""
-        return self.path / "versions.json"
-
-    @property
-    def config(self) -> Path:
-        """The composed config."""
-        return self.path / ".hydra" / "config.yaml"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.best, self.last = path / "checkpoints" / BEST, path / "checkpoints" / LAST
+        self.metrics = path / "metrics.csv"
+        self.split, self.skipped = path / "split.csv", path / "skipped.csv"
+        self.test_metrics = path / "test_metrics.json"
+        self.predictions, self.predictions_json = path / "predictions.csv", path / "predictions.jsonl"
+        self.report = path / "report.html"
+        self.benchmark = path / "benchmark.json"
+        self.versions = path / "versions.json"
+        self.config = path / ".hydra" / "config.yaml"
 
     def check_other_runs(self, *files: Path) -> None:
         """Raise UserError if one of `files`, which another command has left, is here: it would be overwritten."""

@@ -4,13 +4,13 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from legradnet.benchmark.advice import advise_batch, advise_precision, advise_workers, overrides
 from legradnet.benchmark.loading import loading_rates
@@ -104,9 +104,9 @@ def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, An
         "bf16_hardware": native,
         "batch_size": asked.batch_size,
         "image_size": asked.image_size,
-        "backbones": {key: {name: speed.plain() for name, speed in by.items()} for key, by in alone.items()},
-        "ensemble": together.plain(),
-        "compiled": compiled.plain() if compiled else None,
+        "backbones": {key: {name: asdict(speed) for name, speed in by.items()} for key, by in alone.items()},
+        "ensemble": asdict(together),
+        "compiled": asdict(compiled) if compiled else None,
         "loading": {str(count): rate for count, rate in loading.items()},
         "advice": words,
     }
@@ -122,31 +122,17 @@ def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, An
 
 def _show(rows: list[tuple[str, str, Speed]], result: Mapping[str, Any], settings: BenchmarkSettings) -> None:
     machine, size = result["machine"], result["batch_size"]
-    table = Table(
-        title=f"{machine['processor']}, {machine['threads']} threads, {size} films of {result['image_size']} px"
-    )
-    for name in (
-        "network",
-        "precision",
-        "train, films/s",
-        "grade, films/s",
-        "memory, MB",
-        "MB a film",
-        "largest batch",
-    ):
-        table.add_column(name, justify="left" if name in ("network", "precision") else "right")
+    title = f"{machine['processor']}, {machine['threads']} threads, {size} films of {result['image_size']} px"
+    figures = "train, films/s", "grade, films/s", "memory, MB", "MB a film", "largest batch"
+    table = Table("network", "precision", *(Column(name, justify="right") for name in figures), title=title)
     for key, precision, speed in rows:
         if speed.problem:
             table.add_row(key, precision, speed.problem)
             continue
         at = f" (batch {speed.measured_at})" if speed.measured_at else ""
-        cells = [
-            f"{speed.train:.1f}{at}",
-            f"{speed.grade:.1f}{at}",
-            _megabytes(speed.memory),
-            _megabytes(speed.per_film),
-        ]
-        table.add_row(key, precision, *cells, _bounded(speed.largest_batch, settings.largest_batch))
+        films = f"{speed.train:.1f}{at}", f"{speed.grade:.1f}{at}"
+        memory = _megabytes(speed.memory), _megabytes(speed.per_film)
+        table.add_row(key, precision, *films, *memory, _bounded(speed.largest_batch, settings.largest_batch))
     console = Console(width=None if Console().is_terminal else 110)
     console.print(table)
     source = "generated PNG films" if settings.data.source == "synthetic" else settings.data.dataset_path

@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,10 +79,6 @@ class Speed:
     largest_batch: int | None = None
     problem: str | None = None
     measured_at: int | None = None
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON keeps it."""
-        return asdict(self)
 
 
 def measure(request: Request) -> Speed:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ["filename", "label", "patient", "side", "split"]
 SHOWN = 10  # examples of each kind of problem
-
-
 _log = logging.getLogger(__name__)
 _LONGEST_FILENAME = 4096
 

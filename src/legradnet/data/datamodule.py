@@ -154,11 +154,10 @@ class KneeDataModule(LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
-            drop_last=shuffle
-            and len(sampler) >= self.settings.batch_size,  # batch norm can't train on a last batch of one
-            generator=torch.Generator().manual_seed(
-                self.settings.seed
-            ),  # workers' seeds must not use up the global stream
+            # batch norm can't train on a last batch of one
+            drop_last=shuffle and len(sampler) >= self.settings.batch_size,
+            # workers' seeds must not use up the global stream
+            generator=torch.Generator().manual_seed(self.settings.seed),
         )
 
     def _feature_loader(

@@ -12,20 +12,11 @@ from legradnet.data.sides import Side
 from legradnet.errors import UserError
 
 Fit = Literal["pad", "crop", "stretch"]
-
-
 Gray = npt.NDArray[np.uint8]
 
-
 MIN_SIDE = 16
-
-
 MAX_PIXELS = 80_000_000  # a film is 10 to 30 million; Pillow itself starts to warn at 89 million
-
-
 DEEP_PERCENTILES = (0.5, 99.5)
-
-
 THUMBNAIL = 32  # pixels a side
 
 

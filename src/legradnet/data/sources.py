@@ -19,20 +19,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _NO_FILMS = {
-    ".csv",
-    ".db",
-    ".html",
-    ".ini",
-    ".json",
-    ".jsonl",
-    ".log",
-    ".md",
-    ".pdf",
-    ".py",
-    ".txt",
-    ".xlsx",
-    ".xml",
-    ".yaml",
+    *(".csv", ".db", ".html", ".ini", ".json", ".jsonl", ".log"),
+    *(".md", ".pdf", ".py", ".txt", ".xlsx", ".xml", ".yaml"),
 }
 
 

@@ -6,42 +6,24 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from legradnet.data.inputs import InputFilm
 from legradnet.grades import Floats, Ints
 from legradnet.grading.grading import Grading
-from legradnet.grading.predictions import PredictionsTable, inert_id, read_predictions, record
+from legradnet.grading.predictions import Predictions, PredictionsTable, inert_id, read_predictions, record
 from legradnet.statistics.bootstrap import patient_numbers
 from legradnet.statistics.metrics import WeightedFilms, covered
 
 
 @dataclass(frozen=True)
-class Graded:
-    """N films graded 0..K-1 by an ensemble of B backbones.
+class Graded(Predictions):
+    """Predictions of N films whose true grades, in the table's column `label`, are known.
 
     Attributes:
-        table: One row a film: `filename`, `label` (the true grade), `patient`, `side` ("" where unknown), and whatever
-            other columns the films' CSV has.
-        grades: The grade given to each film [N].
-        probabilities: Calibrated probabilities [N, K].
         raw: Uncalibrated probabilities [N, K]; equal to `probabilities` where nothing was calibrated.
-        sets: Lowest and highest grade of each prediction set [N, 2]; None where none were calibrated.
-        referred: Whether the film was referred to a reader [N].
-        reasons: Why, "" otherwise [N].
-        gate_weights: [N, B], each row sums to 1; None under `concat`.
-        backbones: Their keys, in the order of the gate's weights.
     """
 
-    table: pd.DataFrame
-    grades: Ints
-    probabilities: Floats
     raw: Floats
-    sets: Ints | None
-    referred: npt.NDArray[np.bool_]
-    reasons: list[str]
-    gate_weights: Floats | None
-    backbones: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.table)
@@ -99,17 +81,8 @@ def read_graded(csv: str | Path) -> Graded:
         UserError: No such file, or no labelled film in it.
     """
     read = read_predictions(Path(csv), labelled=True)
-    return Graded(
-        table=read.table.assign(label=read.table["label"].astype("int64")),
-        grades=read.grades,
-        probabilities=read.probabilities,
-        raw=read.probabilities,
-        sets=read.sets,
-        referred=read.referred,
-        reasons=read.reasons,
-        gate_weights=read.gate_weights,
-        backbones=read.backbones,
-    )
+    table = read.table.assign(label=read.table["label"].astype("int64"))
+    return Graded(**{**vars(read), "table": table}, raw=read.probabilities)
 
 
 def predictions_text(graded: Graded) -> str:

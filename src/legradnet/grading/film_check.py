@@ -24,8 +24,6 @@ _REASONS = {
     "histogram": ("", "its grays are distributed unlike those of the training films"),
     "colour": ("", "a colour picture, not a radiograph"),
 }
-
-
 Span = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 

@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from legradnet.explain.film import FilmExplanation
     from legradnet.explain.methods import Target
 
-
 UNKNOWN_SIDE = "side unknown: graded both ways and averaged"
-
-
 _NO_FILM = Film(np.zeros((0, 0), np.uint8))
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _DIGITS = 6
-
-
 Record = dict[str, Any]
 
 
@@ -104,17 +102,18 @@ def read_json_lines(path: Path) -> list[Record]:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Graded films of a `predictions.csv`: N films, K grades, B backbones.
+    """Graded films: N films, K grades, B backbones.
 
     Attributes:
-        table: The rows; `patient` and `side` are "" where unknown, a missing `label` is NaN.
+        table: One row a film: `filename`, `label` (NaN where unknown), `patient` and `side` ("" where unknown), and
+            whatever other columns the films' CSV has.
         grades: The grade given to each film [N].
-        probabilities: [N, K].
+        probabilities: Calibrated probabilities [N, K].
         sets: Lowest and highest grade of each prediction set [N, 2]; None where a film has none.
         referred: Whether the film was referred to a reader [N].
         reasons: Why, "" otherwise [N].
-        gate_weights: [N, B]; None without columns `gate_<key>`.
-        backbones: Their keys.
+        gate_weights: [N, B], each row sums to 1; None where a gate gives none.
+        backbones: Their keys, in the order of the gate's weights.
     """
 
     table: "pd.DataFrame"

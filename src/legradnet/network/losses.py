@@ -147,9 +147,8 @@ class Corn(nn.Module):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """[B, K-1] to [B, K]: differences of the chain of conditional probabilities."""
-        above = (
-            F.logsigmoid(logits).cumsum(dim=-1).exp()
-        )  # P(grade > k); a product, which ONNX has no cumulative one of
+        # P(grade > k); a product, which ONNX has no cumulative one of
+        above = F.logsigmoid(logits).cumsum(dim=-1).exp()
         return F.pad(above, (1, 0), value=1.0) - F.pad(above, (0, 1))
 
     def grades(self, probabilities: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from legradnet.grading.calibration import Calibration, fit_calibration
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.film_check import FilmCheck, fit_film_check
 from legradnet.run_folder import versions
-from legradnet.training.checkpoint_metrics import answers_to
+from legradnet.training.metrics import answers_to
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import cast
@@ -78,11 +77,8 @@ def compute_features(
         films = _digest_of_films(data, split)
         for view in range(views if split == "train" else 1):
             augment = module.augment if split == "train" else None
-            drawn = (
-                repr((module.hparams["augment"], module.hparams["seed"], view, data.settings.batch_size))
-                if augment
-                else ""
-            )
+            augmented = module.hparams["augment"], module.hparams["seed"], view, data.settings.batch_size
+            drawn = repr(augmented) if augment else ""
             name = hashlib.sha256(f"{_VERSION} {network} {films} {drawn}".encode()).hexdigest()[:32]
             path = folder / f"{name}.features" if folder else None
             pooled = _read(path, len(data.films(split))) if path else None
@@ -124,9 +120,8 @@ def _computed(
         torch.no_grad(),
         torch.autocast(device.type, kinds.get(precision, torch.bfloat16), enabled=precision in kinds),
     ):
-        for number, batch in enumerate(
-            tqdm(loader, desc=f"features of {split}", unit="batch", disable=not sys.stderr.isatty())
-        ):
+        bar = tqdm(loader, desc=f"features of {split}", unit="batch", disable=not sys.stderr.isatty())
+        for number, batch in enumerate(bar):
             films = batch.films.to(device)
             if augment:
                 torch.manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
@@ -152,13 +147,9 @@ def digest_of_network(ensemble: KneeEnsemble, precision: str) -> str:
 def _digest_of_films(data: KneeDataModule, split: Split) -> str:
     """Of the pixels that the network would see, film by film."""
     digest = hashlib.sha256()
-    for batch in _batches(data, split):
-        digest.update(batch.numpy().tobytes())
+    for batch in data.loader(split, whole=True):
+        digest.update(batch.films.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _batches(data: KneeDataModule, split: Split) -> Iterator[Tensor]:
-    return (batch.films for batch in data.loader(split, whole=True))
 
 
 def _read(path: Path, films: int) -> Tensor | None:

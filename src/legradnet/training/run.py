@@ -31,8 +31,8 @@ from legradnet.training.callbacks import (
     ResumableEarlyStopping,
     StopAfterBatch,
 )
-from legradnet.training.checkpoint_metrics import measure_test_films
 from legradnet.training.frozen import compute_features, feature_views
+from legradnet.training.metrics import measure_test_films
 from legradnet.training.module import GradingModule, ModuleSettings, Run
 from legradnet.training.process import process_left_as_found
 from legradnet.training.reporting import describe_films, log_epoch, print_summary, tell_how_to_resume

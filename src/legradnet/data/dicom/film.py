@@ -18,27 +18,19 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pydicom.uid import UID
 
-_PLUGINS = (
-    "pillow",
-    "gdcm",
-    "pylibjpeg",
-    "pydicom",
-    "pyjpegls",
-)  # the first of a decoder's; pyjpegls is slow to give up
+_PLUGINS = ("pillow", "gdcm", "pylibjpeg", "pydicom", "pyjpegls")  # the first of a decoder's; the last is slow to fail
 _MAX_INFLATED = 2 * MAX_PIXELS + 1_000_000
 _MACROS = ("FrameAnatomySequence", "PixelValueTransformationSequence", "FrameVOILUTSequence")
+_COLOURS = ("Red", "Green", "Blue")
 _WANTED = (  # nothing else is read
     *("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit"),
     *("PixelRepresentation", "PlanarConfiguration", "PhotometricInterpretation", "PresentationLUTShape"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "ImageLaterality", "Laterality"),
-    *(
-        f"{colour}PaletteColorLookupTable{part}"
-        for colour in ("Red", "Green", "Blue")
-        for part in ("Data", "Descriptor")
-    ),
-    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
+    *(f"{colour}PaletteColorLookupTableData" for colour in _COLOURS),
+    *(f"{colour}PaletteColorLookupTableDescriptor" for colour in _COLOURS),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )

@@ -34,8 +34,6 @@ from legradnet.data.film import NO_PIXELS, Film, ImageError
 SECONDS = 3.0  # for any film; decoding may take more, by its size
 PIXELS_PER_SECOND = 4_000_000
 MAX_MEMORY = 8 * 1024**3  # address space of the child: the largest film needs about half of it
-
-
 DECODERS = ("pydicom", "python-gdcm", "pylibjpeg", "pylibjpeg-openjpeg", "pyjpegls", "pillow")  # packages
 _VRS = {b"AE", b"CS", b"DA", b"DT", b"IS", b"LO", b"LT", b"PN", b"SH", b"SQ", b"ST", b"TM", b"UI", b"UL", b"UN", b"US"}
 
