@@ -30,10 +30,9 @@ def draw_weights(axes: Axes, weights: Mapping[str, Sequence[float | None]], grou
     axes.axhline(1 / len(weights), color=SOFT, linestyle=(0, (2, 3)), linewidth=1)
     for index, (backbone, values) in enumerate(weights.items()):
         style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+        style |= {"linewidth": 1.8, "markersize": 7, "markeredgecolor": "white"}
         means = [np.nan if value is None else value for value in values]
-        axes.plot(
-            range(len(groups)), means, label=backbone, linewidth=1.8, markersize=7, markeredgecolor="white", **style
-        )
+        axes.plot(range(len(groups)), means, label=backbone, **style)
     axes.set_xticks(range(len(groups)), groups)
     axes.set_xlim(-0.3, len(groups) - 0.7)
 

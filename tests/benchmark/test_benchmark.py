@@ -34,20 +34,10 @@ def compose(*overrides, name="benchmark"):
         return OmegaConf.to_container(hydra.compose(name, list(overrides)), resolve=True)
 
 
-def request(**changes):
-    own = checked(BenchmarkSettings, compose(*QUICK))
-    settings = {
-        "backbone": {"vit": BackboneSettings(timm_name="tiny_vit", image_size=48)},
-        **{name: getattr(own, name) for name in ("gating", "model", "augment")},
-        "precision": "f32",
-        "batch_size": 4,
-        "image_size": 48,
-        "device": "cpu",
-        "seconds": 0.01,
-        "largest_batch": 256,
-        "threads": 1,
-    }
-    return Request(**(settings | changes))
+def request(batch_size=4, largest_batch=256):
+    own = checked(BenchmarkSettings, compose(*QUICK, f"largest_batch={largest_batch}"))
+    backbone = {"vit": BackboneSettings(timm_name="tiny_vit", image_size=48)}
+    return Request(own, backbone, "f32", batch_size, device="cpu", threads=1)
 
 
 def test_the_command_prints_a_table_and_advice_that_legradnet_train_takes(typed, tmp_path):

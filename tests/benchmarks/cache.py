@@ -34,6 +34,7 @@ from legradnet.data.cache import CacheSettings
 from legradnet.data.cached import CachedFilms
 from legradnet.data.dataset import KneeDataset, collate
 from legradnet.data.manifest import Manifest, load_manifest
+from legradnet.data.settings import FilmSettings
 
 SIDE, BATCH, WARM, COLD = 224, 16, 10.0, 1.3
 
@@ -81,7 +82,7 @@ def main() -> None:
         paths = [manifest.root / name for name in table["filename"]]
         chosen = np.random.default_rng(0).permutation(len(table))[: arguments.warm_films].tolist()
         of_cache = DataLoader(
-            KneeDataset(table.iloc[chosen], manifest.root, image_size=SIDE, cached=cached),
+            KneeDataset(table.iloc[chosen], manifest.root, FilmSettings(image_size=SIDE), cached=cached),
             batch_size=BATCH,
             collate_fn=collate,
         )

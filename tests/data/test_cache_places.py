@@ -103,8 +103,6 @@ def test_a_named_folder_that_cannot_be_used_is_a_told_mistake(films, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match=r"data\.cache_dir=.*file can't hold a cache"):
         look(films, folder=tmp_path / "file")
-    with pytest.raises(UserError, match="data.cache_key='name' is not one of stat, hash"):
-        look(films, key="name")
 
 
 def test_two_data_sets_in_one_named_folder_are_kept_apart(films, tmp_path):

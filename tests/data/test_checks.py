@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from tables_of_films import film, table, told
 
+from legradnet.data.datamodule import KneeDataModule
 from legradnet.data.manifest import (
     ManifestError,
     load_manifest,
@@ -143,10 +144,12 @@ def test_a_progress_bar_is_shown_only_when_asked_for(root, capsys):
     assert "Checking films" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["verify", "on_bad_image"])
-def test_an_unknown_option_lists_the_choices(root, option):
-    with pytest.raises(UserError, match=rf"data\.{option}='maybe' is not one of (decode, header|error, skip)"):
-        load_manifest(root, num_classes=5, **{option: "maybe"})
+@pytest.mark.parametrize(
+    ("option", "choices"), [("verify", "decode, header"), ("on_bad_image", "error, skip"), ("cache_key", "stat, hash")]
+)
+def test_an_unknown_option_lists_the_choices(option, choices):
+    with pytest.raises(UserError, match=rf"data\.{option}=maybe must be one of {choices}"):
+        KneeDataModule({option: "maybe"})
 
 
 def test_many_films_of_one_folder_cost_one_look_each(root, monkeypatch):

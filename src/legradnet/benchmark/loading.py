@@ -42,9 +42,8 @@ def loading_rates(data: DataSettings, num_classes: int, workers: Sequence[int], 
     if data.source != "synthetic":
         return _rates(data, num_classes, workers, seconds)
     with tempfile.TemporaryDirectory(prefix="legradnet-benchmark-") as folder:
-        table = write_knees(
-            Path(folder) / "films", data.count, size=data.image_size, num_classes=num_classes, seed=data.seed
-        )
+        place, size, seed = Path(folder) / "films", data.image_size, data.seed
+        table = write_knees(place, data.count, size=size, num_classes=num_classes, seed=seed)
         files = {"source": "csv", "dataset_path": str(table.parent), "csv_path": str(table)}
         return _rates(data.model_copy(update=files), num_classes, workers, seconds)
 

@@ -50,19 +50,7 @@ def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, An
         check_compiler(device.type)
 
     loading = loading_rates(settings.data, settings.model.num_classes, workers, settings.seconds)
-    asked = Request(
-        backbone={},
-        gating=settings.gating,
-        model=settings.model,
-        augment=settings.augment,
-        precision="f32",
-        batch_size=settings.data.batch_size,
-        image_size=settings.data.image_size,
-        device=str(device),
-        seconds=settings.seconds,
-        largest_batch=settings.largest_batch,
-        threads=torch.get_num_threads(),
-    )
+    asked = Request(settings, {}, "f32", settings.data.batch_size, device=str(device), threads=torch.get_num_threads())
     alone: dict[str, dict[str, Speed]] = {}
     for key, backbone in settings.backbone.items():
         only = {key: backbone.model_copy(update={"precision": None})}
@@ -80,9 +68,7 @@ def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, An
         },
         precision="bf16" if trainer_precision == "bf16-mixed" else "f32",
     )
-    together = (
-        alone[next(iter(alone))][advised.precision] if len(alone) == 1 and advised.precision in precisions else None
-    )
+    together = next(iter(alone.values())).get(advised.precision) if len(alone) == 1 else None
     if together is None:
         log.info("Measuring %s together, %s", ", ".join(alone), trainer_precision)
         together = measure(advised)
@@ -93,17 +79,14 @@ def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, An
     compile_pays = bool(compiled and compiled.train and together.train and compiled.train >= 1.05 * together.train)
     training = compiled if compiled and compile_pays else together
     batch = advise_batch(asked.batch_size, training.largest_batch)
-    words = (
-        overrides(trainer_precision, backbone_precision, batch, advise_workers(loading, training.train), compile_pays)
-        if batch
-        else []
-    )
+    reading = advise_workers(loading, training.train)
+    words = overrides(trainer_precision, backbone_precision, batch, reading, compile_pays) if batch else []
     result = {
         "machine": {"processor": processor(device), "cores": cores, "free_memory": free_memory(), **versions()},
         "device": str(device),
         "bf16_hardware": native,
         "batch_size": asked.batch_size,
-        "image_size": asked.image_size,
+        "image_size": settings.data.image_size,
         "backbones": {key: {name: asdict(speed) for name, speed in by.items()} for key, by in alone.items()},
         "ensemble": asdict(together),
         "compiled": asdict(compiled) if compiled else None,

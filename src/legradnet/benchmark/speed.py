@@ -13,11 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from legradnet.data.augment import AugmentSettings
+from legradnet.benchmark.settings import BenchmarkSettings
 from legradnet.memory import keep_freed_memory
 from legradnet.network.backbones import BackboneSettings
-from legradnet.network.ensemble import ShapeSettings
-from legradnet.network.gating import GatingSettings
 from legradnet.training.module import GradingModule
 from legradnet.training.optimizer import OptimizerSettings
 
@@ -30,30 +28,20 @@ class Request:
     """What to measure.
 
     Args:
+        settings: Of the benchmark: gate, shape, films, augmentation, and how long to measure.
         backbone: Config group `backbone`, at random weights.
-        gating: The gate over them.
-        model: The network's shape.
-        augment: As in training.
         precision: f32 or bf16.
         batch_size: Films a batch.
-        image_size: Side of a film in pixels.
         device: A device by its name in torch.
-        seconds: How long each of training and grading is measured; at least one step after one that warms up.
-        largest_batch: Where the search for the largest batch ends.
         threads: Threads of the CPU.
         compiled: Compile the trunks.
     """
 
+    settings: BenchmarkSettings
     backbone: Mapping[str, BackboneSettings]
-    gating: GatingSettings
-    model: ShapeSettings
-    augment: AugmentSettings
     precision: str
     batch_size: int
-    image_size: int
     device: str
-    seconds: float
-    largest_batch: int
     threads: int
     compiled: bool = False
 
@@ -101,11 +89,12 @@ def _measure(request: Request) -> Speed:
     keep_freed_memory()
     torch.manual_seed(0)
     device = torch.device(request.device)
+    settings = request.settings
     module = GradingModule(
         backbone={key: own.model_copy(update={"weights": None}) for key, own in request.backbone.items()},
-        gating=request.gating,
-        model=request.model.model_dump(),
-        augment=request.augment,
+        gating=settings.gating,
+        model=settings.model.model_dump(),
+        augment=settings.augment,
         optimizer=_LEARNING,
     ).to(device)
     if request.compiled:
@@ -114,25 +103,26 @@ def _measure(request: Request) -> Speed:
     half = max(1, request.batch_size // 2)
     try:
         # small before large, so that each peak of memory is its own
-        grading_rate = _rate(lambda: grade(request.batch_size), request.batch_size, request.seconds, device)
+        grading_rate = _rate(lambda: grade(request.batch_size), request.batch_size, settings.seconds, device)
         module.train()
         step(half)
         step(half)  # AdamW's averages are there from the first step on
         before = _peak_memory(device)
-        training_rate = _rate(lambda: step(request.batch_size), request.batch_size, request.seconds, device)
+        training_rate = _rate(lambda: step(request.batch_size), request.batch_size, settings.seconds, device)
         after = _peak_memory(device)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not isinstance(error, torch.OutOfMemoryError) and "memory" not in str(error):
             raise
-        return Speed(
-            largest_batch=_try_largest(step, half, device), problem=f"out of memory at batch {request.batch_size}"
-        )
+        problem = f"out of memory at batch {request.batch_size}"
+        return Speed(largest_batch=_try_largest(step, half, device), problem=problem)
     per_film = None
     if before is not None and after is not None and request.batch_size > half:
         per_film = max(0, after - before) // (request.batch_size - half)
     if device.type == "cuda":
-        return Speed(training_rate, grading_rate, after, per_film, _try_largest(step, request.largest_batch, device))
-    return Speed(training_rate, grading_rate, after, per_film, _largest_that_fits(after, per_film, request))
+        largest: int | None = _try_largest(step, settings.largest_batch, device)
+    else:
+        largest = _largest_that_fits(after, per_film, request)
+    return Speed(training_rate, grading_rate, after, per_film, largest)
 
 
 def _training_step(module: GradingModule, request: Request, device: torch.device) -> Callable[[int], None]:
@@ -166,9 +156,8 @@ def _autocast(request: Request, device: torch.device) -> torch.autocast:
 
 
 def _batch(batch_size: int, request: Request, device: torch.device) -> tuple[Tensor, Tensor]:
-    side = request.image_size
+    side, classes = request.settings.data.image_size, request.settings.model.num_classes
     films = torch.randint(0, 256, (batch_size, 1, side, side), dtype=torch.uint8)
-    classes = request.model.num_classes
     return films.to(device), torch.randint(classes, (batch_size,)).to(device)
 
 
@@ -235,7 +224,7 @@ def _largest_that_fits(peak: int | None, per_film: int | None, request: Request)
     room = _SPARE * (free + (_kilobytes(Path("/proc/self/status"), "VmRSS") or 0))
     largest = 0
     size = 1
-    while size <= request.largest_batch and peak + (size - request.batch_size) * per_film <= room:
+    while size <= request.settings.largest_batch and peak + (size - request.batch_size) * per_film <= room:
         largest, size = size, 2 * size
     return largest
 

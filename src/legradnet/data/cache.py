@@ -22,7 +22,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from inspect import getfile
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 
@@ -176,13 +176,11 @@ def opened_cache(root: Path, settings: CacheSettings | None) -> Iterator[FilmCac
     """The cache of the films in `root`; None if `settings` is, or, with a warning, where there can't be one.
 
     Raises:
-        UserError: A setting is unknown, or the folder that it names can't be used.
+        UserError: The folder that they name can't be used.
     """
     if settings is None:
         yield None
         return
-    if settings.key not in get_args(CacheKey):
-        raise UserError(f"data.cache_key={settings.key!r} is not one of {', '.join(get_args(CacheKey))}")
     try:
         if not can_lock():
             raise OSError("this system has no file locks")

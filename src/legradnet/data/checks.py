@@ -138,13 +138,9 @@ class Draft:
 
     def _take_sides(self, in_files: dict[int, Side]) -> None:
         """Fill in the sides that DICOM files tell of themselves; they must not contradict the table."""
-        side = self.table["side"].tolist()
-        wrong = [
-            position for position, in_file in in_files.items() if side[position] in SIDES and side[position] != in_file
-        ]
-        self.add_rows(
-            "side is not that of the DICOM file", wrong, lambda i: f"{side[i]}, but the file says {in_files[i]}"
-        )
+        side, kind = self.table["side"].tolist(), "side is not that of the DICOM file"
+        wrong = [i for i, in_file in in_files.items() if side[i] in SIDES and side[i] != in_file]
+        self.add_rows(kind, wrong, lambda i: f"{side[i]}, but the file says {in_files[i]}")
         for position, in_file in in_files.items():
             side[position] = side[position] or in_file
         self.table = self.table.assign(side=side)

@@ -120,29 +120,15 @@ class KneeDataModule(LightningDataModule):
 
     def dataset(self, split: Split) -> KneeDataset:
         """Films of one split, in table order."""
-        return KneeDataset(
-            self.films(split),
-            self._root,
-            image_size=self.settings.image_size,
-            fit=self.settings.fit,
-            mirror_left=self.settings.mirror_left,
-            pixels=self._pixels,
-            cached=self.cached,
-        )
+        return KneeDataset(self.films(split), self._root, self.settings.films, pixels=self._pixels, cached=self.cached)
 
     def loader(self, split: Split, shuffle: bool = False, *, whole: bool = False) -> DataLoader[Batch]:
         """Batches of one split: this process's share of them, or the `whole`."""
         dataset = self.dataset(split)
         trainer = None if whole else self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        sampler = EpochSampler(
-            dataset.labels,
-            shuffle=shuffle,
-            balance=shuffle and self.settings.balance,
-            seed=self.settings.seed,
-            rank=rank,
-            world=world,
-        )
+        balance, seed = shuffle and self.settings.balance, self.settings.seed
+        sampler = EpochSampler(dataset.labels, shuffle=shuffle, balance=balance, seed=seed, rank=rank, world=world)
         if self.features:
             return self._feature_loader(dataset, self.features[split], sampler, shuffle=shuffle)
         workers = self._workers(world)

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from legradnet.data.cached import CachedFilms
-from legradnet.data.film import Film, Fit, fit_image, thumbnail
+from legradnet.data.film import Film, fit_image, thumbnail
 from legradnet.data.images import read_film
+from legradnet.data.settings import FilmSettings
 
 
 class Batch(NamedTuple):
@@ -29,9 +30,7 @@ class KneeDataset(Dataset[Batch]):
     Args:
         table: Rows of the manifest; the index is the row number in the whole table.
         root: Folder that filenames are relative to.
-        image_size: Side S in pixels.
-        fit: How a film that isn't square is made so.
-        mirror_left: Turn left knees to look like right ones.
+        settings: How a film becomes a square of side S, and whether left knees are turned to look like right ones.
         pixels: Films already in memory, uint8 [len(whole table), H, W], instead of files.
         cached: Films of the whole table that need not be decoded again.
     """
@@ -40,10 +39,8 @@ class KneeDataset(Dataset[Batch]):
         self,
         table: pd.DataFrame,
         root: Path,
+        settings: FilmSettings,
         *,
-        image_size: int,
-        fit: Fit = "pad",
-        mirror_left: bool = False,
         pixels: np.ndarray | None = None,
         cached: CachedFilms | None = None,
     ) -> None:
@@ -51,11 +48,8 @@ class KneeDataset(Dataset[Batch]):
         self.rows = table.index.to_numpy()
         self.filenames = table["filename"].to_numpy()
         self.labels = table["label"].to_numpy()
-        self.mirrored = (table["side"] == "L").to_numpy() & mirror_left
-        self.image_size = image_size
-        self.fit = fit
-        self.pixels = pixels
-        self.cached = cached
+        self.mirrored = (table["side"] == "L").to_numpy() & settings.mirror_left
+        self.settings, self.pixels, self.cached = settings, pixels, cached
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -74,14 +68,11 @@ class KneeDataset(Dataset[Batch]):
         row = int(self.rows[index])
         square = self.cached.square(row) if self.cached else None
         if square is None:
-            square = fit_image(self._film(index).gray, self.image_size, self.fit)
+            square = fit_image(self._film(index).gray, self.settings.image_size, self.settings.fit)
         if self.mirrored[index]:
             square = square[:, ::-1]
-        return Batch(
-            torch.from_numpy(np.ascontiguousarray(square))[None],
-            torch.tensor(int(self.labels[index])),
-            torch.tensor(row),
-        )
+        pixels = torch.from_numpy(np.ascontiguousarray(square))[None]
+        return Batch(pixels, torch.tensor(int(self.labels[index])), torch.tensor(row))
 
 
 def collate(films: Sequence[Batch]) -> Batch:

@@ -141,9 +141,8 @@ def _bright_lines(femur: _Points, tibia: _Points, patella: _Points, sclerosis: f
         (np.array([(0.13, -0.09), (0.11, 0.03), (0.17, 0.11)]) + wobble[29:32], 0.012, 0.25),
         (np.concatenate([patella, patella[:1]]), 0.014, 0.25),
     ]
-    return [
-        (_curve(points, closed=False), width, value) for points, width, value in sorted(lines, key=lambda line: line[2])
-    ]
+    lines.sort(key=lambda line: line[2])
+    return [(_curve(points, closed=False), width, value) for points, width, value in lines]
 
 
 @lru_cache

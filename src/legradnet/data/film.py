@@ -82,11 +82,8 @@ def fit_image(image: Gray, size: int, fit: Fit) -> Gray:
         case "pad":
             scale = size / max(height, width)
             inner = max(1, round(width * scale)), max(1, round(height * scale))
-            canvas = Image.new("L", (size, size))
-            canvas.paste(
-                film.resize(inner, Image.Resampling.BILINEAR), ((size - inner[0]) // 2, (size - inner[1]) // 2)
-            )
-            film = canvas
+            scaled, film = film.resize(inner, Image.Resampling.BILINEAR), Image.new("L", (size, size))
+            film.paste(scaled, ((size - inner[0]) // 2, (size - inner[1]) // 2))
         case _:
             raise UserError(f"data.fit={fit!r} is not one of pad, crop, stretch")
     return np.array(film)

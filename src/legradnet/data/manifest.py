@@ -8,7 +8,6 @@ import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
 
 import pandas as pd
 
@@ -17,7 +16,6 @@ from legradnet.data.cached import CachedFilms
 from legradnet.data.checks import Draft
 from legradnet.data.settings import OnBadImage, Verify
 from legradnet.data.sources import ManifestError, read_csv, read_folders, with_patients
-from legradnet.errors import UserError
 
 _log = logging.getLogger(__name__)
 
@@ -68,9 +66,8 @@ def load_manifest(
 
     Raises:
         ManifestError: With every problem that was found.
-        UserError: An option has no meaning.
+        UserError: `patient_regex` can't be used, or the folder that a cache names.
     """
-    _check_options(verify, on_bad_image)
     root = Path(os.path.realpath(dataset_path))
     if not root.is_dir():
         raise ManifestError(f"data.dataset_path={dataset_path} is not a folder")
@@ -82,12 +79,6 @@ def load_manifest(
     with opened_cache(root, cache) as store:
         draft.check_images(verify, workers, progress, store)
         return _finish(draft, on_bad_image, store)
-
-
-def _check_options(verify: str, on_bad_image: str) -> None:
-    for key, value, choices in (("verify", verify, Verify), ("on_bad_image", on_bad_image, OnBadImage)):
-        if value not in get_args(choices):
-            raise UserError(f"data.{key}={value!r} is not one of {', '.join(get_args(choices))}")
 
 
 def _finish(draft: Draft, on_bad_image: OnBadImage, store: FilmCache | None) -> Manifest:

@@ -19,12 +19,7 @@ def synthesize(config: Mapping[str, Any]) -> Path:
         UserError: A mistake in the config, or a folder that is not empty.
     """
     settings = checked(SynthesizeSettings, config)
-    csv = write_knees(
-        Path(settings.output),
-        settings.count,
-        size=settings.image_size,
-        num_classes=settings.num_classes,
-        seed=settings.seed,
-    )
+    size, classes, seed = settings.image_size, settings.num_classes, settings.seed
+    csv = write_knees(Path(settings.output), settings.count, size=size, num_classes=classes, seed=seed)
     print(f"{settings.count} generated knees and their CSV: {csv}")
     return csv

@@ -60,9 +60,8 @@ def read_csv(csv_path: Path, root: Path) -> Draft:
 def _csv_text(csv_path: Path) -> str:
     try:
         if not csv_path.is_file():
-            raise ManifestError(
-                f"data.csv_path={csv_path} {'is not a file' if csv_path.exists() else 'does not exist'}"
-            )
+            fault = "is not a file" if csv_path.exists() else "does not exist"
+            raise ManifestError(f"data.csv_path={csv_path} {fault}")
         content = csv_path.read_bytes()
     except OSError as error:
         raise ManifestError(f"data.csv_path={csv_path}: {error.strerror}") from None
@@ -116,9 +115,8 @@ def read_folders(root: Path, num_classes: int) -> Draft:
     draft.add(f"class folder is not one of 0 to {num_classes - 1}", len(unknown), map(shown, unknown))
     if not films and not unknown:
         layout = f"{{train,val,test}}/{{0..{num_classes - 1}}}/* or {{0..{num_classes - 1}}}/*"
-        raise ManifestError(
-            f"{root} holds no films as {layout}; found: {', '.join(map(shown, top[:SHOWN])) or 'no folders'}"
-        )
+        found = ", ".join(map(shown, top[:SHOWN])) or "no folders"
+        raise ManifestError(f"{root} holds no films as {layout}; found: {found}")
     return draft
 
 
@@ -142,9 +140,8 @@ def with_patients(table: "pd.DataFrame", patient_regex: str) -> "pd.DataFrame":
         raise UserError(f"data.patient_regex={patient_regex!r} has no group (?P<patient>...)")
     bases = [name.rpartition("/")[2] for name in table["filename"]]
     missing = [name for name in ("patient", "side") if name in pattern.groupindex and name not in table]
-    columns = {
-        name: [(match[name] or "") if (match := pattern.search(base)) else "" for base in bases] for name in missing
-    }
+    matches = [pattern.search(base) for base in bases]
+    columns = {name: [(match[name] or "") if match else "" for match in matches] for name in missing}
     if unknown := columns.get("patient", []).count(""):
         _log.warning("%d of %d file names tell no patient by data.patient_regex=%s", unknown, len(table), patient_regex)
     return table.assign(**columns)

@@ -110,15 +110,8 @@ def _reliability_figure(numbers: Numbers) -> Figure:
         below.bar([level["low"] for level in bins], films, width * 0.9, align="edge", color=colour, alpha=0.75)
         for level in bins:
             middle = (level["low"] + level["high"]) / 2
-            below.annotate(
-                str(level["films"]),
-                (middle, level["films"]),
-                (0, 2),
-                textcoords="offset points",
-                ha="center",
-                size=7,
-                color=SOFT,
-            )
+            style = {"ha": "center", "size": 7, "color": SOFT}
+            below.annotate(str(level["films"]), (middle, level["films"]), (0, 2), textcoords="offset points", **style)
         below.margins(y=0.3)
         above.set(xlim=(0, 1), ylim=(-0.02, 1.02))
     return figure
@@ -172,9 +165,8 @@ def _coverage_figure(numbers: Numbers) -> Figure:
     overall = numbers["metrics"].get("coverage") or {}
     if overall.get("value") is not None:
         axes.axhline(overall["value"], color=SOFT, linestyle=(0, (2, 3)), linewidth=1)
-        axes.text(
-            len(names) - 0.45, overall["value"], f"all films\n{overall['value']:.3f}", color=SOFT, size=9, va="center"
-        )
+        words = f"all films\n{overall['value']:.3f}"
+        axes.text(len(names) - 0.45, overall["value"], words, color=SOFT, size=9, va="center")
     x, y = [row["grade"] for row in shown], _floats(shown, "value")
     axes.errorbar(x, y, yerr=_arms(shown), fmt="o", color=BLUE, markersize=8, linewidth=1.8, capsize=4)
     for row in shown:
@@ -199,10 +191,8 @@ def _floats(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
 
 def _arms(rows: Sequence[Mapping[str, Any]]) -> Floats:
     """Lengths of the error bars below and above [2, rows], not negative."""
-    values = np.array(_floats(rows, "value"))
-    return (
-        np.array([values - _floats(rows, "low"), np.array(_floats(rows, "high")) - values]).clip(min=0).reshape(2, -1)
-    )
+    values, low, high = (np.array(_floats(rows, name)) for name in ("value", "low", "high"))
+    return np.array([values - low, high - values]).clip(min=0).reshape(2, -1)
 
 
 def _minus(value: float | None) -> float | None:

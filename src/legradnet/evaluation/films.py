@@ -61,13 +61,11 @@ def load_films(
     own = data.source == "own"
     run = run_of(checkpoint)
     # the cache of training spares decoding its films for the check; others are not kept
-    settings = (
-        _own_settings(run, data, checkpoint) if own else {**data.model_dump(), "image_size": image_size, "cache": "off"}
-    )
-    drawn = {name for name in settings if name not in ("mirror_left", "batch_size") and settings[name] is not None}
-    module = KneeDataModule(
-        {name: settings[name] for name in drawn}, num_classes=num_classes, progress=sys.stderr.isatty()
-    )
+    others = {**data.model_dump(), "image_size": image_size, "cache": "off"}
+    settings = _own_settings(run, data, checkpoint) if own else others
+    kept = {name: settings[name] for name in settings if name not in ("mirror_left", "batch_size")}
+    given = {name: value for name, value in kept.items() if value is not None}
+    module = KneeDataModule(given, num_classes=num_classes, progress=sys.stderr.isatty())
     if own:
         module.setup()
         run.check_split(module.table)
@@ -81,14 +79,8 @@ def load_films(
         raise UserError(f"split={chosen}: there is no such film; the data have {there}. split=all takes every film.")
     requests = [Request(module.film(row), cast(Side, table["side"].iat[row])) for row in rows.tolist()]
     films = table.iloc[rows].reset_index(drop=True)
-    return LabelledFilms(
-        films,
-        requests,
-        chosen,
-        module.settings.source,
-        run.path if own else None,
-        list(_warnings(films, module, chosen, own)),
-    )
+    warnings = list(_warnings(films, module, chosen, own))
+    return LabelledFilms(films, requests, chosen, module.settings.source, run.path if own else None, warnings)
 
 
 def _own_settings(run: RunFolder, data: MeasuredFilms, checkpoint: str | Path) -> dict[str, Any]:

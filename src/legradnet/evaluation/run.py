@@ -25,7 +25,7 @@ from legradnet.evaluation.shortcut import blank_joint
 from legradnet.files import write_text
 from legradnet.grading.calibration import Calibration, fit_calibration
 from legradnet.grading.grader import Grader
-from legradnet.grading.grading import Grading
+from legradnet.grading.grading import Grading, readable
 from legradnet.run_folder import RunFolder
 from legradnet.settings import checked
 
@@ -59,12 +59,9 @@ def evaluate(config: Mapping[str, Any] | EvaluateSettings, run_folder: str | Pat
         for network in grader.networks:
             _ = network.settings  # an export's are checked here, before the work
         if films is None:
+            size = grader.networks[0].image_size
             films = load_films(
-                settings.data,
-                paths[0],
-                split=settings.split,
-                num_classes=grader.classes,
-                image_size=grader.networks[0].image_size,
+                settings.data, paths[0], split=settings.split, num_classes=grader.classes, image_size=size
             )
             group_names(films.table, settings.subgroups)  # a wrong one is told before the work
         log.info("%s: grading %d films (split %s)", name, len(films.table), films.split)
@@ -118,10 +115,7 @@ def _grade(
     gradings: list[Grading] = []
     with tqdm(total=len(films.requests), unit="film", disable=not sys.stderr.isatty()) as bar:
         for batch in grader.stream(films.requests, workers=workers, alter=alter):
-            for grading in batch:
-                if isinstance(grading, ImageError):
-                    raise grading
-                gradings.append(grading)
+            gradings += readable(batch)
             bar.update(len(batch))
     sets = [(film.prediction_set[0], film.prediction_set[-1]) for film in gradings if film.prediction_set]
     gates = [[film.gate_weights[key] for key in grader.backbones] for film in gradings if film.gate_weights]

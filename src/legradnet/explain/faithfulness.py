@@ -14,7 +14,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from legradnet.errors import UserError
 from legradnet.evaluation.shortcut import JOINT_BAND
 from legradnet.explain.features import undisturbed
-from legradnet.explain.film import fused_map, over_film, spread
+from legradnet.explain.film import fused_map, laid_maps, spread
 from legradnet.explain.methods import METHODS, Explanation, Target, answer, asked_grades, explain
 from legradnet.explain.perturbation import BASELINES, FUSED, TILES, baseline_order, curves, tile_order
 from legradnet.explain.randomise import LEVELS, randomise
@@ -200,9 +200,8 @@ def _compared(
     first = slice(0, CASCADE_FILMS)
     for share in () if METHODS[method].slow else LEVELS:
         ensemble = randomise(network.ensemble, share / 100, seed)
-        others = _maps(
-            _explained(network, ensemble, squares[first], method, asked and asked[first]), network.backbones, _SIDE
-        )
+        explained = _explained(network, ensemble, squares[first], method, asked and asked[first])
+        others = _maps(explained, network.backbones, _SIDE)
         for key, row in rows.items():
             row[f"ssim_{share}"] = _ssim(maps[key][first], others[key])
     mirrored = _explained(network, network.ensemble, squares.flip(-1), method, asked)
@@ -227,13 +226,8 @@ def _ssim(maps: Tensor, others: Tensor) -> float:
 
 def _joint_shares(network: CheckpointNetwork, film: Prepared, explanation: Explanation, i: int) -> dict[str, float]:
     """Share of each map of film `i` that lies in the joint's band of the film; nan where there is no evidence."""
-    shape = film.film.gray.shape
-    mirrored = network.mirror_left and film.side == "L"
-    laid = {
-        key: spread(over_film(native[i], shape, network.fit, mirrored)) for key, native in explanation.native.items()
-    }
-    laid[FUSED] = fused_map(explanation, i, network.backbones, laid)[0]
-    top, bottom = (round(end * shape[0]) for end in JOINT_BAND)
+    laid, _ = laid_maps(network, film, explanation, i)
+    top, bottom = (round(end * film.film.gray.shape[0]) for end in JOINT_BAND)
     return {
         key: float(evidence[top:bottom].sum() / evidence.sum()) if evidence.any() else float("nan")
         for key, evidence in laid.items()

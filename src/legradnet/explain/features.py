@@ -18,12 +18,8 @@ _SWITCHES = ("training", "grad_checkpointing", "fused_attn")
 @contextmanager
 def undisturbed(network: nn.Module) -> Iterator[None]:
     """Put `network` in eval mode with constant weights and plain attention; undo all of it on the way out."""
-    switches = [
-        (module, name, getattr(module, name))
-        for module in network.modules()
-        for name in _SWITCHES
-        if name in vars(module)
-    ]
+    found = [(module, name) for module in network.modules() for name in _SWITCHES if name in vars(module)]
+    switches = [(module, name, getattr(module, name)) for module, name in found]
     weights = [(weight, weight.requires_grad) for weight in network.parameters()]
     try:
         for module, name, _ in switches:

@@ -61,19 +61,14 @@ def explain_films(
         explanation = explain(network.ensemble, network.loss, seen, method=method, target=target)
     explained = []
     for i, (film, grading) in enumerate(zip(films, gradings, strict=True)):
-        mirrored = network.mirror_left and film.side == "L"
-        laid = {
-            key: spread(over_film(native[i], film.film.gray.shape, network.fit, mirrored))
-            for key, native in explanation.native.items()
-        }
-        fused, shares = fused_map(explanation, i, network.backbones, laid)
+        maps, shares = laid_maps(network, film, explanation, i)
         explained.append(
             FilmExplanation(
                 grading=grading,
                 film=film.film.gray,
                 method=method,
                 target=target,
-                maps={"fused": fused, **laid},
+                maps=maps,
                 native={key: native[i].numpy() for key, native in explanation.native.items()},
                 shares=shares,
             )
@@ -93,6 +88,19 @@ def only_checkpoint(networks: Sequence[GradingNetwork]) -> CheckpointNetwork:
     if not isinstance(network, CheckpointNetwork):
         raise UserError(f"{network.path} is an export, which has no gradients: explain its checkpoint.")
     return network
+
+
+def laid_maps(
+    network: CheckpointNetwork, film: Prepared, explanation: Explanation, i: int
+) -> tuple[dict[str, Map], dict[str, float]]:
+    """{`fused` and each backbone: map [H, W]} of film `i` of an explanation, and each backbone's share of the first."""
+    mirrored = network.mirror_left and film.side == "L"
+    laid = {
+        key: spread(over_film(native[i], film.film.gray.shape, network.fit, mirrored))
+        for key, native in explanation.native.items()
+    }
+    fused, shares = fused_map(explanation, i, network.backbones, laid)
+    return {"fused": fused, **laid}, shares
 
 
 def over_film(native: Tensor, shape: tuple[int, ...], fit: Fit, mirrored: bool) -> Map:

@@ -98,9 +98,8 @@ def gate_table(gated: GatedFilms) -> pd.DataFrame | None:
         return None
     labels, grades, labelled = gated.labels, gated.grades, gated.labelled
     groups = [("all", "", np.ones(len(grades), bool))]
-    groups += (
-        [("label", str(k), labelled & (labels == k)) for k in range(gated.network.classes)] if labelled.any() else []
-    )
+    known = range(gated.network.classes if labelled.any() else 0)
+    groups += [("label", str(k), labelled & (labels == k)) for k in known]
     groups += [("grade", str(k), grades == k) for k in range(gated.network.classes)]
     groups += [("right", "right", labelled & (labels == grades)), ("right", "wrong", labelled & (labels != grades))]
     rows = [

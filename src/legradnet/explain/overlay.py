@@ -1,5 +1,7 @@
 """One picture of an explained film: the film, the fused map, and a map for each backbone, on one colour scale."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -45,17 +47,9 @@ def _draw(axes: Axes, explained: FilmExplanation, key: str, evidence: Map, top: 
         words += f", gate {weight:.2f}"
     axes.set_title(words, fontsize=9, parse_math=False)
     if not evidence.any():
-        axes.text(
-            0.5,
-            0.5,
-            "nothing speaks for it",
-            transform=axes.transAxes,
-            ha="center",
-            va="center",
-            color="white",
-            fontsize=9,
-            bbox={"color": "black", "alpha": 0.6},
-        )
+        place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+        look: dict[str, Any] = {"color": "white", "fontsize": 9, "bbox": {"color": "black", "alpha": 0.6}}
+        axes.text(0.5, 0.5, "nothing speaks for it", **place, **look)
 
 
 def _title(explained: FilmExplanation) -> str:

@@ -67,9 +67,8 @@ def _draw_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, fil
     for batch in _batches(grader, films, settings):
         good = [prepared for _, prepared in batch if not isinstance(prepared, ImageError)]
         gradings = grader.grade_prepared(good) if good else []
-        explanations = iter(
-            explain_films(network, good, gradings, method=settings.method, target=settings.target) if good else []
-        )
+        how: dict[str, Any] = {"method": settings.method, "target": settings.target}
+        explanations = iter(explain_films(network, good, gradings, **how) if good else [])
         for film, prepared in batch:
             place = next(places)
             if isinstance(prepared, ImageError):

@@ -1,19 +1,18 @@
 """Does an export grade like its checkpoint?"""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from legradnet.data.film import ImageError
 from legradnet.data.synthetic import synthesize
 from legradnet.errors import UserError
+from legradnet.evaluation.films import LabelledFilms
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.exported_network import ExportedNetwork
 from legradnet.grading.grader import Grader
-from legradnet.grading.grading import Grading, Request
+from legradnet.grading.grading import readable
 from legradnet.statistics.metrics import grading_metrics
 
 TOLERANCE = 1e-4  # of a float32 probability
@@ -93,49 +92,30 @@ def check_parity(checkpoint: CheckpointNetwork, exported: ExportedNetwork) -> fl
 
 
 def measure_quality(
-    checkpoint: CheckpointNetwork,
-    exported: ExportedNetwork,
-    requests: Sequence[Request],
-    labels: Sequence[int],
-    *,
-    split: str,
-    own: bool,
-    workers: int | None = None,
+    checkpoint: CheckpointNetwork, exported: ExportedNetwork, films: LabelledFilms, *, workers: int | None = None
 ) -> Quality:
     """Grade labelled films with the checkpoint and with its export.
 
     Raises:
         ImageError: A film that can't be read.
     """
-    before, after = (_graded(network, requests, workers) for network in (checkpoint, exported))
-    metrics = [
-        grading_metrics(
-            np.stack([grading.probabilities for grading in gradings]),
-            np.array([grading.grade for grading in gradings]),
-            np.array(labels),
-        )
-        for gradings in (before, after)
-    ]
+    before, after = (
+        [grading for batch in Grader([network]).stream(films.requests, workers=workers) for grading in readable(batch)]
+        for network in (checkpoint, exported)
+    )
+    labels = films.table["label"].to_numpy()
+    metrics = []
+    for gradings in (before, after):
+        probabilities = np.stack([grading.probabilities for grading in gradings])
+        metrics.append(grading_metrics(probabilities, np.array([grading.grade for grading in gradings]), labels))
     changes = [np.abs(old.probabilities - new.probabilities).max() for old, new in zip(before, after, strict=True)]
     return Quality(
-        films=len(requests),
-        split=split,
-        own=own,
+        films=len(films.requests),
+        split=films.split,
+        own=films.own is not None,
         qwk=(metrics[0]["qwk"], metrics[1]["qwk"]),
         accuracy=(metrics[0]["accuracy"], metrics[1]["accuracy"]),
         changed_grades=sum(old.grade != new.grade for old, new in zip(before, after, strict=True)),
         largest_probability_change=float(max(changes)),
         measured_in=exported.runs_in,
     )
-
-
-def _graded(
-    network: CheckpointNetwork | ExportedNetwork, requests: Sequence[Request], workers: int | None
-) -> list[Grading]:
-    gradings = []
-    for batch in Grader([network]).stream(requests, workers=workers):
-        for grading in batch:
-            if isinstance(grading, ImageError):
-                raise grading
-            gradings.append(grading)
-    return gradings

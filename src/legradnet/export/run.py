@@ -25,7 +25,7 @@ from legradnet.grading.exported_network import DESCRIPTION, ExportedNetwork, dig
 from legradnet.grading.grader import Grader
 from legradnet.grading.runtimes import RUNTIMES
 from legradnet.grading.runtimes.openvino import unreported
-from legradnet.grading.runtimes.runtime import Films, Runtime, imported
+from legradnet.grading.runtimes.runtime import Films, imported
 from legradnet.run_folder import versions
 from legradnet.settings import checked
 
@@ -53,7 +53,9 @@ def export(config: Mapping[str, Any] | ExportSettings) -> Path:
             f"{' or '.join(ways)}, or {' or '.join(others)}."
         )
     _check_output(output)
-    _check_installed(runtime, precision)
+    for package in runtime.packages(precision):
+        with unreported():
+            imported(package)  # what lacks is told before the work
     checkpoint = CheckpointNetwork(settings.checkpoint, device="cpu", precision="f32")
     films = None if precision == "f32" else _films(settings, checkpoint)
 
@@ -69,7 +71,7 @@ def export(config: Mapping[str, Any] | ExportSettings) -> Path:
         if films is None:
             described["largest_difference"] = check_parity(checkpoint, exported)
         else:
-            quality = _quality(checkpoint, exported, films, settings.data.num_workers)
+            quality = measure_quality(checkpoint, exported, films, workers=settings.data.num_workers)
             _refuse_worse(quality, settings.max_qwk_drop)
             described["quality"] = quality.to_plain()
         _write_description(folder, described)
@@ -78,20 +80,9 @@ def export(config: Mapping[str, Any] | ExportSettings) -> Path:
     return output
 
 
-def _check_installed(runtime: Runtime, precision: str) -> None:
-    for package in runtime.packages(precision):
-        with unreported():
-            imported(package)  # what lacks is told before the work
-
-
 def _films(settings: ExportSettings, checkpoint: CheckpointNetwork) -> LabelledFilms:
-    films = load_films(
-        settings.data,
-        settings.checkpoint,
-        split=settings.split,
-        num_classes=checkpoint.classes,
-        image_size=checkpoint.image_size,
-    )
+    classes, size = checkpoint.classes, checkpoint.image_size
+    films = load_films(settings.data, settings.checkpoint, split=settings.split, num_classes=classes, image_size=size)
     log.info("%d films to %s on (split %s)", len(films.requests),
              "calibrate and compare" if settings.precision == "int8" else "compare", films.split)  # fmt: skip
     return films
@@ -108,15 +99,6 @@ def _seen(checkpoint: CheckpointNetwork, films: LabelledFilms) -> Films:
             raise prepared
         seen += [np.ascontiguousarray(view[None, None]) for view in prepared.views[0]]
     return seen
-
-
-def _quality(
-    checkpoint: CheckpointNetwork, exported: ExportedNetwork, films: LabelledFilms, workers: int | None
-) -> Quality:
-    labels = films.table["label"].tolist()
-    return measure_quality(
-        checkpoint, exported, films.requests, labels, split=films.split, own=films.own is not None, workers=workers
-    )
 
 
 def _refuse_worse(quality: Quality, most: float | None) -> None:

@@ -92,9 +92,8 @@ class CheckpointNetwork:
         with torch.inference_mode(), self.autocast():
             output = self.ensemble(batch)
         logits = output.logits.float().cpu()
-        gate_weights = (
-            None if output.gate_weights is None else output.gate_weights.float().cpu().numpy().astype(np.float64)
-        )
+        weights = output.gate_weights
+        gate_weights = None if weights is None else weights.float().cpu().numpy().astype(np.float64)
         return Answers(logits.numpy(), self.loss.probabilities(logits).numpy(), gate_weights)
 
 
@@ -102,17 +101,14 @@ def _with_weights(
     settings: HyperParameters, outputs: int, state: Mapping[str, Any], path: str | Path, *, bf16: bool
 ) -> KneeEnsemble:
     """The network that `settings` describe with its weights in `state`; what doesn't fit is told before it is built."""
-    weights = {
-        name.removeprefix("ensemble."): tensor for name, tensor in state.items() if str(name).startswith("ensemble.")
-    }
-    backbone = settings.backbone
+    ours = (name for name in state if str(name).startswith("ensemble."))
+    weights = {name.removeprefix("ensemble."): state[name] for name in ours}
+    backbone, shape = settings.backbone, settings.model
     if not bf16:  # f32 means f32, for a backbone that was trained in bf16 too
         backbone = {key: own.model_copy(update={"precision": None}) for key, own in backbone.items()}
 
     def build() -> KneeEnsemble:
-        return KneeEnsemble(
-            backbone, settings.gating, outputs, settings.model.feature_dim, dropout=settings.model.dropout
-        )
+        return KneeEnsemble(backbone, settings.gating, outputs, shape.feature_dim, shape.dropout)
 
     try:
         if hollow := [name for name, tensor in weights.items() if not _is_whole(tensor)]:

@@ -18,7 +18,7 @@ from legradnet.errors import UserError
 from legradnet.grades import grades_of
 from legradnet.grading.averaging import answer_views, join_sets, mean_gate_weights
 from legradnet.grading.exported_network import ExportedNetwork, is_export
-from legradnet.grading.grading import Grading, Prepared, Request, Source
+from legradnet.grading.grading import Grading, Prepared, Request, Source, readable
 from legradnet.grading.networks import GradingNetwork
 
 if TYPE_CHECKING:
@@ -123,12 +123,8 @@ class Grader:
         sides = [side or ""] * len(sources) if side is None or isinstance(side, str) else list(side)
         if len(sides) != len(sources) or not set(sides) <= {"L", "R", ""}:
             raise UserError("side= is L or R, or a list with L, R or an empty string for each film.")
-        gradings = []
-        for batch in self.stream(Request(*film) for film in zip(sources, sides, strict=True)):
-            for grading in batch:
-                if isinstance(grading, ImageError):
-                    raise grading
-                gradings.append(grading)
+        batches = self.stream(Request(*film) for film in zip(sources, sides, strict=True))
+        gradings = [grading for batch in batches for grading in readable(batch)]
         return gradings[0] if single else gradings
 
     def explain(
@@ -174,10 +170,8 @@ class Grader:
             reading: deque[Future[Prepared | ImageError]] = deque()
             try:
                 while True:
-                    ahead = 3 * self.batch_size - len(reading)
-                    reading.extend(
-                        pool.submit(self._without_film, request, alter) for request in islice(remaining, ahead)
-                    )
+                    ahead = islice(remaining, 3 * self.batch_size - len(reading))
+                    reading.extend(pool.submit(self._without_film, request, alter) for request in ahead)
                     if not reading:
                         return
                     count = min(self.batch_size, len(reading))
@@ -202,12 +196,9 @@ class Grader:
             views = []
             for network in self.networks:
                 square = fit_image(gray, network.image_size, network.fit)
-                both = network.mirror_left and not side
-                views.append(
-                    [square, square[:, ::-1]]
-                    if both
-                    else [square[:, ::-1] if network.mirror_left and side == "L" else square]
-                )
+                mirrored = square[:, ::-1]
+                kinds = {"": [square, mirrored], "L": [mirrored], "R": [square]}
+                views.append(kinds[side] if network.mirror_left else [square])
             if any(len(of_network) > 1 for of_network in views):
                 remarks.append(UNKNOWN_SIDE)
             checks = (network.film_check for network in self.networks)

@@ -1,5 +1,6 @@
 """What goes into a `Grader` and what comes out of it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +42,16 @@ class Grading:
     raw: Floats
     look: str = ""
     logits: Floats | None = None
+
+
+def readable(gradings: Iterable[Grading | ImageError]) -> list[Grading]:
+    """All of a batch's gradings; the `ImageError` of a film that can't be read is raised."""
+    good = []
+    for grading in gradings:
+        if isinstance(grading, ImageError):
+            raise grading
+        good.append(grading)
+    return good
 
 
 class Request(NamedTuple):

@@ -81,12 +81,8 @@ class MlpGate(nn.Module):
 
     def __init__(self, num_tokens: int, feature_dim: int, hidden_dim: int = 256, dropout: float = 0.1) -> None:
         super().__init__()
-        self.scores = nn.Sequential(
-            nn.Linear(num_tokens * feature_dim, hidden_dim),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden_dim, num_tokens),
-        )
+        hidden = nn.Linear(num_tokens * feature_dim, hidden_dim)
+        self.scores = nn.Sequential(hidden, nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_dim, num_tokens))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Fuse `tokens` [B, N, D] into ([B, D], weights [B, N], each row sums to 1)."""

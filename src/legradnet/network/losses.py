@@ -136,11 +136,9 @@ class Corn(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Binary cross-entropy over all (film, task) pairs that count, a scalar."""
         thresholds = torch.arange(self.num_outputs, device=labels.device)
-        counts = labels[:, None] >= thresholds  # task k sees grades >= k
-        losses = F.binary_cross_entropy_with_logits(
-            logits, (labels[:, None] > thresholds).to(logits.dtype), reduction="none"
-        )
-        weights = counts.to(logits.dtype)
+        above = (labels[:, None] > thresholds).to(logits.dtype)
+        losses = F.binary_cross_entropy_with_logits(logits, above, reduction="none")
+        weights = (labels[:, None] >= thresholds).to(logits.dtype)  # task k sees grades >= k
         if self.class_weights is not None:
             weights = weights * self.class_weights[labels][:, None]
         return (losses * weights).sum() / weights.sum()

@@ -37,9 +37,8 @@ def calibrate(
     """
     network = CheckpointNetwork(path, device=device, precision=precision)
     answers, labels = answers_to(network, data, "val")
-    calibration = fit_calibration(
-        answers.probabilities, labels, network.rule, coverage=coverage, target_error=target_error
-    )
+    raw = answers.probabilities
+    calibration = fit_calibration(raw, labels, network.rule, coverage=coverage, target_error=target_error)
     describe_calibration(calibration)
     train, val = data.dataset("train"), data.dataset("val")
     chosen = np.random.default_rng(data.settings.seed).permutation(len(train))[:_FILMS_CHECKED]

@@ -54,17 +54,11 @@ class GradingModule(LightningModule):
         super().__init__()
         self.settings = checked(ModuleSettings, {"backbone": dict(backbone), **settings})
         self.save_hyperparameters(self.settings.model_dump())
-        shape = self.settings.model
+        backbones, gating, shape = self.settings.backbone, self.settings.gating, self.settings.model
         self.num_classes = shape.num_classes
         self.loss = self.settings.loss.build(self.num_classes, self.settings.class_counts)
-        self.ensemble = KneeEnsemble(
-            self.settings.backbone,
-            self.settings.gating,
-            self.loss.num_outputs,
-            shape.feature_dim,
-            shape.dropout,
-            shape.gradient_checkpointing,
-        )
+        rest = shape.feature_dim, shape.dropout, shape.gradient_checkpointing
+        self.ensemble = KneeEnsemble(backbones, gating, self.loss.num_outputs, *rest)
         augment = self.settings.augment
         self.augment = Augmentation(augment) if augment and not augment.changes_nothing else None
         self.collected = CollectedLogits()
@@ -100,15 +94,8 @@ class GradingModule(LightningModule):
                 f"The loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}: "
                 "lower optimizer.learning_rate, or try trainer.precision=32-true."
             )
-        self.log(
-            "train/loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
-            prog_bar=True,
-            batch_size=len(batch.labels),
-            sync_dist=True,
-        )
+        size = len(batch.labels)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

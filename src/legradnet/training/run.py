@@ -229,10 +229,8 @@ def _callbacks(settings: CallbackSettings, folder: RunFolder, resumable: bool) -
     if settings.ema_decay is not None:
         callbacks.append(MovingAverage(settings.ema_decay))
     if settings.early_stopping_patience is not None:
-        patience = settings.early_stopping_patience
-        callbacks.append(
-            ResumableEarlyStopping("val/qwk", mode="max", patience=patience, check_finite=False, verbose=False)
-        )
+        wait: dict[str, Any] = {"patience": settings.early_stopping_patience, "check_finite": False, "verbose": False}
+        callbacks.append(ResumableEarlyStopping("val/qwk", mode="max", **wait))
     return [
         *callbacks,
         MetricsTable(folder, report=None if sys.stderr.isatty() else log_epoch, resumable=resumable),

@@ -42,9 +42,8 @@ def run_trial(config: Mapping[str, Any], run_folder: str | Path, settings: Study
         trial.check_wanted()
         with trial.beating():
             try:
-                values = (
-                    _over_folds(config, folder, trial) if config["tuning"]["folds"] else _once(config, folder, trial)
-                )
+                run = _over_folds if config["tuning"]["folds"] else _once
+                values = run(config, folder, trial)
             except GivenUpError:
                 raise
             except UserError as mistake:
