@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor
 
 from legradnet.checkpoint import is_ours, read_checkpoint
@@ -16,14 +17,40 @@ from legradnet.device import choose_device, choose_precision
 from legradnet.errors import UserError
 from legradnet.grades import Rule
 from legradnet.grading.calibration import Calibration
-from legradnet.grading.hyper_parameters import HyperParameters, RunSettings
-from legradnet.grading.metadata import Learned, read_metadata
+from legradnet.grading.metadata import Count, Learned, read_metadata
 from legradnet.grading.networks import Answers
 from legradnet.grading.settings import Precision
-from legradnet.network.ensemble import KneeEnsemble
+from legradnet.network.ensemble import KneeEnsemble, NetworkSettings
+from legradnet.settings import Seed, Settings
 
 _PRECISIONS = get_args(Precision)
 _LINES, _WIDTH = 6, 200  # of what torch says of weights that don't fit
+
+
+class RunSettings(Settings):
+    """What a run that goes on has to repeat; the rest of it is for training to check."""
+
+    model_config = ConfigDict(extra="allow")
+
+    batch_size: int = Field(default=16, ge=1, le=10**6)
+
+
+class HyperParameters(NetworkSettings):
+    """The network as it was built, and how it was trained; what only training uses is shown, and not checked here."""
+
+    optimizer: dict[str, Any] = Field(default_factory=dict)
+    scheduler: dict[str, Any] = Field(default_factory=dict)
+    augment: dict[str, Any] | None = None
+    films: FilmSettings | None = None
+    run: RunSettings | None = None
+    class_counts: list[Count] | None = None
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _counts_every_class(self) -> "HyperParameters":
+        if self.class_counts is not None and len(self.class_counts) != self.model.num_classes:
+            raise ValueError(f"there are {len(self.class_counts)} class_counts for {self.model.num_classes} classes")
+        return self
 
 
 class CheckpointNetwork:

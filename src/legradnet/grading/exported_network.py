@@ -22,7 +22,7 @@ from legradnet.grading.runtimes import RUNTIMES
 from legradnet.grading.runtimes.runtime import Outputs
 
 if TYPE_CHECKING:
-    from legradnet.grading.hyper_parameters import HyperParameters
+    from legradnet.grading.checkpoint_network import HyperParameters
 
 DESCRIPTION = "export.json"
 _MOST_BYTES = 16 * 1024**2  # of the JSON
@@ -60,7 +60,7 @@ class ExportedNetwork:
         Raises:
             UserError: `export.json` has mistakes there, or describes another network.
         """
-        from legradnet.grading.hyper_parameters import HyperParameters  # late: it needs torch, which grading does not
+        from legradnet.grading.checkpoint_network import HyperParameters  # late: it needs torch, which grading does not
 
         settings = read_metadata(HyperParameters, self._settings, self.path / DESCRIPTION)
         described = tuple(settings.backbone), settings.model.num_classes, settings.loss.build(self.classes).rule

@@ -13,7 +13,7 @@ from legradnet.grading.film_check import FilmCheck
 from legradnet.grading.metadata import Learned
 
 if TYPE_CHECKING:
-    from legradnet.grading.hyper_parameters import HyperParameters
+    from legradnet.grading.checkpoint_network import HyperParameters
 
 
 class Answers(NamedTuple):

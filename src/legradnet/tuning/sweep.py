@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hydra.core.config_loader import ConfigLoader
@@ -27,6 +27,9 @@ from legradnet.tuning.settings import SweeperSettings
 from legradnet.tuning.space import Space, parameter_of, text_of
 from legradnet.tuning.storage import has_password, without_password
 from legradnet.tuning.study import Search
+
+if TYPE_CHECKING:
+    from legradnet.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +84,10 @@ class _Sweep:
         self.space = Space(searched, self._keys_under, optional=ours.keys() - named)
         if not self.space.parameters and not self.extend:
             raise UserError("Nothing is searched: give a key several values, e.g. 'gating=mha,mlp', or tuning=gating.")
-        plain = self._check_what_all_share()
+        shared = self._check_what_all_share()
         self.study = Search(self.settings, self._suggest, record=self._shared_settings(), enqueue=self._first_points())
         self._check_folder()
-        logger = plain["logger"]["name"]
-        metrics = self.settings.optimized_metric
+        logger, metrics = shared.logger.name, self.settings.optimized_metric
         self.record = StudyRecord(logger, self.study.study, metrics, self.folder) if logger else None
         self.best: list[int] = []  # trials that there are experiment files of
 
@@ -140,20 +142,20 @@ class _Sweep:
     def _keys_under(self, chosen: Sequence[str]) -> set[str]:
         return all_keys(values_of(self._compose([*self.fixed, *chosen])))
 
-    def _check_what_all_share(self) -> dict[str, Any]:
+    def _check_what_all_share(self) -> "TrainSettings":
         """What is wrong with it would fail each trial."""
-        plain = self._check(self._compose(self.fixed))
-        if plain["trainer"]["fast_dev_run"]:
+        shared = self._check(self._compose(self.fixed))
+        if shared.trainer.fast_dev_run:
             raise UserError("trainer.fast_dev_run=true measures nothing that could be searched by.")
-        if plain["tuning"]["folds"] and not plain["data"]["num_folds"]:
+        if shared.tuning.folds and not shared.data.num_folds:
             raise UserError("tuning.folds=true needs data.num_folds=.")
-        if plain["data"]["source"] != "synthetic":
+        if shared.data.source != "synthetic":
             from legradnet.data.datamodule import KneeDataModule  # late: torch
 
-            KneeDataModule(plain["data"], num_classes=plain["model"]["num_classes"]).setup()
-        return plain
+            KneeDataModule(shared.data, num_classes=shared.model.num_classes).setup()
+        return shared
 
-    def _check(self, config: DictConfig) -> dict[str, Any]:
+    def _check(self, config: DictConfig) -> "TrainSettings":
         with open_dict(config):
             del config["hydra"]  # as in a job
         try:
@@ -162,8 +164,7 @@ class _Sweep:
             raise UserError(f"{missing.full_key}= is needed.") from missing
         from legradnet.training.settings import TrainSettings  # late: torch
 
-        checked(TrainSettings, plain)
-        return plain
+        return checked(TrainSettings, plain)
 
     def _suggest(self, trial: Trial) -> list[str]:
         drawn = self.space.suggest(trial)
