@@ -188,7 +188,7 @@ def test_crossfit_calibrates_each_patient_by_other_patients(monkeypatch):
     raw = rng.dirichlet(np.ones(5), 200)
     table = pd.DataFrame({"filename": np.arange(200).astype(str), "label": 0, "patient": np.repeat(np.arange(100), 2)})
     nothing = np.zeros(200, bool)
-    graded = Graded(table, raw.argmax(1), raw, raw, None, nothing, [""] * 200, None, ("vit",))
+    graded = Graded(table, raw.argmax(1), raw, None, nothing, [""] * 200, None, ("vit",), raw)
     fitted = []
 
     def fit(raw, labels, rule, **aims):
