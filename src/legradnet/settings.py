@@ -125,7 +125,10 @@ def _mistake(model: type[BaseModel], group: str, error: ErrorDetails) -> str:
             words = str(error["ctx"]["error"])
             return f"  {words}" if isinstance(value, (Mapping, BaseModel)) else f"  {key}={shown} {words}"
         case _:
-            return f"  {key}={shown} must be {_described(annotation, field.metadata if field else [])}"
+            if isinstance(value, str) and value.lstrip("-").replace(".", "", 1).isdecimal():
+                shown = repr(shown)  # a number as text
+            kind = _described(annotation, field.metadata if field else [])
+            return f"  {key}={shown} must be {kind}" if key else f"  {shown} must be {kind}"
 
 
 def _place(

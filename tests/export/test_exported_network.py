@@ -195,3 +195,15 @@ def test_sets_and_referrals_without_limits_survive_json(best, tmp_path):
     calibration = ExportedNetwork(folder).calibration
     assert calibration.min_confidence == float("inf") and calibration.thresholds == [float("inf")] * 5
     assert Grader.from_export(folder).grade(np.zeros((64, 64), np.uint8), side="R").prediction_set == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("kind", ["folder", "onnx_folder"])
+def test_a_description_of_films_of_another_size_than_the_networks_is_told_when_it_is_loaded(kind, request, tmp_path):
+    shutil.copytree(request.getfixturevalue(kind), tmp_path / "copy")
+    file = tmp_path / "copy" / "export.json"
+    described = json.loads(file.read_text())
+    side = described["films"]["image_size"]
+    described["films"]["image_size"] = side + 16
+    file.write_text(json.dumps(described))
+    with pytest.raises(UserError, match=f"its films have {side + 16} px, its network's {side} px"):
+        ExportedNetwork(tmp_path / "copy")

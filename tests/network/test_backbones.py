@@ -213,3 +213,13 @@ def test_an_odd_backbone_group_is_told(group, words):
 def test_settings_are_taken_as_models_too():
     ensemble = KneeEnsemble({"vit": BackboneSettings(timm_name="tiny_vit")}, MeanSettings(), 5, feature_dim=8)
     assert ensemble.backbones["vit"].settings.timm_name == "tiny_vit"
+
+
+def test_thousands_of_backbones_are_refused_before_the_first_is_built():
+    with pytest.raises(UserError, match="5000 are more than the 64"):
+        KneeEnsemble({f"b{i}": {"timm_name": "tiny_vit"} for i in range(5000)}, {"name": "mean"}, 5)
+
+
+def test_backbones_that_are_no_group_are_told_in_words():
+    with pytest.raises(UserError, match="backbone=vit must be a group of keys"):
+        KneeEnsemble("vit", {"name": "mean"}, 5)

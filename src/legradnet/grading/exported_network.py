@@ -51,7 +51,9 @@ class ExportedNetwork:
         self._settings = said.settings
         _check_files(self.path, said.digests)
         runtime = RUNTIMES[said.format]
-        self.runs_in, self._run = runtime.start(self.path, self.precision, threads)
+        self.runs_in, side, self._run = runtime.start(self.path, self.precision, threads)
+        if side != self.image_size:
+            raise UserError(f"{file} is damaged: its films have {self.image_size} px, its network's {side} px.")
 
     @cached_property
     def settings(self) -> "HyperParameters":

@@ -17,6 +17,7 @@ from legradnet.errors import UserError
 from legradnet.network import tiny
 from legradnet.settings import Settings
 
+_MOST = 64  # backbones of a network
 TrunkPrecision = Literal["f32", "bf16"]
 
 
@@ -45,6 +46,8 @@ class BackboneSettings(Settings):
 def _chosen(backbones: dict[str, BackboneSettings]) -> dict[str, BackboneSettings]:
     if not backbones:
         raise ValueError("backbone: none chosen; backbone=all, backbone=vit, or 'backbone=[densenet,vit]'")
+    if len(backbones) > _MOST:
+        raise ValueError(f"backbone: {len(backbones)} are more than the {_MOST} that can stand side by side")
     if dotted := [key for key in backbones if "." in key]:
         raise ValueError(f"backbone: the key {dotted[0]} can't have a dot in it")
     return backbones

@@ -75,7 +75,7 @@ class KneeEnsemble(nn.Module):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        settings = checked(NetworkSettings, {"backbone": dict(backbone), "gating": gating})
+        settings = checked(NetworkSettings, {"backbone": backbone, "gating": gating})
         self.backbones = nn.ModuleDict(
             {key: Backbone(own, feature_dim, gradient_checkpointing) for key, own in settings.backbone.items()}
         )

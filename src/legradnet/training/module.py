@@ -52,7 +52,7 @@ class GradingModule(LightningModule):
 
     def __init__(self, backbone: Mapping[str, BackboneSettings | Mapping[str, Any]], **settings: Any) -> None:
         super().__init__()
-        self.settings = checked(ModuleSettings, {"backbone": dict(backbone), **settings})
+        self.settings = checked(ModuleSettings, {"backbone": backbone, **settings})
         self.save_hyperparameters(self.settings.model_dump())
         backbones, gating, shape = self.settings.backbone, self.settings.gating, self.settings.model
         self.num_classes = shape.num_classes

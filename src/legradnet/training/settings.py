@@ -17,7 +17,7 @@ class TrainerSettings(Settings):
     model_config = ConfigDict(extra="allow")
 
     accelerator: str = Field(default="auto", description="set by `trainer=auto`, `cpu`, `gpu`, `ddp`")
-    devices: int | str | list[int] = Field(default=1, description="one; `trainer=ddp`: all")
+    devices: Annotated[int, Field(ge=-1)] | str | list[int] = Field(default=1, description="one; `trainer=ddp`: all")
     strategy: str = Field(default="auto", description="`trainer=ddp`: one process a device")
     precision: Literal["auto", "32-true", "32", 32, "bf16-mixed", "16-mixed"] = Field(
         default="auto", description="auto = bf16-mixed where CPU or GPU multiplies bfloat16 natively, else 32-true"

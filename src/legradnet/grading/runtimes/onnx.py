@@ -19,7 +19,7 @@ def import_onnx_runtime() -> Any:
     return onnxruntime
 
 
-def _start(folder: Path, precision: str, threads: int | None) -> tuple[str, Run]:
+def _start(folder: Path, precision: str, threads: int | None) -> tuple[str, int, Run]:
     onnxruntime = import_onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
@@ -35,7 +35,7 @@ def _start(folder: Path, precision: str, threads: int | None) -> tuple[str, Run]
     def run(films: npt.NDArray[np.uint8]) -> Outputs:
         return dict(zip(names, session.run(None, {"films": films}), strict=True))
 
-    return precision, run
+    return precision, session.get_inputs()[0].shape[-1], run
 
 
 def _write(onnx: Path, folder: Path, films: Films, quantise: Quantise) -> None:

@@ -37,7 +37,7 @@ def import_openvino() -> Any:
         return imported("openvino")
 
 
-def _start(folder: Path, precision: str, threads: int | None) -> tuple[str, Run]:
+def _start(folder: Path, precision: str, threads: int | None) -> tuple[str, int, Run]:
     openvino = import_openvino()
     options: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
@@ -59,7 +59,8 @@ def _start(folder: Path, precision: str, threads: int | None) -> tuple[str, Run]
         results = request.infer({0: films})
         return {name: np.array(results[port]) for name, port in ports.items()}
 
-    return ("bf16" if native == "bf16" else precision if precision == "int8" else "f32"), run
+    runs_in = "bf16" if native == "bf16" else precision if precision == "int8" else "f32"
+    return runs_in, compiled.input(0).get_partial_shape()[-1].get_length(), run
 
 
 def _write(onnx: Path, folder: Path, films: Films, quantise: Quantise) -> None:

@@ -40,8 +40,9 @@ class Runtime:
         precisions: That it computes in.
         package: What grading an export needs.
         quantising: What `precision=int8` needs beside it, to be written.
-        start: (folder, precision, threads or None for its own choice) to (the precision that this CPU computes in, and
-            a function of `films` uint8 [B, 1, S, S] to the `OUTPUTS` there are); a UserError if the graph is damaged.
+        start: (folder, precision, threads or None for its own choice) to (the precision that this CPU computes in, the
+            side S of its films, a function of them, uint8 [B, 1, S, S], to the `OUTPUTS` there are); a UserError if the
+            graph is damaged.
         write: (ONNX file, folder, films [1, 1, S, S] to quantise by or none, `Quantise`): writes its `files`, of which
             the ONNX file may be one already.
     """
@@ -51,7 +52,7 @@ class Runtime:
     precisions: tuple[str, ...]
     package: str
     quantising: tuple[str, ...]
-    start: Callable[[Path, str, int | None], tuple[str, Run]]
+    start: Callable[[Path, str, int | None], tuple[str, int, Run]]
     write: Callable[[Path, Path, Films, Quantise], None]
 
     def packages(self, precision: str) -> tuple[str, ...]:
