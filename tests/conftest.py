@@ -22,6 +22,19 @@ if world := os.environ.get("LEGRADNET_TEST_PRECISION"):
     importlib.import_module("sitecustomize")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_is_left_in_the_working_folder():
+    """Outputs belong below `tmp_path`; caches, whose names begin with _ or a dot, are none."""
+
+    def names():
+        return {path.name for path in Path.cwd().iterdir() if path.name[0] not in "._"}
+
+    folder, before = Path.cwd(), names()
+    yield
+    assert Path.cwd() == folder, "a test has changed the working folder"
+    assert not (left := names() - before), f"tests have left {sorted(left)} in {folder}"
+
+
 @pytest.fixture(scope="session")
 def knees(tmp_path_factory):
     """A folder with 40 generated films of 48 px and their `knees.csv`."""
@@ -49,6 +62,7 @@ def typed(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     # Hydra closes every log handler there is, and absl's, which an export brings along, closes pytest's stderr with it
     monkeypatch.setattr(logging, "_handlerList", [])
+    monkeypatch.setattr("legradnet.cli.keep_freed_memory", lambda: None)  # it would be for good, in all later tests
 
     def run(name, *arguments):
         main = importlib.import_module(f"legradnet.cli.{name.removeprefix('legradnet-')}").main

@@ -41,7 +41,7 @@ def request(batch_size=4, largest_batch=256):
 
 
 def test_the_command_prints_a_table_and_advice_that_legradnet_train_takes(typed, tmp_path):
-    one = [*QUICK, "~backbone.swin", "precisions=[f32]", f"hydra.run.dir={tmp_path}/run"]
+    one = [*QUICK, "~backbone.swin", "precisions=[f32]", "largest_batch=8", f"hydra.run.dir={tmp_path}/run"]
     done = command("legradnet-benchmark", *one, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "run/benchmark.json").read_text())

@@ -38,7 +38,7 @@ def compose_evaluate(*overrides):
         return OmegaConf.to_container(hydra.compose("evaluate", words), resolve=True)
 
 
-@pytest.mark.parametrize("kind", ["openvino", "onnx"])
+@pytest.mark.parametrize("kind", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_all_five_families_are_exported_and_grade_like_their_checkpoint_at_any_batch(kind, tmp_path):
     path = untrained(
         tmp_path / "five.ckpt",
@@ -56,7 +56,10 @@ def test_all_five_families_are_exported_and_grade_like_their_checkpoint_at_any_b
 
 @pytest.mark.parametrize(
     ("gate", "kind"),
-    [("mha", "onnx"), ("mlp", "openvino"), ("concat", "openvino"), ("concat", "onnx"), ("mean", "onnx")],
+    [
+        *(("mha", "onnx"), ("mlp", "openvino"), ("concat", "onnx"), ("mean", "onnx")),
+        pytest.param("concat", "openvino", marks=pytest.mark.slow),
+    ],
 )
 def test_every_gate_is_exported(gate, kind, tmp_path):
     path = untrained(
