@@ -151,8 +151,8 @@ def test_mistakes_are_told_before_the_work(best, folder, tmp_path, monkeypatch):
         ({"max_qwk_drop": -1}, "max_qwk_drop"),
         ({"output": str(tmp_path / "full")}, "not empty"),
         ({"output": str(tmp_path / "file")}, "is a file"),
-        ({"checkpoint": str(tmp_path / "none.ckpt")}, "No checkpoint"),
-        ({"checkpoint": str(folder)}, "No checkpoint"),
+        ({"checkpoint": str(tmp_path / "none.ckpt")}, "There is no checkpoint"),
+        ({"checkpoint": str(folder)}, "is a folder"),
     ]:
         with pytest.raises(UserError, match=words):
             export(settings("export", **{"checkpoint": str(best), "output": str(tmp_path / "out"), **wrong}))

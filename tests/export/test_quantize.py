@@ -79,7 +79,7 @@ def test_int8_tells_what_it_costs(kind, best, request):
 def test_an_export_that_grades_worse_is_refused_unless_allowed(tmp_path, monkeypatch):
     worse = Quality(40, "val", True, (0.8, 0.75), (0.6, 0.6), 9, 0.4, "f32")
     monkeypatch.setattr(export_run, "_films", lambda *_: "films")
-    monkeypatch.setattr(export_run, "_quality", lambda *_: worse)
+    monkeypatch.setattr(export_run, "measure_quality", lambda *_, **__: worse)
     path = untrained(tmp_path / "one.ckpt")
     with pytest.raises(UserError, match=r"QWK falls by 0.0500, from 0.8000 to 0.7500, more than max_qwk_drop=0.01"):
         exported(path, tmp_path / "out", precision="bf16")
