@@ -44,7 +44,7 @@ def test_a_truncated_checkpoint_is_told(tmp_path):
 
 
 def test_a_missing_checkpoint_is_told(tmp_path):
-    with pytest.raises(UserError, match="There is no checkpoint at"):
+    with pytest.raises(UserError, match="No checkpoint at"):
         read_checkpoint(tmp_path / "none.ckpt")
 
 

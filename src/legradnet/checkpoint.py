@@ -23,7 +23,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         is_folder = f"{path} is a folder, neither a checkpoint nor an export."
-        raise UserError(is_folder if path.is_dir() else f"There is no checkpoint at {path}.")
+        raise UserError(is_folder if path.is_dir() else f"No checkpoint at {path}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:

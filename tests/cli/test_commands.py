@@ -268,7 +268,7 @@ def test_a_missing_setting_or_checkpoint_is_told_in_a_line(name, typed, tmp_path
     done = typed(name, *settings, f"hydra.run.dir={tmp_path}/run")
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
-    assert "There is no checkpoint at" in done.stderr
+    assert "No checkpoint at" in done.stderr
 
 
 def test_explain_draws_a_film(trained, knees, tmp_path):

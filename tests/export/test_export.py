@@ -151,7 +151,7 @@ def test_mistakes_are_told_before_the_work(best, folder, tmp_path, monkeypatch):
         ({"max_qwk_drop": -1}, "max_qwk_drop"),
         ({"output": str(tmp_path / "full")}, "not empty"),
         ({"output": str(tmp_path / "file")}, "is a file"),
-        ({"checkpoint": str(tmp_path / "none.ckpt")}, "There is no checkpoint"),
+        ({"checkpoint": str(tmp_path / "none.ckpt")}, "No checkpoint"),
         ({"checkpoint": str(folder)}, "is a folder"),
     ]:
         with pytest.raises(UserError, match=words):
