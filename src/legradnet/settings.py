@@ -155,6 +155,8 @@ def _place(
         elif annotation is not None and len(_members(annotation)) > 1:  # which of several types was tried
             continue
         parts.append(str(element))
+        if annotation is None:  # a key that may be added: which of its types was tried says nothing
+            break
     return parts, annotation, field, owner
 
 
@@ -178,6 +180,8 @@ def _tags(annotation: Any) -> list[str]:
 
 def _described(annotation: Any, limits: list[Any]) -> str:
     """What a value may be, in words."""
+    if annotation is None:
+        return "a single value"
     choices: list[str] = []
     kinds: list[str] = []
     optional = NoneType in get_args(annotation)

@@ -86,6 +86,9 @@ def rewritten(best, path, change):
         (("legradnet", "film_check", "limits", "colour"), [1.0, 0.0], "must each be [lowest, highest]; colour is not"),
         (("legradnet", "false_referrals", "films"), 0, "false_referrals.films=0 must be a whole number of at least 1"),
         (("legradnet", "surplus"), 1, "surplus is unknown"),
+        (("hyper_parameters", "optimizer", "learning_rate"), "x", "optimizer.learning_rate=x must be a number"),
+        (("hyper_parameters", "augment", "rotation"), math.nan, "augment.rotation=nan must be a number from 0 to 180"),
+        (("hyper_parameters", "run", "precision"), [1], "run.precision=[1] must be a single value"),
     ],
 )
 def test_each_mistake_is_told_with_its_key(best, tmp_path, place, value, words):

@@ -63,7 +63,7 @@ def _training(grader: Grader) -> dict[str, str]:
         "Seed": str(network.settings.seed),
         "Optimiser": f"AdamW, {_listed(network.settings.optimizer)}",
         "Schedule": _listed(network.settings.scheduler),
-        "Augmentation": _listed(network.settings.augment or {}),
+        "Augmentation": _listed(network.settings.augment.model_dump() if network.settings.augment else {}),
     }
     if data := network.learned.data:
         facts["Films"] = "; ".join(f"{split}: {sum(counts)}, by grade {counts}" for split, counts in data.films.items())

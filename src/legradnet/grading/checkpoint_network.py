@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor
 
 from legradnet.checkpoint import is_ours, read_checkpoint
+from legradnet.data.augment import AugmentSettings
 from legradnet.data.settings import FilmSettings
 from legradnet.device import choose_device, choose_precision
 from legradnet.errors import UserError
@@ -28,19 +29,20 @@ _LINES, _WIDTH = 6, 200  # of what torch says of weights that don't fit
 
 
 class RunSettings(Settings):
-    """What a run that goes on has to repeat; the rest of it is for training to check."""
+    """What a run that goes on has to repeat, in which training compares it with its own."""
 
     model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, bool | int | float | str | None] = Field(init=False)
 
     batch_size: int = Field(default=16, ge=1, le=10**6)
 
 
 class HyperParameters(NetworkSettings):
-    """The network as it was built, and how it was trained; what only training uses is shown, and not checked here."""
+    """The network as it was built, and how it was trained; of what is training's own, only the types are known here."""
 
-    optimizer: dict[str, Any] = Field(default_factory=dict)
-    scheduler: dict[str, Any] = Field(default_factory=dict)
-    augment: dict[str, Any] | None = None
+    optimizer: dict[str, float | list[float]] = Field(default_factory=dict)
+    scheduler: dict[str, str | float] = Field(default_factory=dict)
+    augment: AugmentSettings | None = None
     films: FilmSettings | None = None
     run: RunSettings | None = None
     class_counts: list[Count] | None = None
