@@ -122,7 +122,7 @@ def test_loggers_write_beside_metrics_csv(name, left_behind, tmp_path):
     assert len(pd.read_csv(tmp_path / "run/metrics.csv")) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.by_hand
 def test_a_compiled_run_trains_and_its_checkpoint_is_like_any_other(tmp_path):
     one = [*SMALL, "~backbone.swin", "trainer.max_epochs=1"]
     done = command("legradnet-train", *one, "compile=true", f"hydra.run.dir={tmp_path}/run", timeout=900)
