@@ -27,14 +27,17 @@ def places(values, place=()):
             yield from places(values[i], (*place, i))
 
 
-def tampered(values, count, seed, more=()):
-    """`count` changed copies of `values`: (what was changed, the copy); `more` values to put in than `ODD`."""
+def tampered(values, count, seed, more=(), somewhere=False):
+    """`count` changed copies of `values`: (what was changed, the copy).
+
+    Every place comes first, or with `somewhere` any place; `more` are values to put in beside `ODD`.
+    """
     rng = random.Random(seed)
     everywhere = [place for place in places(values) if place]
     odd = [*ODD, *more]
     for number in range(count):
         changed = copy.deepcopy(values)
-        *way, last = everywhere[number] if number < len(everywhere) else rng.choice(everywhere)
+        *way, last = everywhere[number] if number < len(everywhere) and not somewhere else rng.choice(everywhere)
         around = changed
         for key in way:
             around = around[key]

@@ -9,7 +9,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
 )
 
-from hostile import dicom, dicom_bytes
+from hostile_films import dicom, dicom_bytes
 from legradnet.data.dicom import film as dicom_film
 from legradnet.data.drawn_knee import draw_knee
 from legradnet.data.film import Film

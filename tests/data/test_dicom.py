@@ -21,7 +21,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from hostile import COMPRESSED, LOSSY, SYNTAXES, codestream, dicom, dicom_bytes
+from hostile_films import COMPRESSED, LOSSY, SYNTAXES, codestream, dicom, dicom_bytes
 from legradnet.data.dicom import film as dicom_film
 from legradnet.data.film import ImageError
 from legradnet.data.images import check_header, read_film, read_image

@@ -12,7 +12,7 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from hostile import dicom, dicom_bytes
+from hostile_films import dicom, dicom_bytes
 from legradnet.data.dicom.film import film_of_dicom, open_dicom
 from legradnet.data.film import Film
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from dicom_films import KNEE, written
 
-from hostile import dicom
+from hostile_films import dicom
 from legradnet.data.dicom import process as reader
 from legradnet.data.film import ImageError
 from legradnet.data.images import read_film, read_image

@@ -5,7 +5,7 @@ import pytest
 from dicom_films import KNEE
 from pictures import RAMP, saved
 
-from hostile import dicom, dicom_bytes
+from hostile_films import dicom, dicom_bytes
 from legradnet.data import cache as caching
 from legradnet.data import images
 from legradnet.data.film import NO_PIXELS, Film, ImageError

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pictures import RAMP, saved
 from PIL import Image
 
-from hostile import write_hostile
+from hostile_films import write_hostile
 from legradnet.data import images
 from legradnet.data.drawn_knee import draw_knee
 from legradnet.data.film import MIN_SIDE, ImageError

@@ -11,7 +11,7 @@ import pytest
 import torch
 from exports import exported, needs_runtimes, settings
 
-from hostile import dicom, dicom_bytes
+from hostile_films import dicom, dicom_bytes
 from legradnet import Grader
 from legradnet.checkpoint import read_checkpoint
 from legradnet.data.images import read_image

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hostile import dicom, dicom_bytes
+from hostile_films import dicom, dicom_bytes
 from legradnet import Grader
 from legradnet.checkpoint import read_checkpoint
 from legradnet.data.film import ImageError

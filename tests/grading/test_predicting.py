@@ -167,7 +167,7 @@ def test_the_folder_of_a_training_run_is_left_alone(settings, trained):
 
 def test_two_hundred_hostile_files_neither_stop_nor_stall_prediction(settings, tmp_path, knees):
     pytest.importorskip("gdcm", reason="compressed DICOM is made with python-gdcm")
-    from hostile import write_hostile
+    from hostile_films import write_hostile
 
     folder = tmp_path / "films"
     folder.mkdir()
