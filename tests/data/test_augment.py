@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from legradnet.data.augment import Augmentation, AugmentSettings
+from legradnet.data.augment import Augmentation, AugmentSettings, mixed
 from legradnet.errors import UserError
 from legradnet.settings import checked
 
@@ -103,7 +103,7 @@ def test_every_setting_changes_films(key):
 @pytest.mark.parametrize("name", ["none", "standard", "radiograph"])
 def test_every_file_lists_every_setting_and_builds(name):
     settings_of_file = OmegaConf.load(CONF / f"{name}.yaml")
-    assert list(settings_of_file) == list(EVERYTHING)
+    assert list(settings_of_file) == [*EVERYTHING, "mixup"]  # which is of two films
     assert AugmentSettings(**settings_of_file).changes_nothing == (name == "none")
     assert (CONF / f"{name}.yaml").read_text().startswith("# ")
 
@@ -293,3 +293,14 @@ def test_no_setting_may_be_negative_or_infinite(key):
 def test_only_gray_uint8_batches_are_taken(images):
     with pytest.raises(ValueError, match="expected uint8 images"):
         Augmentation(AugmentSettings())(images)
+
+
+def test_mixing_gives_every_film_a_share_of_another_and_says_which():
+    films = torch.rand(6, 1, 8, 8)
+    torch.manual_seed(4)
+    mix, partners, share = mixed(films, 0.4)
+    assert sorted(partners.tolist()) == list(range(6))
+    assert 0 <= share <= 1
+    torch.testing.assert_close(mix, share * films + (1 - share) * films[partners])
+    torch.manual_seed(4)
+    assert mixed(films, 0.4)[2] == share

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from legradnet.errors import UserError
@@ -13,13 +13,15 @@ from legradnet.network.losses import (
     CornSettings,
     CrossEntropy,
     CrossEntropySettings,
+    Cumulative,
+    CumulativeSettings,
     SoftLabels,
     SoftLabelsSettings,
 )
 from legradnet.settings import checked
 
-LOSSES = [CrossEntropy, SoftLabels, Corn]
-SETTINGS = [CrossEntropySettings, SoftLabelsSettings, CornSettings]
+LOSSES = [CrossEntropy, SoftLabels, Corn, Cumulative]
+SETTINGS = [CrossEntropySettings, SoftLabelsSettings, CornSettings, CumulativeSettings]
 
 
 @settings(max_examples=30, deadline=None)
@@ -82,6 +84,46 @@ def test_narrow_soft_labels_are_cross_entropy():
     torch.testing.assert_close(SoftLabels(5, sigma=0.05)(logits, labels), CrossEntropy(5)(logits, labels))
 
 
+@pytest.mark.parametrize("shape", ["gaussian", "beta", "poisson"])
+@pytest.mark.parametrize("classes", [2, 5, 9])
+def test_soft_targets_of_every_shape_are_unimodal_about_the_true_grade(shape, classes):
+    for sigma in (0.05, 0.5, 0.9):
+        targets = SoftLabels(classes, sigma=sigma, shape=shape).targets
+        torch.testing.assert_close(targets.sum(dim=1), torch.ones(classes))
+        for grade, target in enumerate(targets):
+            assert target.argmax() == grade
+            assert (target[: grade + 1].diff() >= 0).all()
+            assert (target[grade:].diff() <= 0).all()
+
+
+def test_a_beta_target_has_the_width_asked_for_and_a_poisson_one_is_wider_for_higher_grades():
+    grades = torch.arange(9.0)
+    targets = SoftLabels(9, sigma=1.2, shape="beta").targets
+    deviation = ((targets @ grades.square()) - (targets @ grades).square()).sqrt()
+    torch.testing.assert_close(deviation[4], torch.tensor(1.2), atol=0.1, rtol=0)  # grades are steps of width 1
+    poisson = SoftLabels(9, shape="poisson").targets
+    assert poisson[1].max() > poisson[4].max()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 9), st.integers(0, 2**31), st.floats(0.1, 30))
+def test_cumulative_loss_is_minus_the_log_of_its_probability(classes, seed, scale):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(7, classes - 1, generator=generator, dtype=torch.float64) * scale
+    labels = torch.randint(0, classes, (7,), generator=generator)
+    loss = Cumulative(classes)
+    likelihoods = loss.probabilities(logits).gather(1, labels[:, None])
+    assume(likelihoods.min() > 1e-9)
+    torch.testing.assert_close(loss(logits, labels).double(), -likelihoods.log().mean(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_cumulative_loss_still_pulls_where_the_network_is_sure_of_what_is_wrong():
+    logits = torch.tensor([[200.0, 0.0, 0.0, 0.0]], requires_grad=True)
+    Cumulative(5)(logits, torch.tensor([0])).backward()
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[0, 0] > 0.9
+
+
 @pytest.mark.parametrize("kind", SETTINGS)
 def test_balanced_weights_make_every_grade_count_the_same(kind):
     loss = kind(class_weights="balanced").build(2, class_counts=[90, 10])
@@ -108,7 +150,7 @@ def test_label_smoothing_is_torchs():
 @pytest.mark.parametrize(
     ("loss", "words"),
     [
-        ({"name": "mse"}, "loss.name=mse must be one of cross_entropy, corn, soft_labels"),
+        ({"name": "mse"}, "loss.name=mse must be one of cross_entropy, corn, cumulative, soft_labels"),
         ({"name": "corn", "class_weights": "some"}, "loss.class_weights=some must be one of none, balanced"),
         ({"name": "corn", "sigma": 1.0}, "loss.sigma is unknown; there are name, class_weights"),
         ({"name": "soft_labels", "sigma": 0.0}, "loss.sigma=0.0 must be a number of at least 0.001"),

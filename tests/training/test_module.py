@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from legradnet.checkpoint import read_checkpoint
+from legradnet.data.augment import mixed
 from legradnet.errors import UserError
 from legradnet.training.module import GradingModule
 from legradnet.training.optimizer import LearningRateCurve, WarmupCosineSettings
@@ -18,6 +19,26 @@ def test_a_loss_that_is_not_a_number_stops_the_run_in_words(tmp_path, monkeypatc
     )
     with pytest.raises(UserError, match=r"loss became nan in epoch 0, batch 0: lower optimizer\.learning_rate"):
         train(compose(), tmp_path)
+
+
+def test_mixed_films_are_held_against_the_grades_of_both():
+    module = build_module(compose("augment.mixup=0.4"))
+    seen = []
+
+    class Looking(torch.nn.Module):
+        def forward(self, logits, labels):
+            seen.append((logits.detach(), labels))
+            return torch.tensor(float(len(seen)))
+
+    module.loss = Looking()
+    films, labels = torch.rand(4, 1, 48, 48), torch.tensor([0, 1, 2, 3])
+    torch.manual_seed(1)
+    loss = module._loss(films, labels)
+    torch.manual_seed(1)
+    _, partners, share = mixed(films, 0.4)
+    assert loss.item() == pytest.approx(share * 1 + (1 - share) * 2)
+    assert [labels.tolist() for _, labels in seen] == [[0, 1, 2, 3], partners.tolist()]
+    torch.testing.assert_close(seen[0][0], seen[1][0])
 
 
 def test_weight_decay_leaves_norms_biases_and_embeddings_alone_and_trunks_have_their_own_rate():

@@ -46,11 +46,29 @@ class AugmentSettings(Settings):
         le=0.5,
         description="largest height and width of a rectangle filled with the film's mean gray, share of the side",
     )
+    mixup: float = Field(
+        default=0.0, ge=0, le=10, description="each film is mixed with another, by a share from Beta(mixup, mixup)"
+    )
 
     @property
     def changes_nothing(self) -> bool:
         """Whether all is off."""
         return not any(self.model_dump().values())
+
+
+def mixed(films: Tensor, mixup: float) -> tuple[Tensor, Tensor, float]:
+    """Mix each film of a batch with another (Zhang et al. 2018, arXiv:1710.09412).
+
+    Args:
+        films: float [B, ...].
+        mixup: Both parameters of the beta distribution that one share for the batch is drawn from.
+
+    Returns:
+        share * films + (1 - share) * films[partners], `partners` [B], and `share`, of each film itself.
+    """
+    share = float(torch.distributions.Beta(mixup, mixup).sample())
+    partners = torch.randperm(len(films)).to(films.device)
+    return torch.lerp(films[partners], films, share), partners, share
 
 
 class Augmentation(nn.Module):

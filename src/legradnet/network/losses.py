@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
+from scipy import special, stats
 from torch import Tensor, nn
 
 from legradnet.grades import Rule
 from legradnet.settings import Settings, Share
 
-_NAME = "set by `loss=cross_entropy`, `corn`, `soft_labels`"
+_NAME = "set by `loss=cross_entropy`, `corn`, `cumulative`, `soft_labels`"
 _WEIGHTS = "none, or balanced (inverse frequency in training)"
 ClassWeights = Literal["none", "balanced"]
 
@@ -77,22 +79,29 @@ class CrossEntropySettings(Settings):
         return CrossEntropy(num_classes, _class_weights(self.class_weights, class_counts), self.label_smoothing)
 
 
+Shape = Literal["gaussian", "beta", "poisson"]
+
+
 class SoftLabels(CrossEntropy):
-    """Cross-entropy against a Gaussian over neighbouring grades (Diaz and Marathe, CVPR 2019).
+    """Cross-entropy against a distribution over neighbouring grades.
 
     Args:
         num_classes: Classes K.
         class_weights: Weight of each true class [K], or None.
-        sigma: Standard deviation of the target in grades; towards 0 it becomes plain cross-entropy.
+        sigma: Standard deviation of the target in grades; towards 0 it becomes plain cross-entropy. A Poisson
+            distribution has its own.
+        shape: gaussian (Diaz and Marathe, CVPR 2019); beta, which has no weight to lose beyond the first and the last
+            grade (Vargas et al., Neurocomputing 2022); poisson, wider the higher the grade (Beckham and Pal,
+            ICML 2017).
     """
 
     targets: Tensor
 
-    def __init__(self, num_classes: int, class_weights: Tensor | None = None, sigma: float = 0.5) -> None:
+    def __init__(
+        self, num_classes: int, class_weights: Tensor | None = None, sigma: float = 0.5, shape: Shape = "gaussian"
+    ) -> None:
         super().__init__(num_classes, class_weights)
-        grades = torch.arange(num_classes, dtype=torch.float32)
-        distances = (grades[:, None] - grades[None, :]) / sigma
-        self.register_buffer("targets", (-0.5 * distances.square()).softmax(dim=-1), persistent=False)
+        self.register_buffer("targets", _soft_targets(num_classes, sigma, shape), persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Weighted mean of the cross-entropy to the soft target, a scalar."""
@@ -105,13 +114,14 @@ class SoftLabelsSettings(Settings):
 
     name: Literal["soft_labels"] = Field(default="soft_labels", description=_NAME)
     class_weights: ClassWeights = Field(default="none", description=_WEIGHTS)
+    shape: Shape = Field(default="gaussian", description="of the target over neighbouring grades (soft_labels)")
     sigma: float = Field(
-        default=0.5, ge=1e-3, description="width of the Gaussian over neighbouring grades (soft_labels)"
+        default=0.5, ge=1e-3, description="width of a gaussian or beta target, in grades (soft_labels)"
     )
 
     def build(self, num_classes: int, class_counts: Sequence[int] | None = None) -> SoftLabels:
         """The loss over `num_classes` grades, weighed by the training films of each, where they are known."""
-        return SoftLabels(num_classes, _class_weights(self.class_weights, class_counts), self.sigma)
+        return SoftLabels(num_classes, _class_weights(self.class_weights, class_counts), self.sigma, self.shape)
 
 
 class Corn(nn.Module):
@@ -166,8 +176,53 @@ class CornSettings(Settings):
         return Corn(num_classes, _class_weights(self.class_weights, class_counts))
 
 
+class Cumulative(Corn):
+    """Cumulative logits (McCullagh 1980, J. R. Stat. Soc. B 42); the distances of thresholds are the film's own.
+
+    Output 0 is the logit of P(grade > 0), and each further output, made positive, is by how much the next logit lies
+    lower, so P(grade > k) falls with k whatever the network says. The grade is the median of the probabilities.
+
+    Args:
+        num_classes: Classes K.
+        class_weights: Weight of each true class [K], or None.
+    """
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Weighted mean of -log p(label), a scalar."""
+        above, steps = self._above(logits.float())
+        # sigmoid(a) - sigmoid(b) = sigmoid(a) * sigmoid(-b) * (1 - exp(b - a)): no difference that rounds to 0
+        log_passed = F.pad(F.logsigmoid(above), (1, 0))
+        log_stopped = F.pad(F.logsigmoid(-above), (0, 1))
+        log_apart = F.pad(torch.log(-torch.expm1(-steps)), (1, 1))
+        losses = -(log_passed + log_stopped + log_apart).gather(1, labels[:, None])[:, 0]
+        return _weighted_mean(losses, labels, self.class_weights)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """[B, K-1] to [B, K]: differences of P(grade > k)."""
+        above = self._above(logits)[0].sigmoid()
+        return F.pad(above, (1, 0), value=1.0) - F.pad(above, (0, 1))
+
+    def _above(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, K-1] of P(grade > k), and how far each lies below the one before [B, K-2]."""
+        steps = F.softplus(logits[:, 1:])
+        return logits[:, :1] - F.pad(steps.cumsum(dim=-1), (1, 0)), steps
+
+
+class CumulativeSettings(Settings):
+    """Config group `loss=cumulative`."""
+
+    name: Literal["cumulative"] = Field(default="cumulative", description=_NAME)
+    class_weights: ClassWeights = Field(default="none", description=_WEIGHTS)
+
+    def build(self, num_classes: int, class_counts: Sequence[int] | None = None) -> Cumulative:
+        """The loss over `num_classes` grades, weighed by the training films of each, where they are known."""
+        return Cumulative(num_classes, _class_weights(self.class_weights, class_counts))
+
+
 # A loss is its class, its settings, and its row here.
-LossSettings = Annotated[CrossEntropySettings | CornSettings | SoftLabelsSettings, Field(discriminator="name")]
+LossSettings = Annotated[
+    CrossEntropySettings | CornSettings | CumulativeSettings | SoftLabelsSettings, Field(discriminator="name")
+]
 
 
 def _class_weights(kind: ClassWeights, counts: Sequence[int] | None) -> Tensor | None:
@@ -176,6 +231,21 @@ def _class_weights(kind: ClassWeights, counts: Sequence[int] | None) -> Tensor |
         return None
     films = torch.tensor(counts, dtype=torch.float32)
     return torch.where(films > 0, films.sum() / (len(films) * films.clamp(min=1)), torch.zeros_like(films))
+
+
+def _soft_targets(num_classes: int, sigma: float, shape: Shape) -> Tensor:
+    """Target of each true grade [K, K], each row sums to 1."""
+    grades = np.arange(num_classes)
+    if shape == "poisson":
+        rows = stats.poisson.pmf(grades[None, :], grades[:, None] + 0.5)
+    elif shape == "gaussian":
+        rows = np.exp(special.log_softmax(-0.5 * ((grades[:, None] - grades[None, :]) / sigma) ** 2, axis=1))
+    else:  # on 0 to 1, of which each grade has an equal part, with its mean in the middle of the true one's
+        mean = (grades[:, None] + 0.5) / num_classes
+        concentration = mean * (1 - mean) / np.minimum(sigma / num_classes, 0.99 * np.sqrt(mean * (1 - mean))) ** 2 - 1
+        edges = np.arange(num_classes + 1)[None, :] / num_classes
+        rows = np.diff(stats.beta.cdf(edges, mean * concentration, (1 - mean) * concentration), axis=1)
+    return torch.from_numpy(rows / rows.sum(axis=1, keepdims=True)).float()
 
 
 def _weighted_mean(losses: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:

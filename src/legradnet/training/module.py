@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from legradnet.data.augment import Augmentation, AugmentSettings
+from legradnet.data.augment import Augmentation, AugmentSettings, mixed
 from legradnet.data.dataset import Batch
 from legradnet.data.settings import FilmSettings
 from legradnet.errors import UserError
@@ -88,7 +88,7 @@ class GradingModule(LightningModule):
         seed(int(place.generate_state(1)[0]))
         is_pooled = batch.films.ndim == 2  # by frozen trunks, augmented before
         films = self.augment(batch.films) if self.augment and not is_pooled else batch.films
-        loss = self.loss(self.ensemble(films).logits, batch.labels)
+        loss = self._loss(films, batch.labels)
         if not torch.isfinite(loss):
             raise UserError(
                 f"The loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}: "
@@ -97,6 +97,14 @@ class GradingModule(LightningModule):
         size = len(batch.labels)
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
         return loss
+
+    def _loss(self, films: Tensor, labels: Tensor) -> Tensor:
+        mixup = self.settings.augment.mixup if self.settings.augment else 0.0
+        if not mixup:
+            return self.loss(self.ensemble(films).logits, labels)
+        films, partners, share = mixed(films, mixup)
+        logits = self.ensemble(films).logits
+        return share * self.loss(logits, labels) + (1 - share) * self.loss(logits, labels[partners])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect one batch's logits."""
