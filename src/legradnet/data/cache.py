@@ -1,7 +1,7 @@
 """Films decoded once: their squares in one file that every later epoch, run and process reads.
 
-A cache is a folder that only its owner may enter, with two files (`legradnet.data.cache_files`) for each way to make a
-square: code, packages and settings are in their name. A film is known by path, size, modification and change time
+A cache is a folder that only its owner may enter, with three files (`legradnet.data.cache_files`) for each way to make
+a square: code, packages and settings are in their name. A film is known by path, size, modification and change time
 (which no program can set back), or by content. One that isn't in the cache, or not whole, is read from its own file.
 """
 # Many films: os.path is many times faster than Path.
@@ -54,11 +54,16 @@ class CacheSettings:
 
 
 class Look(NamedTuple):
-    """What a look at a film tells: its pixels' fingerprint, if they are known; its side, if it has one; its key."""
+    """What a look at a film tells: its pixels' fingerprint, if they are known; its side, if it has one; its key.
+
+    Then what its reader had to say: `remarks` and `doubts`, as of a `Film`.
+    """
 
     pixels: bytes | None
     side: Side
     key: bytes = b""
+    remarks: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 class FilmCache:
@@ -109,7 +114,7 @@ class FilmCache:
             return look
         film = read_film(Path(path))
         pixels = fingerprint(film.gray)
-        look = Look(pixels, film.side)
+        look = Look(pixels, film.side, b"", film.remarks, film.doubts)
         if not key or not self._takes_more:
             return look
         square = fit_image(film.gray, self.settings.image_size, self.settings.fit)
@@ -119,7 +124,7 @@ class FilmCache:
             return look
         checksum = zlib.crc32(small.data, zlib.crc32(square.data))
         with self._lock:
-            record = Record(key, pixels, film.colour, film.side, is_whole, checksum)
+            record = Record(key, pixels, film.colour, film.side, is_whole, checksum, film.remarks, film.doubts)
             self._pending.append(Entry(record, square, small))
             is_much = len(self._pending) * self._files.slot_size >= _PENDING
         if is_much:
@@ -144,7 +149,7 @@ class FilmCache:
         if slot is None:
             return None
         record = self._files.record(slot)
-        return Look(record.pixels, record.side, key)
+        return Look(record.pixels, record.side, key, record.remarks, record.doubts)
 
     def _key(self, path: str, stamp: "_Stamp | None") -> bytes:
         """What a film is known by; b"" if it can't be cached."""

@@ -1,15 +1,17 @@
-"""The two files of a cache of films, which many processes read and extend at once.
+"""The three files of a cache of films, which many processes read and extend at once.
 
 `*.films` is one uint8 array [slots, S * S + T * T], a film's square and its thumbnail (zeros where the square is the
-whole film, which saves the time) in each slot; `*.index` has a record for each slot. Both only grow: first a slot is
+whole film, which saves the time) in each slot; `*.index` has a record for each slot; `*.remarks` has a line for each
+text that readers of films had to say, which records name by its checksum. All only grow: first a slot and its line are
 written, then its record, and a slot that has a record is never written again. So readers need no lock, writers lock
-only while they append, and one that is killed leaves at most slots without a record. Checksums of the record and of
-its slot tell what a power cut or a bad disk did to them.
+only while they append, and one that is killed leaves at most slots without a record. Checksums of the record, of its
+slot and of its line tell what a power cut or a bad disk did to them.
 
 Ours and not LMDB, which maps its file: where that is cut off, training ends by a bus error. LMDB is not for network
 folders, where films often lie, and gives a flipped bit without a word; with a checksum it is hardly faster.
 """
 
+import json
 import os
 import zlib
 from collections.abc import Sequence
@@ -26,8 +28,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_RECORD = Struct("<16s16sdc?I")  # the fields of `Record`
+_RECORD = Struct("<16s16sdc?II")  # the fields of `Record`, with the checksum of a line in the place of texts
 _SUM = Struct("<I")  # of the record and its place
+_NOTHING = b"[[], []]"  # said of a film
 _STEP = _RECORD.size + _SUM.size
 
 
@@ -41,6 +44,8 @@ class Record(NamedTuple):
         side: As `Film.side`.
         is_whole: Whether the square is the whole film.
         checksum: CRC-32 of the slot.
+        remarks: As `Film.remarks`.
+        doubts: As `Film.doubts`.
     """
 
     key: bytes
@@ -49,6 +54,8 @@ class Record(NamedTuple):
     side: Side
     is_whole: bool
     checksum: int
+    remarks: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 class Entry(NamedTuple):
@@ -74,6 +81,8 @@ class CacheFiles:
         self.path, self.slot_size = path, slot_size(image_size)
         self.places: dict[bytes, int] = {}  # key -> slot
         self._records: list[bytes] = []  # b"" for one that is damaged
+        self._said = {0: _NOTHING}  # checksum -> line of JSON
+        self._said_bytes = 0  # of whole lines
         self.is_writable = True
         try:
             self._open(os.O_RDWR | os.O_CREAT)
@@ -86,26 +95,30 @@ class CacheFiles:
     def _open(self, how: int) -> None:
         how |= os.O_NOFOLLOW | os.O_CLOEXEC
         self._array = os.open(self.path, how, 0o600)
+        self._others: list[int] = []
         try:
-            self._index = os.open(self.path.with_suffix(".index"), how, 0o600)
+            for ending in (".index", ".remarks"):
+                self._others.append(os.open(self.path.with_suffix(ending), how, 0o600))
         except OSError:
-            os.close(self._array)
+            self.close()
             raise
+        self._index, self._remarks = self._others
 
     def close(self) -> None:
-        """Close both files."""
-        os.close(self._index)
-        os.close(self._array)
+        """Close the files."""
+        for file in (*self._others, self._array):
+            os.close(file)
 
     @property
     def size(self) -> int:
-        """Bytes of both files."""
-        return os.fstat(self._array).st_size + os.fstat(self._index).st_size
+        """Bytes of the files."""
+        return sum(os.fstat(file).st_size for file in (self._array, *self._others))
 
     def record(self, slot: int) -> Record:
         """The record of a slot that `places` names."""
-        key, pixels, colour, side, is_whole, checksum = _RECORD.unpack(self._records[slot])
-        return Record(key, pixels, colour, "L" if side == b"L" else "R" if side == b"R" else "", is_whole, checksum)
+        key, pixels, colour, side, is_whole, checksum, line = _RECORD.unpack(self._records[slot])
+        known: Side = "L" if side == b"L" else "R" if side == b"R" else ""
+        return Record(key, pixels, colour, known, is_whole, checksum, *map(tuple, json.loads(self._said[line])))
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write the films that no other process has written meanwhile.
@@ -125,13 +138,18 @@ class CacheFiles:
             fcntl.flock(self._index, fcntl.LOCK_UN)
 
     def _refresh(self) -> None:
-        """Take in the records that other processes have appended."""
+        """Take in the records that other processes have appended, and the lines that they name."""
         first = len(self._records)
         whole = os.fstat(self._array).st_size // self.slot_size
         tail = os.pread(self._index, max(0, os.fstat(self._index).st_size - first * _STEP), first * _STEP)
+        said = os.pread(self._remarks, max(0, os.fstat(self._remarks).st_size - self._said_bytes), self._said_bytes)
+        said = said[: said.rfind(b"\n") + 1]
+        self._said_bytes += len(said)
+        self._said |= {zlib.crc32(line): line for line in said.splitlines()}
         for place, start in enumerate(range(0, len(tail) - _STEP + 1, _STEP), first):
             record = tail[start : start + _RECORD.size]
             is_good = place < whole and tail[start + _RECORD.size : start + _STEP] == _sum(record, place)
+            is_good = is_good and _RECORD.unpack(record)[-1] in self._said
             self._records.append(record if is_good else b"")
             if is_good:
                 self.places[record[:16]] = place
@@ -142,10 +160,20 @@ class CacheFiles:
         for place, (record, square, small) in enumerate(fresh.values(), first):
             _write(self._array, square.data.cast("B"), place * self.slot_size)
             _write(self._array, small.data.cast("B"), place * self.slot_size + square.size)
-            key, pixels, colour, side, is_whole, checksum = record
-            packed = _RECORD.pack(key, pixels, colour, side.encode() or b"\0", is_whole, checksum)
+            key, pixels, colour, side, is_whole, checksum, *said = record
+            line = self._line(json.dumps(said).encode()) if any(said) else 0
+            packed = _RECORD.pack(key, pixels, colour, side.encode() or b"\0", is_whole, checksum, line)
             records += packed + _sum(packed, place)
         _write(self._index, memoryview(records), first * _STEP)
+
+    def _line(self, line: bytes) -> int:
+        """The checksum of a line, which is written if nobody has said it yet."""
+        checksum = zlib.crc32(line)
+        if checksum not in self._said:
+            _write(self._remarks, memoryview(line + b"\n"), self._said_bytes)
+            self._said_bytes += len(line) + 1
+            self._said[checksum] = line
+        return checksum
 
     def _give_back(self) -> None:
         """After a full disk: take back what has no record, and a cache that this object began."""
@@ -153,8 +181,8 @@ class CacheFiles:
             os.ftruncate(self._array, len(self._records) * self.slot_size)
         if self._is_new:
             self.places.clear()
-            for path in (self.path.with_suffix(".index"), self.path):
-                path.unlink(missing_ok=True)
+            for ending in (".index", ".remarks", self.path.suffix):
+                self.path.with_suffix(ending).unlink(missing_ok=True)
 
 
 def can_lock() -> bool:

@@ -35,6 +35,7 @@ class CachedFilms:
         filled = [record or Record(b"", b"", 0.0, "", False, 0) for record in records]
         self._colours = np.array([record.colour for record in filled], np.float64)
         self._sides = [record.side for record in filled]
+        self._said = [(record.remarks, record.doubts) for record in filled]
         self._whole = np.array([record.is_whole for record in filled], bool)
         self._sums = np.array([record.checksum for record in filled], np.uint32)
         self._has_warned = False
@@ -71,8 +72,8 @@ class CachedFilms:
         square, small = np.split(slot, [self.image_size**2])
         side, colour = self._sides[row], float(self._colours[row])
         if self._whole[row]:
-            return thumbnail(Film(square.reshape(self.image_size, self.image_size), side, colour))
-        return Film(small.reshape(THUMBNAIL, THUMBNAIL), side, colour)
+            return thumbnail(Film(square.reshape(self.image_size, self.image_size), side, colour, *self._said[row]))
+        return Film(small.reshape(THUMBNAIL, THUMBNAIL), side, colour, *self._said[row])
 
     def _slot(self, row: int) -> Gray | None:
         if self.slots[row] < 0:

@@ -133,8 +133,20 @@ class Draft:
             else:
                 looks[position] = result
         self.keys = {position: look.key for position, look in looks.items() if look.key}
+        self._tell_remarks(looks)
         self._take_sides({position: look.side for position, look in looks.items() if look.side})
         self._compare({position: look.pixels for position, look in looks.items() if look.pixels})
+
+    def _tell_remarks(self, looks: dict[int, Look]) -> None:
+        """Tell what the films' readers had to say: each kind of it once, counted, with the first films' names."""
+        films: dict[str, list[tuple[int, str]]] = {}
+        for position, look in looks.items():
+            for said in (*look.doubts, *look.remarks):
+                films.setdefault(re.sub(r"\d+", "", said), []).append((position, said))
+        for those in films.values():
+            names = ", ".join(self.place(position) for position, _ in those[:SHOWN])
+            more = f" and {len(those) - SHOWN:,} more" if len(those) > SHOWN else ""
+            _log.warning("%d of %d films, %s: %s%s", len(those), len(looks), those[0][1], names, more)
 
     def _take_sides(self, in_files: dict[int, Side]) -> None:
         """Fill in the sides that DICOM files tell of themselves; they must not contradict the table."""
@@ -231,7 +243,7 @@ def _looked(path: str, verify: Verify, cache: FilmCache | None) -> Look | ImageE
         if cache:
             return cache.look(path)
         film = read_film(Path(path))
-        return Look(fingerprint(film.gray), film.side)
+        return Look(fingerprint(film.gray), film.side, b"", film.remarks, film.doubts)
     except ImageError as error:
         return ImageError(str(error).removeprefix(f"{path}: "))
 

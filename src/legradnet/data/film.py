@@ -1,7 +1,7 @@
 """A radiograph in memory: 8-bit gray, how deep values become that, and how it becomes a square."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -33,13 +33,16 @@ class Film:
         side: "L" or "R" where the file itself says so (DICOM), else "".
         colour: Mean over the pixels of (largest - smallest RGB channel) / 255 before the film became gray, 0-1; 0.0
             for gray.
-        remarks: What the reader should know, as "the first of 12 frames".
+        remarks: What its reader has to say of it, as "the first of 12 frames": told, and no more.
+        doubts: Why this is perhaps not the picture that was meant, as two statements of what is black: the film is
+            referred.
     """
 
     gray: Gray
     side: Side = ""
     colour: float = 0.0
     remarks: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 NO_PIXELS = Film(np.empty((0, 0), np.uint8))  # of a film whose header alone was looked at
@@ -56,7 +59,7 @@ def thumbnail(film: Film) -> Film:
     """Shrink a film to [THUMBNAIL, THUMBNAIL] whatever its aspect, for a look at it; a thumbnail stays as it is."""
     side = (THUMBNAIL, THUMBNAIL)
     small = Image.fromarray(film.gray).resize(side, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return Film(np.array(small), film.side, film.colour, film.remarks)
+    return replace(film, gray=np.array(small))
 
 
 def fit_image(image: Gray, size: int, fit: Fit) -> Gray:

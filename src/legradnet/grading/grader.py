@@ -191,7 +191,8 @@ class Grader:
         try:
             source = Path(request.film) if isinstance(request.film, str) else request.film
             film = read_film(source)
-            side, remarks = find_side(request.side, film.side, source.name if isinstance(source, Path) else "")
+            side, of_side = find_side(request.side, film.side, source.name if isinstance(source, Path) else "")
+            remarks = [*film.remarks, *of_side]
             gray = alter(film.gray) if alter else film.gray
             views = []
             for network in self.networks:
@@ -202,8 +203,8 @@ class Grader:
             if any(len(of_network) > 1 for of_network in views):
                 remarks.append(UNKNOWN_SIDE)
             checks = (network.film_check for network in self.networks)
-            refer = next((reason for check in checks if check and (reason := check.reason(film))), "")
-            return Prepared(film, side, views, refer, remarks)
+            look = next((reason for check in checks if check and (reason := check.reason(film))), "")
+            return Prepared(film, side, views, "; ".join(filter(None, [*film.doubts, look])), remarks)
         except ImageError as error:
             return error
 
@@ -244,6 +245,7 @@ class Grader:
                     raw=raw[i],
                     look=film.refer,
                     logits=answers[0].logits[i] if alone and len(film.views[0]) == 1 else None,
+                    remarks=tuple(film.remarks),
                 )
             )
         return gradings

@@ -28,8 +28,9 @@ class Grading:
         reason: Why it is referred, and remarks (side unknown, first of many frames); "" if there are none.
         gate_weights: {backbone: weight}, sum 1; {} under `gating=concat`.
         raw: Uncalibrated probabilities [K], which the grade follows from.
-        look: What is wrong with the film's look, the part of `reason` that calibration has nothing to do with.
+        look: What is wrong with the film's look or its file, the part of `reason` that refers it whatever its grade.
         logits: The network's outputs; None where several answers were averaged.
+        remarks: The part of `reason` that refers no film.
     """
 
     grade: int
@@ -42,6 +43,7 @@ class Grading:
     raw: Floats
     look: str = ""
     logits: Floats | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def readable(gradings: Iterable[Grading | ImageError]) -> list[Grading]:

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from legradnet.data.dicom.gray import meant_gray, scaled, whole
+from legradnet.data.dicom import remarks as said
+from legradnet.data.dicom.elements import real, whole
+from legradnet.data.dicom.gray import meant_gray, scaled
+from legradnet.data.dicom.remarks import film_with
+from legradnet.data.dicom.stored import stored_values
 from legradnet.data.film import MAX_PIXELS, Film, ImageError, check_size, film_of_colour
 from legradnet.data.sides import SIDES, Side
 from legradnet.errors import how_to_install
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
 _PLUGINS = ("pillow", "gdcm", "pylibjpeg", "pydicom", "pyjpegls")  # the first of a decoder's; the last is slow to fail
+_MOST_EXCESS = 0.01  # of a frame, behind the last: some programs fill up their last block
 _MAX_INFLATED = 2 * MAX_PIXELS + 1_000_000
 _MACROS = ("FrameAnatomySequence", "PixelValueTransformationSequence", "FrameVOILUTSequence")
 _COLOURS = ("Red", "Green", "Blue")
@@ -37,7 +42,11 @@ _WANTED = (  # nothing else is read
 
 
 def open_dicom(file: BinaryIO) -> "tuple[Dataset, BinaryIO, str]":
-    """Read and check what stands before the pixels; gives it, a stream that stands at their value, and their VR."""
+    """Read and check what stands before the pixels; gives it, a stream that stands at their value, and their VR.
+
+    In the header that it gives, what describes the pixels is there and plain: SamplesPerPixel, BitsStored,
+    PixelRepresentation, PlanarConfiguration, PhotometricInterpretation; and of stated NumberOfFrames those there are.
+    """
     import pydicom
 
     stream = _inflated(file)
@@ -57,41 +66,71 @@ def open_dicom(file: BinaryIO) -> "tuple[Dataset, BinaryIO, str]":
         vr = stated.decode()
     elif not implicit:  # a data set that turns out to be implicit, as some programs write
         stream.seek(-4, io.SEEK_CUR)
-    (length,) = struct.unpack(f"{order}L", stream.read(4))
+    stream.seek(4, io.SEEK_CUR)
+    there = _length(header, stream)
 
     rows, columns, allocated = (whole(header, name) for name in ("Rows", "Columns", "BitsAllocated"))
     check_size(columns, rows)
     samples, stored = whole(header, "SamplesPerPixel", 1), whole(header, "BitsStored", allocated)
+    header.SamplesPerPixel, header.BitsStored = samples, stored
+    header.PixelRepresentation = whole(header, "PixelRepresentation", 0)
+    header.PlanarConfiguration = whole(header, "PlanarConfiguration", 0)
+    header.PhotometricInterpretation = str(header.get("PhotometricInterpretation") or "").strip().upper()
     if samples not in (1, 3) or allocated not in (1, 8, 16, 32) or not 0 < stored <= allocated:
         raise ImageError(f"{samples} x {stored} of {allocated} bits a pixel is not supported")
-    frame = rows * columns * samples * allocated // 8
-    if header.get("PhotometricInterpretation") == "YBR_FULL_422":
-        frame = frame * 2 // 3
-    start = stream.tell()
-    left = stream.seek(0, io.SEEK_END) - start
-    stream.seek(start)
-    if not _syntax(header).is_encapsulated and frame > min(length, left):
-        raise ImageError(f"is truncated: {min(length, left):,} of {frame:,} bytes of pixels")
+    if not header.PhotometricInterpretation:
+        raise ImageError("its PhotometricInterpretation is missing")
+    frames = real(header, "NumberOfFrames", 1)
+    header.NumberOfFrames = int(frames) if 1 <= frames < 2**31 else 1
+    if not _syntax(header).is_encapsulated:
+        frame = _frame(header)
+        if frame > there:
+            raise ImageError(f"is truncated: {there:,} of {frame:,} bytes of pixels")
+        header.NumberOfFrames = min(header.NumberOfFrames, there // frame)
     return header, stream, vr
 
 
 def film_of_dicom(header: "Dataset", pixels: BinaryIO, vr: str) -> Film:
     """Decode the first frame of what `open_dicom` gave."""
+    frames, frame = int(header.NumberOfFrames), _frame(header)
+    remarks = [said.first_of(frames)] if frames > 1 else []
+    if not _syntax(header).is_encapsulated and _length(header, pixels) - frames * frame > _MOST_EXCESS * frame:
+        remarks.append(said.EXCESS)
     values, colour_space = _decode(header, pixels, vr)
-    frames = whole(header, "NumberOfFrames", 1)
-    remarks = [f"the first of {frames} frames"] if frames > 1 else []
+    values = stored_values(values, header, remarks)
     if colour_space == "PALETTE COLOR":
         from pydicom.pixels.processing import apply_color_lut
 
         values = apply_color_lut(values, header)[..., :3]
-        film = film_of_colour(scaled(values, np.iinfo(values.dtype).max))
+        top = np.iinfo(values.dtype).max
+        if top > 255 and values.max() <= 255:  # 8 bits that are said to be 16
+            remarks.append(said.PALETTE)
+            top = 255
+        film = film_of_colour(scaled(values, top))
     elif values.ndim == 3:
-        film = film_of_colour(scaled(values, 2 ** whole(header, "BitsStored") - 1))
+        film = film_of_colour(scaled(values, 2**header.BitsStored - 1))
     elif colour_space in ("MONOCHROME1", "MONOCHROME2"):
         film = Film(meant_gray(values, header, remarks))
     else:
         raise ImageError("its photometric interpretation is not supported")
-    return Film(film.gray, side_of(header), film.colour, tuple(remarks))
+    if film.gray.min() == film.gray.max():
+        remarks.append(said.BLANK)
+    return film_with(film.gray, side_of(header), film.colour, remarks)
+
+
+def _length(header: "Dataset", pixels: BinaryIO) -> int:
+    """Bytes of pixel data that are there, of those that stand in front of them."""
+    start = pixels.seek(-4, io.SEEK_CUR) + 4
+    (length,) = struct.unpack("<L" if header.original_encoding[1] else ">L", pixels.read(4))
+    left = pixels.seek(0, io.SEEK_END) - start
+    pixels.seek(start)
+    return min(length, left)
+
+
+def _frame(header: "Dataset") -> int:
+    """Bytes of a frame that is not compressed."""
+    frame = header.Rows * header.Columns * header.SamplesPerPixel * header.BitsAllocated // 8
+    return frame * 2 // 3 if header.PhotometricInterpretation == "YBR_FULL_422" else frame
 
 
 def side_of(header: "Dataset") -> Side:
@@ -137,6 +176,7 @@ def _decode(header: "Dataset", pixels: BinaryIO, vr: str) -> tuple[npt.NDArray[A
     syntax = _syntax(header)
     decoder = get_decoder(syntax)
     options: Any = as_pixel_options(header) | {"number_of_frames": 1, "pixel_keyword": "PixelData", "pixel_vr": vr}
+    options["correct_unused_bits"] = False  # `stored_values` looks at them
     if not syntax.is_encapsulated:
         values, about = decoder.as_array(pixels, index=0, **options)
         return values, str(about["photometric_interpretation"])
@@ -144,8 +184,7 @@ def _decode(header: "Dataset", pixels: BinaryIO, vr: str) -> tuple[npt.NDArray[A
     if not plugins:
         raise ImageError(f"{syntax.name} needs a decoder: {how_to_install('dicom')}")
     offsets = options.pop("extended_offsets", None)
-    frames = whole(header, "NumberOfFrames", 1)
-    frame = get_frame(pixels, 0, extended_offsets=offsets, number_of_frames=frames)
+    frame = get_frame(pixels, 0, extended_offsets=offsets, number_of_frames=header.NumberOfFrames)
     _check_codestream(frame, header)
     if syntax == JPEGExtended12Bit and header.BitsStored > 8:
         raise ImageError("lossy JPEG of more than 8 bits is not supported: save it as lossless")

@@ -2,38 +2,50 @@
 
 Ours and not pydicom's `apply_modality_lut` and `apply_voi_lut`, with which it agrees (tests): those fail on tables of
 12 bits, wrap around in long or signed ones, turn the window where a slope is negative, and refuse a wrong window.
+
+What a header says is tried in turn, each VOI LUT before each window as PS3.3 C.11.2.1.1 has it, until the picture shows
+something: a window beside the values, or far wider, gives a black or white film, which nobody meant.
 """
 
-from contextlib import suppress
+from collections.abc import Iterator
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from legradnet.data.film import Gray, ImageError, stretch_range
+from legradnet.data.dicom import remarks as said
+from legradnet.data.dicom.elements import numbers, real
+from legradnet.data.dicom.remarks import Remark
+from legradnet.data.dicom.tables import table_of
+from legradnet.data.film import DEEP_PERCENTILES, Gray, stretch_range
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+_LEAST_SPAN = 16  # of 256 grays, that a picture has between its darkest and brightest `DEEP_PERCENTILES`
+_LEAST_BETWEEN = 0.05  # share of its pixels that are neither black nor white
+_LEAST_VALUES = 1 / 64  # of the range of its bits, that a picture's values have
+_LEAST_LEFT = 0.05  # share of its pixels that are no padding
 
-def meant_gray(values: npt.NDArray[Any], header: "Dataset", remarks: list[str]) -> Gray:
+Values = npt.NDArray[Any]
+Seen = npt.NDArray[np.float64]
+
+
+def meant_gray(values: Values, header: "Dataset", remarks: list[Remark]) -> Gray:
     """Turn stored values [H, W] into gray as they are meant to be seen, bone bright."""
-    padding = _padding(values, header)
+    padding = _padding(values, header, remarks)
     physical = _modality(values, header, remarks)
-    seen = _voi(physical, header, remarks)
-    if seen is not None:
-        gray = scaled(seen, 1)
-    elif physical is values and values.min() >= 0 and header.get("BitsStored") == 8:
-        gray = values.astype(np.uint8)
-    else:
-        gray = stretch_range(physical, padding)
+    gray = _gray_of_interest(physical, values, header, padding, remarks)
     # PS3.3 C.7.6.3.1.2: the lowest value of MONOCHROME1 is shown white. PS3.3 C.8.11.3 states the same turn a second
     # time, as PresentationLUTShape INVERSE. It is one turn; and IDENTITY says that the values are turned already.
     first_is_white = header.PhotometricInterpretation == "MONOCHROME1"
     shape = header.get("PresentationLUTShape")
     inverted = shape == "INVERSE" if shape in ("IDENTITY", "INVERSE") else first_is_white
     if inverted != first_is_white:
-        remarks.append("its PresentationLUTShape contradicts its photometric interpretation and was believed")
+        remarks.append(said.POLARITY)
     if inverted:
         gray = 255 - gray
     if not padding.all():
@@ -41,41 +53,100 @@ def meant_gray(values: npt.NDArray[Any], header: "Dataset", remarks: list[str]) 
     return gray
 
 
-def _padding(values: npt.NDArray[Any], header: "Dataset") -> npt.NDArray[np.bool_]:
+def _padding(values: Values, header: "Dataset", remarks: list[Remark]) -> npt.NDArray[np.bool_]:
     """Where `values` are no picture (PS3.3 C.7.5.1.1.2)."""
-    if header.get("PixelPaddingValue") is None:
-        return np.zeros(values.shape, np.bool_)
-    value = whole(header, "PixelPaddingValue")
-    limit = whole(header, "PixelPaddingRangeLimit", value)
-    return (values >= min(value, limit)) & (values <= max(value, limit))
+    nowhere = np.zeros(values.shape, np.bool_)
+    value = real(header, "PixelPaddingValue")
+    if not numbers(header, "PixelPaddingValue"):
+        return nowhere
+    limit = real(header, "PixelPaddingRangeLimit", value)
+    padding = (values >= min(value, limit)) & (values <= max(value, limit))
+    left = values[~padding]
+    if np.isfinite([value, limit]).all() and (
+        not padding.any() or (left.size >= _LEAST_LEFT * values.size and left.min() < left.max())
+    ):
+        return padding
+    if values.min() < values.max():
+        remarks.append(said.PADDING)
+    return nowhere
 
 
-def _modality(values: npt.NDArray[Any], header: "Dataset", remarks: list[str]) -> npt.NDArray[Any]:
-    if header.get("ModalityLUTSequence"):
-        return _looked_up(values, header.ModalityLUTSequence[0], header)[0]
-    slope, intercept = _real(header, "RescaleSlope", 1.0), _real(header, "RescaleIntercept", 0.0)
-    if not np.isfinite([slope, intercept]).all() or slope == 0:
-        remarks.append("its rescale slope and intercept can't be used and were ignored")
+def _modality(values: Values, header: "Dataset", remarks: list[Remark]) -> Values:
+    """Give the values in the units that windows are in (PS3.3 C.11.1)."""
+    is_flat = values.min() == values.max()
+    for item in header.get("ModalityLUTSequence") or []:
+        if table := table_of(item, header):
+            looked_up = table.matched(values).look_up(values)
+            if is_flat or looked_up.min() < looked_up.max():
+                return looked_up
+        remarks.append(said.MODALITY_TABLE)
+    slope, intercept = real(header, "RescaleSlope", 1.0), real(header, "RescaleIntercept", 0.0)
+    if (slope, intercept) == (1, 0):
         return values
-    return values if (slope, intercept) == (1, 0) else values * slope + intercept
+    with np.errstate(all="ignore"):
+        physical = values * slope + intercept
+    if np.isfinite(physical).all() and (is_flat or physical.min() < physical.max()):
+        return physical
+    remarks.append(said.RESCALE)
+    return values
 
 
-def _voi(values: npt.NDArray[Any], header: "Dataset", remarks: list[str]) -> npt.NDArray[np.float64] | None:
-    """Give the values of interest as 0-1, or None where the header does not choose them."""
-    if header.get("VOILUTSequence"):
-        entries, depth = _looked_up(values, header.VOILUTSequence[0], header)
-        return entries / (2**depth - 1)
-    if header.get("WindowCenter") is None or header.get("WindowWidth") is None:
-        return None
-    centre, width = _real(header, "WindowCenter"), _real(header, "WindowWidth")
-    function = header.get("VOILUTFunction") or "LINEAR"
-    usable = np.isfinite([centre, width]).all() and (width >= 1 if function == "LINEAR" else width > 0)
-    if usable and function in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        seen = windowed(values, centre, width, function)
-        if seen.min() < seen.max() or values.min() == values.max():
-            return seen
-    remarks.append("its window can't be used and was ignored")
-    return None
+def _gray_of_interest(
+    physical: Values, values: Values, header: "Dataset", padding: npt.NDArray[np.bool_], remarks: list[Remark]
+) -> Gray:
+    """The first choice of the header that shows something, else all values that there are."""
+    is_flat = physical.min() == physical.max()
+    first: tuple[Gray, list[Remark]] | None = None
+    tried: list[Remark] = []
+    for remark, seen, about in _choices(physical, header):
+        if seen is not None and (is_flat or seen.min() < seen.max()):
+            gray = scaled(seen, 1)
+            first = first or (gray, [*tried, *about])
+            if is_flat or _shows_something(gray, padding):
+                remarks += [*tried, *about]
+                return gray
+        tried.append(remark)
+    if physical is values and values.min() >= 0 and header.get("BitsStored") == 8:
+        gray = values.astype(np.uint8)
+    else:
+        gray = stretch_range(physical, padding)
+    if first and not _shows_something(gray, padding):
+        gray, tried = first
+    elif first and _share_of_range(values, header, padding) < _LEAST_VALUES:
+        tried.append(said.LITTLE_CONTRAST)
+    remarks += tried
+    return gray
+
+
+def _choices(values: Values, header: "Dataset") -> Iterator[tuple[Remark, Seen | None, list[Remark]]]:
+    """What the header chooses to be seen (PS3.3 C.11.2), as 0-1; how it is said that it can't; what is to be said."""
+    for item in header.get("VOILUTSequence") or []:
+        table = table_of(item, header)
+        if table is None or table.entries.min() == table.entries.max():
+            yield said.VOI_TABLE, None, []
+            continue
+        low, high = table.range
+        about = [] if (low, high) == (0, 2**table.bits - 1) else [said.TABLE_RANGE]
+        yield said.VOI_TABLE, (table.matched(values).look_up(values) - low) / (high - low), about
+    function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
+    windows = zip_longest(numbers(header, "WindowCenter"), numbers(header, "WindowWidth"), fillvalue=np.nan)
+    for centre, width in windows:
+        usable = np.isfinite([centre, width]).all() and (width >= 1 if function == "LINEAR" else width > 0)
+        usable = usable and function in _FUNCTIONS
+        yield said.WINDOW, windowed(values, centre, width, function) if usable else None, []
+
+
+def _shows_something(gray: Gray, padding: npt.NDArray[np.bool_]) -> bool:
+    """Whether there are grays in a picture; a film is not only black and white, nor only one gray."""
+    picture = gray[~padding].reshape(1, -1) if padding.any() else gray
+    counts, total = np.array(Image.fromarray(picture).histogram()), picture.size
+    low, high = np.searchsorted(counts.cumsum(), np.array(DEEP_PERCENTILES) / 100 * total)
+    return bool(high - low >= _LEAST_SPAN and counts[1:255].sum() >= _LEAST_BETWEEN * total)
+
+
+def _share_of_range(values: Values, header: "Dataset", padding: npt.NDArray[np.bool_]) -> float:
+    low, high = np.percentile(values[~padding], DEEP_PERCENTILES)
+    return float(high - low) / 2**header.BitsStored
 
 
 def windowed(values: npt.NDArray[Any], centre: float, width: float, function: str) -> npt.NDArray[np.float64]:
@@ -90,46 +161,8 @@ def windowed(values: npt.NDArray[Any], centre: float, width: float, function: st
     return np.clip(away / width + 0.5, 0, 1)
 
 
-def _looked_up(values: npt.NDArray[Any], item: "Dataset", header: "Dataset") -> tuple[npt.NDArray[Any], int]:
-    """Map `values` [H, W] through a table (PS3.3 C.11.1.1, C.11.2.1.1); gives its entries and their bits."""
-    entries, first, depth = (int(number) for number in item.LUTDescriptor)
-    entries = entries or 2**16
-    if first >= 2**15 and header.PixelRepresentation == 1:  # read as unsigned
-        first -= 2**16
-    table = item.LUTData
-    if isinstance(table, bytes):
-        order = "<" if header.original_encoding[1] else ">"
-        table = np.frombuffer(table, f"{order}u2" if len(table) >= 2 * entries else np.uint8)
-    table = np.asarray(table).reshape(-1)[:entries]
-    if not 1 <= depth <= 16 or not table.size:
-        raise ImageError("has a lookup table that can't be used")
-    places = np.clip(np.rint(values).astype(np.int64) - first, 0, table.size - 1)
-    return np.clip(table[places], 0, 2**depth - 1), depth
-
-
 def scaled(values: npt.NDArray[Any], top: float) -> Gray:
     """Map `values` from 0 to `top` linearly to 0-255."""
     if top == 255:
         return np.clip(values, 0, 255).astype(np.uint8)
     return np.rint(np.clip(values / top, 0, 1) * 255).astype(np.uint8)
-
-
-def whole(header: "Dataset", name: str, default: int | None = None) -> int:
-    """An element that is a whole number; `default`, if there is one, where it is missing."""
-    value = header.get(name)
-    if value is None and default is not None:
-        return default
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise ImageError(f"its {name} is {'missing' if value is None else 'not a whole number'}") from None
-
-
-def _real(header: "Dataset", name: str, default: float = float("nan")) -> float:
-    """The first value of an element; NaN for what is no number."""
-    value = header.get(name)
-    if value is None:
-        return default
-    with suppress(TypeError, ValueError, IndexError):
-        return float(value if isinstance(value, (int, float)) else value[0])
-    return float("nan")

@@ -90,7 +90,7 @@ class _Child:
         if "error" in reply:
             raise ImageError(reply["error"])
         gray = np.frombuffer(pixels, np.uint8).reshape(shape).copy()
-        return Film(gray, reply["side"], reply["colour"], tuple(reply["remarks"]))
+        return Film(gray, reply["side"], reply["colour"], tuple(reply["remarks"]), tuple(reply["doubts"]))
 
     def _running(self) -> "subprocess.Popen[bytes]":
         if self.process is not None and self.owner == os.getpid() and self.process.poll() is None:
@@ -149,7 +149,8 @@ def serve() -> None:
             reply = {"error": f"cannot be read as DICOM, damaged or unusual ({type(error).__name__})"}
         else:
             pixels = film.gray.tobytes()
-            reply = {"shape": film.gray.shape, "side": film.side, "colour": film.colour, "remarks": film.remarks}
+            reply = {"shape": film.gray.shape, "side": film.side, "colour": film.colour}
+            reply |= {"remarks": film.remarks, "doubts": film.doubts}
         faulthandler.cancel_dump_traceback_later()
         replies.write(json.dumps(reply).encode() + b"\n" + pixels)
         replies.flush()
