@@ -8,6 +8,7 @@ import pytest
 from test_figures import BACKBONES, graded_knees, measured, numbers_of, without_values
 
 from legradnet.data.drawn_knee import draw_knee
+from legradnet.data.remarks import by_kind
 from legradnet.evaluation.graded import Graded
 from legradnet.evaluation.report import WORDS, Mistake, Report, findings, interval, number, write_figures, write_report
 
@@ -212,6 +213,18 @@ def test_other_peoples_text_is_shown_and_never_run(tmp_path):
     assert not page.all("script")
     assert not [attributes for _, attributes in page.tags if "onerror" in attributes]
     assert page.text.count("<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}") > 10
+
+
+def test_what_was_found_in_films_is_counted_with_names_and_refers_none_by_itself(tmp_path):
+    films = [(f"{number}.dcm", ["the first of 19 frames"]) for number in range(12)]
+    told = Mistake(
+        np.zeros((8, 8), np.uint8), "0.dcm", 0, 2, [0.3] * 3, reason="the first of 19 frames", referred=False
+    )
+    text = Page(written(report_of(30, 3, (), sets=False, remarks=by_kind(films), mistakes=[told]), tmp_path)).text
+    assert "the first of 19 frames 12 0.dcm, 1.dcm, 2.dcm" in text
+    assert "9.dcm and 2 more" in text
+    assert "Not referred: the first of 19 frames" in text
+    assert "Referred: the first" not in text.replace("Not referred: the first", "")
 
 
 def test_a_file_name_that_is_not_utf8_does_not_stop_the_page(tmp_path):

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from hostile_films import dicom, dicom_bytes
 from legradnet.cli import config_folder
 from legradnet.data.images import read_image
 from legradnet.data.synthetic import write_knees
@@ -206,6 +207,23 @@ def test_crossfit_calibrates_each_patient_by_other_patients(monkeypatch):
     assert len(halves[0]) == len(halves[1]) == 50
     assert found.referred.tolist() == [False, True, *[False] * 198]
     assert found.reasons[1] == "blank"
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_what_readers_of_films_had_to_say_is_on_the_page_and_in_the_table(best, tmp_path, crossed):
+    films = tmp_path / "films"
+    write_knees(films, 40, size=64, seed=11)
+    table = pd.read_csv(films / "knees.csv", dtype=str)
+    for name in table["filename"][:3]:
+        gray = read_image(films / name)
+        stacked = dicom(np.concatenate([gray, gray]), Rows=len(gray), NumberOfFrames="2")
+        (films / name).write_bytes(dicom_bytes(stacked))
+    data = {"source": "csv", "dataset_path": str(films), "csv_path": str(films / "knees.csv")}
+    evaluate(config_of(best, data=data, crossfit=crossed), tmp_path / "run")
+    rows = pd.read_csv(tmp_path / "run/predictions.csv").set_index("filename")
+    assert rows["reason"].fillna("").str.contains("the first of 2 frames").sum() == 3
+    page = (tmp_path / "run/report.html").read_text()
+    assert f'the first of 2 frames</th><td class="n">3</td><td>{", ".join(table["filename"][:3])}</td>' in page
 
 
 def test_films_that_have_changed_since_training_are_refused(trained, tmp_path):

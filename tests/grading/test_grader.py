@@ -244,6 +244,30 @@ def test_the_side_comes_from_the_dicom_tag_unless_it_was_given(tmp_path, grader,
     assert "DICOM tag says L" in against.reason
 
 
+def test_what_a_films_reader_remarks_is_told_and_what_it_doubts_is_referred(tmp_path, best, films):
+    def lenient(content):
+        content["legradnet"]["calibration"]["min_confidence"] = 0.0
+
+    sure = Grader.from_checkpoint(rewritten(best, tmp_path / "lenient.ckpt", lenient), precision="f32")
+    gray = read_image(films[0])
+    two = dicom(np.concatenate([gray, gray]), Rows=len(gray), NumberOfFrames="2", WindowCenter="9999", WindowWidth="9")
+    # what is shown is right, and what the file says is not
+    doubted = dicom(255 - gray, PresentationLUTShape="INVERSE")
+    for name, dataset in (("told", two), ("doubted", doubted)):
+        (tmp_path / f"{name}_L").write_bytes(dicom_bytes(dataset))
+    told, doubted = sure.grade([tmp_path / "told_L", tmp_path / "doubted_L"])
+    assert (told.referred, told.look) == (False, "")
+    assert told.reason == "the first of 2 frames; its window can't be used and was ignored"
+    assert told.remarks == ("the first of 2 frames", "its window can't be used and was ignored")
+    assert told.probabilities == pytest.approx(doubted.probabilities, abs=1e-6)
+    assert doubted.referred
+    assert doubted.reason == doubted.look
+    assert "contradicts its photometric interpretation" in doubted.look
+    prepared = sure.prepare(Request(tmp_path / "told_L"))
+    assert prepared.remarks == list(told.remarks)
+    assert sure.explain(tmp_path / "doubted_L").grading.reason == doubted.reason
+
+
 def test_sets_of_several_networks_are_joined_by_majority():
     def joined(*sets):
         return join_sets([np.array([ends]) for ends in sets], 5).tolist()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from legradnet.data.cache import FilmCache, Look
 from legradnet.data.film import ImageError, fingerprint
 from legradnet.data.images import check_header, read_film
+from legradnet.data.remarks import by_kind
 from legradnet.data.settings import Verify
 from legradnet.data.sides import SIDE_WORDS, SIDES, Side
 from legradnet.data.splits import SPLITS
@@ -139,14 +140,9 @@ class Draft:
 
     def _tell_remarks(self, looks: dict[int, Look]) -> None:
         """Tell what the films' readers had to say: each kind of it once, counted, with the first films' names."""
-        films: dict[str, list[tuple[int, str]]] = {}
-        for position, look in looks.items():
-            for said in (*look.doubts, *look.remarks):
-                films.setdefault(re.sub(r"\d+", "", said), []).append((position, said))
-        for those in films.values():
-            names = ", ".join(self.place(position) for position, _ in those[:SHOWN])
-            more = f" and {len(those) - SHOWN:,} more" if len(those) > SHOWN else ""
-            _log.warning("%d of %d films, %s: %s%s", len(those), len(looks), those[0][1], names, more)
+        films = ((self.place(position), (*look.doubts, *look.remarks)) for position, look in looks.items())
+        for said in by_kind(films):
+            _log.warning("%d of %d films, %s: %s", len(said.names), len(looks), said.text, said.few(SHOWN))
 
     def _take_sides(self, in_files: dict[int, Side]) -> None:
         """Fill in the sides that DICOM files tell of themselves; they must not contradict the table."""

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from legradnet.data.dicom.process import DECODERS, is_dicom, read_dicom
+from legradnet.data.dicom.process import DECODERS, read_dicom
+from legradnet.data.dicom.start import is_dicom
 from legradnet.data.film import MAX_PIXELS, NO_PIXELS, Film, Gray, ImageError, check_size, film_of_colour, stretch_range
 from legradnet.data.sides import Side
 

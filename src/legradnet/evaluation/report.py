@@ -13,6 +13,7 @@ import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from legradnet.data.remarks import Said
 from legradnet.evaluation.figures import draw_figures
 from legradnet.evaluation.graded import Graded
 from legradnet.figures import grade_names, picture
@@ -80,7 +81,8 @@ class Mistake:
         grade: The grade given.
         probabilities: Calibrated, one a grade [K].
         prediction_set: In words, such as "1 2"; "" where there are no sets.
-        reason: Why it was referred, "" otherwise.
+        reason: Why it was referred, and remarks.
+        referred: Whether it was.
     """
 
     picture: npt.NDArray[np.uint8]
@@ -90,6 +92,7 @@ class Mistake:
     probabilities: Sequence[float]
     prediction_set: str = ""
     reason: str = ""
+    referred: bool = True
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Report:
         subgroups: {column: {value: {"films", "patients", "metrics"}}}.
         joint_masked: Metrics of the same films with the central band of the joint blanked out; None if not measured.
         mistakes: The worst ones, worst first.
+        remarks: What was said of films' files and look.
         facts: Sections of the model card, {section: {name: text}}.
         warnings: What a reader must know before any number.
         comparisons: One for each other run: {"names": [base, other], "metrics": {name: {"a", "b", "difference", "low",
@@ -115,6 +119,7 @@ class Report:
     subgroups: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     joint_masked: dict[str, Any] | None = None
     mistakes: list[Mistake] = field(default_factory=list)
+    remarks: list[Said] = field(default_factory=list)
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     comparisons: list[dict[str, Any]] = field(default_factory=list)

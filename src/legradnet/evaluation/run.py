@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from legradnet.data.film import Gray, ImageError
 from legradnet.data.images import read_film
+from legradnet.data.remarks import by_kind
 from legradnet.evaluation.card import model_card
 from legradnet.evaluation.compare import compare
 from legradnet.evaluation.films import LabelledFilms, load_films, run_of, seen_in_training
@@ -80,6 +81,11 @@ def _measured(settings: EvaluateSettings, grader: Grader, films: LabelledFilms, 
     if settings.crossfit:
         looks = [grading.look for grading in gradings]
         graded, notes = crossfit(graded, looks, grader.networks[0].calibration, settings.seed)
+        reasons = [
+            "; ".join(filter(None, [why, *grading.remarks]))
+            for why, grading in zip(graded.reasons, gradings, strict=True)
+        ]
+        graded = replace(graded, reasons=reasons)
         warnings.append(
             "Calibration was fitted on one half of these films' patients and measured on the other, both in turn: "
             "the checkpoint's own calibration was not used, except with the joint blanked out."
@@ -103,6 +109,10 @@ def _measured(settings: EvaluateSettings, grader: Grader, films: LabelledFilms, 
         subgroups=subgroups(graded, list(dict.fromkeys(["side", *settings.subgroups])), **drawn),
         joint_masked=masked,
         mistakes=[_mistake(films, graded, row) for row in worst_mistakes(graded)],
+        remarks=by_kind(
+            (str(name), filter(None, (grading.look, *grading.remarks)))
+            for name, grading in zip(films.table["filename"], gradings, strict=True)
+        ),
         facts=model_card(grader, films, graded, settings),
         warnings=warnings,
     )
@@ -204,6 +214,7 @@ def _mistake(films: LabelledFilms, graded: Graded, row: int) -> Mistake:
         probabilities=graded.probabilities[row].tolist(),
         prediction_set="" if graded.sets is None else _set_text(*graded.sets[row].tolist()),
         reason=graded.reasons[row],
+        referred=bool(graded.referred[row]),
     )
 
 

@@ -111,7 +111,7 @@ class Predictions:
         probabilities: Calibrated probabilities [N, K].
         sets: Lowest and highest grade of each prediction set [N, 2]; None where a film has none.
         referred: Whether the film was referred to a reader [N].
-        reasons: Why, "" otherwise [N].
+        reasons: Why, and remarks, "" where there is nothing to say [N].
         gate_weights: [N, B], each row sums to 1; None where a gate gives none.
         backbones: Their keys, in the order of the gate's weights.
     """

@@ -13,6 +13,7 @@ from legradnet.data.dicom import remarks as said
 from legradnet.data.dicom.elements import real, whole
 from legradnet.data.dicom.gray import meant_gray, scaled
 from legradnet.data.dicom.remarks import film_with
+from legradnet.data.dicom.start import start_of
 from legradnet.data.dicom.stored import stored_values
 from legradnet.data.film import MAX_PIXELS, Film, ImageError, check_size, film_of_colour
 from legradnet.data.sides import SIDES, Side
@@ -140,11 +141,17 @@ def side_of(header: "Dataset") -> Side:
 
 
 def _inflated(file: BinaryIO) -> BinaryIO:
-    """Give `file`, or what is deflated in it (PS3.5 A.5) as a bare data set: pydicom would inflate without a limit."""
+    """Give `file`, or what is deflated in it (PS3.5 A.5) as a bare data set: pydicom would inflate without a limit.
+
+    What begins elsewhere than pydicom expects is given from there.
+    """
     from pydicom.filereader import read_dataset
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-    if file.read(132)[128:] == b"DICM":
+    head = file.read(132)
+    start = start_of(head) or 0
+    if head[start : start + 2] in (b"\2\0", b""):
+        file.seek(start)
         meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
         if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             inflate = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -153,7 +160,10 @@ def _inflated(file: BinaryIO) -> BinaryIO:
                 raise ImageError(f"inflates to more than {_MAX_INFLATED:,} bytes")
             return io.BytesIO(content)
     file.seek(0)
-    return file
+    if start in (0, 132):
+        return file
+    file.seek(start)
+    return io.BytesIO(file.read(_MAX_INFLATED))
 
 
 def _syntax(header: "Dataset") -> "UID":

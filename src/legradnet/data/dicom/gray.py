@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 _LEAST_SPAN = 16  # of 256 grays, that a picture has between its darkest and brightest `DEEP_PERCENTILES`
-_LEAST_BETWEEN = 0.05  # share of its pixels that are neither black nor white
+_LEAST_BETWEEN = 0.02  # share of its pixels that are neither black nor white
 _LEAST_VALUES = 1 / 64  # of the range of its bits, that a picture's values have
 _LEAST_LEFT = 0.05  # share of its pixels that are no padding
 

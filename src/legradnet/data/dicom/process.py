@@ -24,7 +24,7 @@ import warnings
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -35,17 +35,6 @@ SECONDS = 3.0  # for any film; decoding may take more, by its size
 PIXELS_PER_SECOND = 4_000_000
 MAX_MEMORY = 8 * 1024**3  # address space of the child: the largest film needs about half of it
 DECODERS = ("pydicom", "python-gdcm", "pylibjpeg", "pylibjpeg-openjpeg", "pyjpegls", "pillow")  # packages
-_VRS = {b"AE", b"CS", b"DA", b"DT", b"IS", b"LO", b"LT", b"PN", b"SH", b"SQ", b"ST", b"TM", b"UI", b"UL", b"UN", b"US"}
-
-
-def is_dicom(head: bytes) -> bool:
-    """Whether the first 132 bytes of a file are DICOM's, with its preamble or beginning with a data set."""
-    if head[128:132] == b"DICM":
-        return True
-    order: Literal["little", "big"] = "little" if head[:2] == b"\x08\x00" else "big"
-    if int.from_bytes(head[:2], order) != 8 or int.from_bytes(head[2:4], order) > 0x3000:
-        return False
-    return head[4:6] in _VRS or (order == "little" and len(head) > 8 and int.from_bytes(head[4:8], order) < 256)
 
 
 def read_dicom(file: BinaryIO, decode: bool = True) -> Film:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 Cells = npt.NDArray[Any]
 
-_LOOKED_AT = 2_000_000  # pixels: enough to tell by
+_LOOKED_AT = 300_000  # pixels: enough to tell by
 _FEW = 16  # pairs of neighbours that tell nothing
-_CLEAR = 0.9  # share of the pairs that settles it
+_PART, _BESIDE = 0.25, 0.01  # shares of pairs: 0.4 to 1 where all bits are a film's, below 0.001 with an overlay
 
 
 def stored_values(cells: Cells, header: "Dataset", remarks: list[Remark]) -> Cells:
@@ -48,6 +48,8 @@ def stored_values(cells: Cells, header: "Dataset", remarks: list[Remark]) -> Cel
 def _cut(raw: Cells, allocated: int, stored: int, header: "Dataset", remarks: list[Remark]) -> tuple[Cells, int]:
     """The pixels' bits of `raw` cells, moved down to the lowest, and how many they are."""
     shift = whole(header, "HighBit", stored - 1) + 1 - stored
+    if shift == 0 and (stored == allocated or int(raw.max()) >> stored == 0):
+        return raw, stored
     used, mask = int(np.bitwise_or.reduce(raw, axis=None)), 2**stored - 1
     lower = used & (2 ** max(shift, 0) - 1)
     if not 0 <= shift <= allocated - stored or (lower and not used >> stored):  # they are at the lower end
@@ -67,13 +69,13 @@ def _cut(raw: Cells, allocated: int, stored: int, header: "Dataset", remarks: li
             remarks.append(said.MASKED)
         return values & mask, stored
     share = _share_of_higher_bits(values, stored)
-    if share >= _CLEAR and not shift and not used & (2 ** (allocated - stored) - 1):
+    if share >= _PART and not shift and not used & (2 ** (allocated - stored) - 1):
         remarks.append(said.HIGH_BIT)
         return raw >> (allocated - stored), stored
-    if share >= _CLEAR:
+    if share >= _PART:
         remarks.append(said.BITS_STORED)
         return values, allocated - shift if header.PixelRepresentation == 1 else (used >> shift).bit_length()
-    remarks.append(said.ANY_BITS if share > 1 - _CLEAR else said.MASKED)
+    remarks.append(said.ANY_BITS if share > _BESIDE else said.MASKED)
     return values & mask, stored
 
 

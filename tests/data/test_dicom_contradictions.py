@@ -1,0 +1,336 @@
+"""A header that its data contradict: the film looks as its data say, and what was not believed is told."""
+
+import io
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_films import KNEE, film_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from hostile_films import dicom, dicom_bytes
+from legradnet.data.dicom.elements import numbers
+from legradnet.data.dicom.film import film_of_dicom, open_dicom
+from legradnet.data.film import Film
+from legradnet.data.images import read_film
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # files here are wrong on purpose
+
+NOISE = np.random.default_rng(1).integers(0, 16, KNEE.shape)
+PIXELS = (KNEE.astype(np.uint16) * 16 + NOISE).astype(np.uint16)  # 12 bits in 16
+WINDOW = {"BitsStored": 12, "WindowCenter": "2048", "WindowWidth": "4096"}
+RIGHT = film_of(PIXELS, **WINDOW).gray
+LINE = np.arange(4096)
+EMPTY = Sequence([Dataset()])
+
+
+def film(pixels: np.ndarray = PIXELS, syntax: str = ExplicitVRLittleEndian, **elements: object) -> Film:
+    given_elements = {name: value for name, value in {**WINDOW, **elements}.items() if value is not None}
+    return film_of(pixels, syntax, **given_elements)
+
+
+def written_as(text: str, name: str, vr: str = "DS", **elements: object) -> Film:
+    """A film with an element that has this text, which pydicom would not write."""
+    dataset = dicom(PIXELS, **{**WINDOW, **elements})
+    content = text.encode() + b" " * (len(text) % 2)
+    dataset[Tag(name)] = RawDataElement(Tag(name), vr, len(content), content, 0, False, True)
+    return film_of_dicom(*open_dicom(io.BytesIO(dicom_bytes(dataset))))
+
+
+def lut(entries: object, descriptor: list[int] | None, dtype: str = "<u2", vr: str = "OW") -> Sequence:
+    item = Dataset()
+    if descriptor is not None:
+        item.add_new("LUTDescriptor", "US", descriptor)
+    if entries is not None:
+        item.add_new("LUTData", vr, np.array(entries, dtype).tobytes() if vr == "OW" else list(map(int, entries)))
+    return Sequence([item])
+
+
+def is_right(read: Film, off: int = 1) -> bool:
+    return bool(np.abs(read.gray.astype(int) - RIGHT).max() <= off)
+
+
+# ------------------------------------------------------------------------------------------------------ lookup tables
+@pytest.mark.parametrize(
+    ("entries", "descriptor"),
+    [
+        (LINE, [4096, 0, 16]),  # 12 bits that are said to be 16
+        (LINE, [4096, 0, 8]),
+        (LINE * 16, [4096, 0, 8]),
+        (LINE * 8, [4096, 0, 16]),
+        (LINE + 30_000, [4096, 0, 16]),
+    ],
+)
+@pytest.mark.parametrize("vr", ["OW", "US"])
+def test_a_table_of_other_values_than_it_says_is_scaled_by_those_that_it_has(entries, descriptor, vr):
+    read = film(VOILUTSequence=lut(entries, descriptor, vr=vr), WindowCenter=None, WindowWidth=None)
+    assert is_right(read)
+    assert read.remarks == ("its VOI LUT holds other values than it says and was scaled by those that it holds",)
+    assert not read.doubts
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        lut(LINE * 0 + 9, [4096, 0, 12]),
+        lut([9], [1, 0, 12]),
+        lut(LINE, [4096, 50_000, 12]),  # for values that the film has not
+        EMPTY,
+        lut([], [4096, 0, 12]),
+        lut(None, [4096, 0, 12]),
+        lut(LINE, None),
+        lut(LINE, [4096, 0]),
+        lut(LINE, [4096, 0, 99]),
+    ],
+)
+def test_a_table_that_shows_nothing_gives_way_to_the_next_table_or_window(table):
+    behind_it = Sequence([*table, *lut(LINE, [4096, 0, 12])])
+    for read in (film(VOILUTSequence=table), film(VOILUTSequence=behind_it, WindowCenter=None, WindowWidth=None)):
+        assert is_right(read)
+        assert read.remarks == ("its VOI LUT can't be used and was ignored",)
+        assert not read.doubts
+
+
+def test_only_a_table_without_meaning_leaves_the_values_as_they_are():
+    read = film(VOILUTSequence=lut(LINE * 0, [4096, 0, 12]), WindowCenter=None, WindowWidth=None)
+    assert np.array_equal(read.gray, film(WindowCenter=None, WindowWidth=None).gray)
+    assert read.remarks == ("its VOI LUT can't be used and was ignored",)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian])
+def test_bytes_of_a_table_stand_in_words_the_first_in_the_lower_half(syntax):
+    entries = (LINE // 16).astype(np.uint8)
+    words = entries.view("<u2").astype(">u2" if syntax == ExplicitVRBigEndian else "<u2")
+    assert is_right(film(syntax=syntax, VOILUTSequence=lut(words.view(np.uint8), [4096, 0, 8], "u1")))
+
+
+def test_a_table_of_65536_entries_says_0_and_a_cut_one_has_those_that_it_has():
+    whole = lut(np.minimum(np.arange(65_536), 4095), [0, 0, 12])
+    assert is_right(film(VOILUTSequence=whole))
+    cut = film(VOILUTSequence=lut(LINE[:4000], [4096, 0, 12]))
+    assert np.array_equal(cut.gray, np.minimum(cut.gray, np.rint(3999 / 4095 * 255)))
+    assert np.abs(cut.gray.astype(int) - np.minimum(RIGHT, 249)).max() <= 1
+
+
+@pytest.mark.parametrize("table", [EMPTY, lut([], [0, 0, 16]), lut(LINE * 0, [4096, 0, 16]), lut(LINE, None)])
+def test_an_empty_modality_table_is_ignored_and_told(table):
+    read = film(ModalityLUTSequence=table)
+    assert is_right(read, off=0)
+    assert read.remarks == ("its modality LUT can't be used and was ignored",)
+    assert not read.doubts
+
+
+def test_a_modality_table_may_have_entries_beyond_its_bits():
+    assert is_right(film(ModalityLUTSequence=lut(LINE, [4096, 0, 8])), off=0)
+
+
+def test_a_palette_of_bytes_that_are_said_to_be_words_is_not_black():
+    colours = ("Red", "Green", "Blue")
+    read = film_of(
+        KNEE,
+        PhotometricInterpretation="PALETTE COLOR",
+        **{f"{colour}PaletteColorLookupTableDescriptor": [256, 0, 16] for colour in colours},
+        **{f"{colour}PaletteColorLookupTableData": np.arange(256, dtype="<u2").tobytes() for colour in colours},
+    )
+    assert np.array_equal(read.gray, KNEE)
+    assert "its palette holds other values" in read.remarks[0]
+
+
+# ------------------------------------------------------------------------------------------------------------- windows
+@pytest.mark.parametrize(
+    ("centre", "width"),
+    [
+        ("30000", "100"),
+        ("-500", "100"),
+        ("32768", "65536"),
+        ("2048", "0"),
+        ("2048", "-4096"),
+        ("2048", "nan"),
+        ("2048", ""),
+        ("", "4096"),
+    ],
+)
+def test_a_window_that_shows_nothing_gives_way_to_the_next_and_then_to_the_values(centre, width):
+    told = ("its window can't be used and was ignored",)
+    alone = film(WindowCenter=centre, WindowWidth=width)
+    assert np.array_equal(alone.gray, film(WindowCenter=None, WindowWidth=None).gray)
+    assert (alone.remarks, alone.doubts) == (told, ())
+    if centre and width:
+        second = film(WindowCenter=[centre, "2048"], WindowWidth=[width, "4096"])
+        assert is_right(second, off=0)
+        assert (second.remarks, second.doubts) == (told, ())
+
+
+def test_a_window_that_shows_a_dark_film_dark_is_believed():
+    for width in ("6000", "30000"):
+        read = film(WindowWidth=width)
+        assert not read.remarks
+        assert np.ptp(read.gray.astype(int)) < np.ptp(RIGHT.astype(int))
+
+
+def test_a_film_without_contrast_is_stretched_and_in_doubt():
+    hardly = (2000 + np.random.default_rng(0).normal(0, 5, PIXELS.shape)).astype(np.uint16)
+    assert "hardly any contrast" in film(hardly).doubts[0]
+    blank = film(PIXELS * 0 + 7)
+    assert blank.doubts == ("blank: all its pixels are the same",)
+
+
+# ----------------------------------------------------------------------------------------------------------- decimals
+@pytest.mark.parametrize("text", ["4096,0", "4096,0\\7,5", "4.096,0", "4,096.0", " +4096,00", "4096.", "4,096E3"])
+def test_a_decimal_comma_in_a_window_is_one(text):
+    read = written_as(text, "WindowWidth", WindowCenter=["2048"] + ["9"] * text.count("\\"))
+    assert is_right(read, off=0)
+    assert not read.remarks
+
+
+def test_a_decimal_comma_is_read_in_every_number_of_a_film():
+    half = {"WindowCenter": "1024", "WindowWidth": "2048"}
+    assert is_right(written_as("0,5", "RescaleSlope", RescaleIntercept="0", **half))
+    assert is_right(written_as("1000,0", "RescaleIntercept", RescaleSlope="1", WindowCenter="3048"), off=0)
+    assert is_right(written_as("2048,0", "WindowCenter"), off=0)
+    assert is_right(written_as("1,0", "NumberOfFrames", "IS"), off=0)
+
+
+@pytest.mark.parametrize("name", ["RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"])
+def test_words_in_a_number_are_ignored_and_told(name):
+    others = {"RescaleSlope": "1", "RescaleIntercept": "0"} if "Rescale" in name else {}
+    assert len(written_as("12 HU", name, **others).remarks) == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(-1e9, 1e9), st.sampled_from(["", " ", "\0"]), st.integers(1, 3))
+def test_a_number_is_the_same_with_a_point_and_a_comma(value, mark, count):
+    points = [f"{value:.6f}{mark}"] * count
+    commas = [text.replace(".", ",") for text in points]
+    for values in (points, commas, "\\".join(commas), "\\".join(commas).encode()):
+        assert numbers({"a": values}, "a") == [float(f"{value:.6f}")] * count
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="0123456789.,+-eE \0x", max_size=9))
+def test_whatever_stands_for_a_number_is_one_or_none(text):
+    assert all(isinstance(value, float) for value in numbers({"a": text}, "a"))
+
+
+# ---------------------------------------------------------------------------------------------------------------- bits
+@pytest.mark.parametrize("high", [11, 12, 13, 15])
+def test_pixels_stand_where_high_bit_says(high):
+    read = film(PIXELS << (high - 11), HighBit=high)
+    assert is_right(read, off=0)
+    assert not read.remarks
+
+
+def test_an_overlay_in_the_other_bits_is_left_out():
+    overlay = np.zeros(PIXELS.shape, np.uint16)
+    overlay[10:30, 10:12] = overlay[20:40, 30:50] = 1
+    for bit in (12, 13, 14, 15):
+        assert is_right(film(PIXELS | overlay << bit), off=0)
+    read = film(PIXELS << 2 | overlay << 15 | overlay | overlay << 1, HighBit=13)
+    assert is_right(read, off=0)
+    assert "perhaps an overlay, were left out" in read.remarks[0]
+    assert not read.doubts
+
+
+@pytest.mark.parametrize(
+    ("pixels", "elements"),
+    [(PIXELS, {"HighBit": 15}), (PIXELS << 4, {}), (PIXELS, {"HighBit": 40}), (PIXELS, {"HighBit": 3})],
+)
+def test_a_high_bit_that_the_pixels_contradict_is_ignored_and_told(pixels, elements):
+    read = film(pixels, **elements)
+    assert is_right(read, off=0)
+    assert read.remarks == ("its HighBit contradicts its pixels and was ignored",)
+    assert not read.doubts
+
+
+@pytest.mark.parametrize("stored", [8, 10, 11])
+def test_pixels_with_more_bits_than_stated_are_read_whole(stored):
+    read = film(BitsStored=stored)
+    assert is_right(read, off=0)
+    assert read.remarks == ("its pixels have more bits than its BitsStored says",)
+
+
+def test_bits_that_may_be_either_put_the_film_in_doubt():
+    deep = (KNEE.astype(np.uint16) << 8) + np.random.default_rng(0).integers(0, 256, KNEE.shape).astype(np.uint16)
+    assert "may be an overlay or part of them" in film(deep, BitsStored=8).doubts[0]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "elements"),
+    [
+        (PIXELS.astype(np.int16), {}),  # unsigned values that are said to be signed
+        ((PIXELS.astype(np.int16) - 2048).view(np.uint16), {"WindowCenter": "0"}),
+        ((PIXELS.astype(np.int16) - 2048).view(np.uint16), {"WindowCenter": "0", "BitsStored": 16}),
+    ],
+)
+def test_a_sign_that_the_pixels_contradict_is_ignored_and_told(pixels, elements):
+    read = film(pixels, **elements)
+    assert is_right(read, off=0)
+    assert read.remarks == ("its PixelRepresentation contradicts its pixels and was ignored",)
+    assert not read.doubts
+
+
+def test_signed_pixels_may_be_cut_to_their_bits():
+    cut = ((PIXELS.astype(np.int16) - 2048).view(np.uint16) & 4095).view(np.int16)
+    read = film(cut, WindowCenter="0")
+    assert is_right(read, off=0)
+    assert not read.remarks
+
+
+def test_white_letters_and_a_white_frame_are_no_signs():
+    lettered = PIXELS // 4
+    lettered[5:20, ::3] = lettered[:, -4:] = 4095
+    assert not film(lettered).remarks
+    assert not film(lettered, BitsStored=16).remarks
+
+
+# -------------------------------------------------------------------------------------------------- padding and frames
+@pytest.mark.parametrize(
+    "elements", [{"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 4095}, {"PixelPaddingValue": 4095}]
+)
+def test_padding_that_leaves_nothing_is_ignored_and_told(elements):
+    pixels = PIXELS if len(elements) == 2 else np.where(KNEE > 234, PIXELS, 4095).astype(np.uint16)
+    assert film(pixels, **elements).remarks == ("its padding value can't be used and was ignored",)
+
+
+def test_frames_that_are_not_there_are_not_told_and_more_than_stated_put_the_film_in_doubt():
+    assert not film(NumberOfFrames="3").remarks
+    assert film(np.concatenate([PIXELS] * 2), Rows=len(KNEE), NumberOfFrames="3").remarks == ("the first of 2 frames",)
+    doubled = film(np.concatenate([PIXELS] * 2), Rows=len(KNEE))
+    assert "far longer than its rows and columns" in doubled.doubts[0]
+    dataset = dicom(PIXELS, **WINDOW)
+    dataset.PixelData += bytes(60)
+    assert not film_of_dicom(*open_dicom(io.BytesIO(dicom_bytes(dataset)))).doubts
+
+
+# --------------------------------------------------------------------------------------------------- without a preamble
+FORMS = {  # of what dcmwrite gives: preamble, DICM, group 2 with its length (12 bytes), the data
+    "no preamble": lambda whole, data: whole[128:],
+    "no DICM": lambda whole, data: bytes(128) + whole[132:],
+    "group 2 first": lambda whole, data: whole[132:],
+    "group 2 without its length": lambda whole, data: whole[144:],
+    "data first": lambda whole, data: data,
+    "DICM and data": lambda whole, data: bytes(128) + b"DICM" + data,
+    "data behind zeros": lambda whole, data: bytes(128) + data,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_a_file_is_known_by_its_content_however_it_begins(tmp_path, form, syntax):
+    whole = dicom_bytes(dicom(PIXELS, syntax, **WINDOW))
+    data = whole[144 + int.from_bytes(whole[140:144], "little") :]
+    (tmp_path / "a.dcm").write_bytes(FORMS[form](whole, data))
+    assert np.array_equal(read_film(tmp_path / "a.dcm").gray, RIGHT)
+
+
+def test_deflated_data_are_known_without_a_preamble(tmp_path):
+    whole = dicom_bytes(dicom(PIXELS, pydicom.uid.DeflatedExplicitVRLittleEndian, **WINDOW))
+    for start in (128, 132, 144):
+        (tmp_path / "a.dcm").write_bytes(whole[start:])
+        assert np.array_equal(read_film(tmp_path / "a.dcm").gray, RIGHT)
