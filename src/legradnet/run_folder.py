@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from legradnet.checkpoint import BEST, LAST
 from legradnet.errors import UserError
 from legradnet.files import write_text, written_whole
+from legradnet.tables import read_numbers, table_text
 
 if TYPE_CHECKING:
     import pandas as pd  # torch and pandas are slow to import, and predicting from an export needs neither
@@ -73,11 +74,9 @@ class RunFolder:
 
         An undefined `val/qwk` is the lowest; where all are, the first epoch is the best.
         """
-        import pandas as pd
-
         if not self.metrics.is_file():
             return {}
-        rows = pd.read_csv(self.metrics)
+        rows = read_numbers(self.metrics)
         if rows.empty:
             return {}
         best = rows.iloc[int(rows["val/qwk"].fillna(-math.inf).argmax())]
@@ -91,9 +90,9 @@ class RunFolder:
         """
         if resumed:
             self.check_split(table)
-        write_text(self.split, table[_SPLIT_COLUMNS].to_csv(index=False))
+        write_text(self.split, table_text(table[_SPLIT_COLUMNS]))
         if len(skipped):
-            write_text(self.skipped, skipped.to_csv(index=False))
+            write_text(self.skipped, table_text(skipped))
 
     def check_split(self, table: "pd.DataFrame") -> None:
         """Compare films with `split.csv`, where there is one.
@@ -101,7 +100,10 @@ class RunFolder:
         Raises:
             UserError: They differ.
         """
-        if self.split.is_file() and self.split.read_bytes() != table[_SPLIT_COLUMNS].to_csv(index=False).encode():
+        if not self.split.is_file():
+            return
+        written = self.split.read_bytes()
+        if written != table_text(table[_SPLIT_COLUMNS]).encode() and written != _as_once_written(table):
             raise UserError(
                 f"The films, labels or split have changed since this run began ({self.split} differs): going on would "
                 "mix training with other films. Start a new run; init_from=PATH starts it from this one's weights."
@@ -117,6 +119,11 @@ class RunFolder:
     def write_versions(self) -> None:
         """Write what this run was made with."""
         write_text(self.versions, json.dumps(versions(), indent=2) + "\n")
+
+
+def _as_once_written(table: "pd.DataFrame") -> bytes:
+    """`split.csv` as older versions wrote it."""
+    return table[_SPLIT_COLUMNS].to_csv(index=False).encode("utf-8", "backslashreplace")
 
 
 def versions() -> dict[str, Any]:

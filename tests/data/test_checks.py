@@ -34,8 +34,30 @@ def test_a_folder_whose_name_begins_alike_is_outside(root):
     assert "leaves data.dataset_path" in told(root, "filename,label\n../films2/a.png,1\n")
 
 
-def test_an_absolute_name_is_refused_even_inside(root):
-    assert "leaves data.dataset_path" in told(root, f"filename,label\n{root / film(root, 'a.png')},1\n")
+def test_an_absolute_name_inside_is_that_film_and_called_as_the_others_are(root):
+    film(root, "a/b.png"), film(root, "c.png")
+    (root.parent / "way").symlink_to(root)
+    text = f"filename,label\n{root}/a/b.png,1\n{root.parent}/way/c.png,2\n"
+    assert load_manifest(root, table(root, text), num_classes=5).table["filename"].tolist() == ["a/b.png", "c.png"]
+    message = told(root, text + "c.png,2\n")
+    assert "row 4 'c.png': the same file as row 3 'c.png'" in message
+
+
+def test_a_link_that_leads_out_is_named_with_its_target(root):
+    film(root.parent, "elsewhere/a.png")
+    (root / "link.png").symlink_to(root.parent / "elsewhere/a.png")
+    (root / "folder").symlink_to(root.parent / "elsewhere")
+    message = told(root, "filename,label\nlink.png,1\nfolder/a.png,1\n../elsewhere/a.png,1\n")
+    assert f"row 2 'link.png': is a link to {root.parent}/elsewhere/a.png, which is not in {root}" in message
+    assert f"row 3 'folder/a.png': 'folder' is a link to {root.parent}/elsewhere, which is not in {root}" in message
+    assert f"row 4 '../elsewhere/a.png': is not in {root}" in message
+
+
+def test_backslashes_are_told_with_the_remedy(root):
+    film(root, "a/b.png"), film(root, "c\\d.png")
+    message = told(root, "filename,label\na\\b.png,1\nc\\d.png,2\n")
+    assert "write / instead of \\ between folders" in message
+    assert message.count("instead of") == 1  # a name may have one
 
 
 def test_links_that_stay_inside_are_followed(root):

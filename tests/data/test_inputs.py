@@ -54,10 +54,11 @@ def test_names_in_a_csv_are_relative_to_dataset_path_where_given(folder, tmp_pat
         ("../outside.png", "leads out"),
         ("/etc/hostname", "leads out"),
         ("x" * 10_000, "longer"),
-        ("a\0b.png", "no such file"),
+        ("a\0b.png", "NUL byte"),
         ("a.png,surplus", "has 2 cells"),
         ("b", "folder"),
         ("=cmd()", "No such file"),
+        ("b\\2.png", "write / instead"),
         (" ", "empty"),
     ],
 )
@@ -77,6 +78,8 @@ def test_a_link_out_of_the_folder_is_not_followed(folder, tmp_path_factory, knee
     assert isinstance(films["link.png"], ImageError)
     assert not any("linked_folder/" in name for name in films)
     assert isinstance(films["linked_folder"], ImageError)
+    assert f"is a link to {outside}" in str(films["link.png"])
+    assert f"is a link to {outside.parent}" in str(films["linked_folder"])
 
 
 def test_what_cannot_be_listed_is_told(tmp_path):
@@ -96,3 +99,28 @@ def test_a_csv_of_many_columns_is_read_whole(folder):
     more = ",".join(f"column_number_{i:04d}" for i in range(400))
     (folder / "wide.csv").write_text(f"filename,{more}\na.png{',x' * 400}\n")
     assert list_films(folder / "wide.csv")[0].film == folder / "a.png"
+
+
+def test_an_absolute_name_inside_the_folder_is_that_film(folder):
+    (folder / "list.csv").write_text(f"filename\n{folder}/b/2.png\n")
+    assert [(film.filename, film.film) for film in list_films(folder / "list.csv")] == [
+        (f"{folder}/b/2.png", folder / "b/2.png")
+    ]
+
+
+def test_labels_and_sides_that_are_none_are_told_by_row_and_cost_no_film(folder, caplog):
+    (folder / "list.csv").write_text('filename,label,side\na.png,"2,5",rechts\nb/2.png,3,L\n')
+    films = list_films(folder / "list.csv")
+    assert [(film.label, film.side) for film in films] == [(None, ""), (3, "L")]
+    assert "1 rows have a label that is not a whole number, and count as without: row 2: '2,5'" in caplog.text
+    assert "1 rows have a side that is not L, R, left or right, and count as without: row 2: 'rechts'" in caplog.text
+
+
+def test_a_table_in_any_disguise_is_told_as_one_and_not_as_a_broken_film(folder):
+    for name, content in (("list", b"filename;label\na.png;1\n"), ("x.txt", "filename\na.png\n".encode("utf-16"))):
+        (folder / name).write_bytes(content)
+        with pytest.raises(UserError, match="semicolons|UTF-16"):
+            list_films(folder / name)
+    (folder / "none.csv").write_text("filename\n")
+    with pytest.raises(UserError, match="a header and no rows"):
+        list_films(folder / "none.csv")

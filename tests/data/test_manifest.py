@@ -128,11 +128,11 @@ def test_a_huge_cell_does_not_flood_the_terminal(root):
         (b"filename;label\na;1\n", "separated by semicolons"),
         (b"filename\tlabel\na\t1\n", "separated by tabs"),
         (b"filename,label,label\na,1,2\n", "more than one column 'label'"),
-        (b"filename,label\na,1\n\0,2\n", "row 3 holds a NUL byte"),
+        (b"filename,label\na,1\n\0,2\n", "row 3 '\\x00': a NUL byte"),
         ("filename,label\na,1\n".encode("utf-16"), "UTF-16"),
         (b"filename,label\na,1\n\xe4,1\n", "row 3 holds byte 0xe4; save the file as UTF-8"),
         (b'filename,label\na,1\n"b,1\nc,1\n', "row 3: unexpected end of data; is a quote missing?"),
-        (b"filename,label\n" + b"x" * 200_000 + b",1\n", "row 2: field larger than field limit"),
+        (b"filename,label\n" + b"x" * 200_000 + b",1\n", "xxx...': a cell of 200,000 characters, more than 131,072"),
     ],
 )
 def test_a_file_that_is_no_such_table_is_told_why(root, text, reason):
@@ -227,7 +227,10 @@ def test_a_class_folder_beyond_the_grades_is_a_problem_like_all_others(root):
     (root / "train/0/text").write_text("hello")
     with pytest.raises(ManifestError) as error:
         load_manifest(root, num_classes=5)
-    assert "class folder is not one of 0 to 4:\n    'train/5'\n    'val/severe'" in str(error.value)
+    assert "class folder is not one of 0 to 4 (" in str(error.value)
+    assert "as 0 or 0Normal, or list the films in a CSV (data=csv)):\n    'train/5'\n    'val/severe'" in str(
+        error.value
+    )
     assert "'train/0/text': not a readable" in str(error.value)
 
 
@@ -237,10 +240,40 @@ def test_a_folder_without_films_is_told_the_layouts(root):
         load_manifest(root, num_classes=5)
 
 
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_class_folders_are_taken_by_the_number_that_they_begin_with(split, root, caplog):
+    for grade, name in enumerate(("0Normal", "1 Doubtful", "2-Mild", "03_Moderate", "4Severe")):
+        film(root, f"{split}{name}/{grade}.png")
+    caplog.set_level(logging.INFO)
+    films = load_manifest(root, num_classes=5).table
+    assert films["label"].tolist() == [int(name.rpartition("/")[2][0]) for name in films["filename"]]
+    assert sorted(films["label"]) == [0, 1, 2, 3, 4]
+    assert f"'{split}0Normal' = 0, " in caplog.text
+
+
+def test_a_plain_number_stands_before_names_and_two_names_for_one_grade_are_a_problem(root, caplog):
+    film(root, "0/a.png"), film(root, "0_old/b.png"), film(root, "1/c.png")
+    assert load_manifest(root, num_classes=5).table["filename"].tolist() == ["0/a.png", "1/c.png"]
+    assert "1 folders in" in caplog.text and "'0_old'" in caplog.text
+    film(root, "2Mild/d.png"), film(root, "2nd visit/e.png")
+    with pytest.raises(ManifestError, match="'2Mild' and '2nd visit' both begin with 2"):
+        load_manifest(root, num_classes=5)
+
+
+@pytest.mark.parametrize("name", ["Normal", "KL0", "x0", "7Seven", "2019 study"])
+def test_other_class_folders_are_told_the_remedy(name, root):
+    film(root, f"train/{name}/a.png")
+    with pytest.raises(ManifestError, match=rf"begin with the grade, as 0 or 0Normal.*\n    'train/{name}'"):
+        load_manifest(root, num_classes=5)
+    (root / "train").rename(root.parent / "other")
+    with pytest.raises(ManifestError, match=rf"found: '{name}'. A class folder: let its name begin with the grade"):
+        load_manifest(root.parent / "other", num_classes=5)
+
+
 def test_class_folders_that_link_outside_are_not_read(root):
     film(root.parent, "other/1.png")
     (root / "0").symlink_to(root.parent / "other")
-    with pytest.raises(ManifestError, match=r"'0/1\.png': is not in"):
+    with pytest.raises(ManifestError, match=r"'0/1\.png': '0' is a link to .*/other, which is not in"):
         load_manifest(root, num_classes=5)
 
 

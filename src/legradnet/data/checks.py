@@ -1,6 +1,6 @@
 """What can be wrong with a table of films: its cells, its files, their pixels."""
 # A million Path objects would take longer than all other checks together, hence os.path:
-# ruff: noqa: PTH116, PTH117, PTH118
+# ruff: noqa: PTH114, PTH116, PTH117, PTH118, PTH206
 
 import logging
 import os
@@ -20,6 +20,7 @@ from legradnet.data.remarks import by_kind
 from legradnet.data.settings import Verify
 from legradnet.data.sides import SIDE_WORDS, SIDES, Side
 from legradnet.data.splits import SPLITS
+from legradnet.tables import PATHS, Table, TableError, original, shown
 
 if TYPE_CHECKING:
     import pandas as pd  # only for types: grading films needs no tables
@@ -93,20 +94,33 @@ class Draft:
         """Find every film inside `root`, and those that are named twice."""
         folders: dict[str, str] = {}
         first: dict[str, int] = {}
-        outside, again = [], {}
+        outside, again = {}, {}
         for position, name in enumerate(self.table["filename"]):
             path = ""
             try:
                 path = real_path(str(self.root), name, folders) if name else ""
-            except OutsideError:
-                outside.append(position)
+            except OutsideError as error:
+                outside[position] = str(error)
             except OSError as error:
-                self.bad[position] = error.strerror or str(error)
+                self.bad[position] = missing(name, error)
+            except ValueError:  # a NUL byte
+                self.bad[position] = "no such file can exist"
             if path and (earlier := first.setdefault(path, position)) != position:
                 again[position], path = earlier, ""
             self.paths.append(path)
-        self.add_rows("filename leaves data.dataset_path", outside, lambda i: f"is not in {self.root}")
+        self._name_from_root()
+        self.add_rows("filename leaves data.dataset_path", list(outside), outside.__getitem__)
         self.add_rows("film is named twice", list(again), lambda i: f"the same file as {self.place(again[i])}")
+
+    def _name_from_root(self) -> None:
+        """Absolute file names become relative to `root`, as those of other rows are."""
+        names = self.table["filename"].tolist()
+        if absolute := [i for i, name in enumerate(names) if self.paths[i] and os.path.isabs(name)]:
+            root = str(self.root)
+            for i in absolute:
+                named = names[i] if _within(root, os.path.normpath(names[i])) else self.paths[i]
+                names[i] = os.path.relpath(named, root)
+            self.table = self.table.assign(filename=names)
 
     def check_images(self, verify: Verify, workers: int | None, progress: bool, cache: FilmCache | None) -> None:
         """Open or decode the films that were found, into the cache; decoded ones must not contradict each other."""
@@ -183,7 +197,7 @@ def parse_label(text: str, num_classes: int) -> int:
 
 
 class OutsideError(Exception):
-    """A name that leads out of the folder it should be in."""
+    """A name that leads out of the folder it should be in; says how."""
 
 
 def real_path(root: str, name: str, folders: dict[str, str]) -> str:
@@ -191,7 +205,7 @@ def real_path(root: str, name: str, folders: dict[str, str]) -> str:
 
     Args:
         root: The resolved folder.
-        name: Relative to it.
+        name: Relative to it, or absolute.
         folders: Folders that were looked at already; kept from call to call.
 
     Raises:
@@ -204,20 +218,56 @@ def real_path(root: str, name: str, folders: dict[str, str]) -> str:
     if base == os.pardir:
         folder, base = name, ""
     if folder not in folders:
-        outside = os.path.isabs(name) or not _within(root, real := os.path.realpath(os.path.join(root, folder)))
-        folders[folder] = "" if outside else real
+        real = os.path.realpath(os.path.join(root, folder))
+        folders[folder] = real if _within(root, real) else ""
     if not folders[folder]:
-        raise OutsideError
+        raise OutsideError(_way_out(root, name))
     path = os.path.join(folders[folder], base)
     mode = os.lstat(path).st_mode
     if stat.S_ISLNK(mode):
         path = os.path.realpath(path)
         if not _within(root, path):
-            raise OutsideError
+            raise OutsideError(_way_out(root, name))
         mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         raise OSError("is a folder" if stat.S_ISDIR(mode) else "is not a regular file")
     return os.path.normcase(path)
+
+
+def _way_out(root: str, name: str) -> str:
+    """Say how a name leads out of `root`: by a link inside it, or of itself."""
+    below = os.path.relpath(name, root) if os.path.isabs(name) else name
+    place = root
+    for part in below.split(os.sep):
+        place = os.path.join(place, part)
+        if _within(root, os.path.normpath(place)) and os.path.islink(place):
+            target = os.path.realpath(place)
+            if not _within(root, target):
+                link = "" if place == os.path.join(root, below) else f"{shown(os.path.relpath(place, root))} "
+                return f"{link}is a link to {target}, which is not in {root}"
+    return f"is not in {root}"
+
+
+def missing(name: str, error: OSError) -> str:
+    """What is wrong with a film that cannot be found."""
+    reason = error.strerror or str(error)
+    return f"{reason}; write / instead of \\ between folders" if "\\" in name else reason
+
+
+def check_quotes(table: Table, root: str) -> None:
+    """Raise TableError where a quoted cell holds a line that names a film in `root`: a row behind a stray quote."""
+    folders: dict[str, str] = {}
+    at = table.header.index(PATHS)
+    for position, row, cells in table.inside:
+        name = original(cells[at].strip())
+        try:
+            real_path(root, name, folders)
+        except (OutsideError, OSError, ValueError):
+            continue
+        raise TableError(
+            f"{table.path}: row {table.numbers[position]}: a quote opens a cell that goes on to row {row}, which names "
+            f"the film {shown(name)}; is a quote missing?"
+        )
 
 
 def _within(root: str, path: str) -> bool:
@@ -246,8 +296,3 @@ def _looked(path: str, verify: Verify, cache: FilmCache | None) -> Look | ImageE
 
 def _recoded(column: "pd.Series[str]", code: Callable[[str], object]) -> "pd.Series":
     return column.map({text: code(text) for text in column.unique()})
-
-
-def shown(text: str) -> str:
-    """Text of a user's file, safe and short enough for a message."""
-    return repr(text if len(text) <= 100 else f"{text[:70]}...{text[-27:]}")

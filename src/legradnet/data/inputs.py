@@ -2,18 +2,21 @@
 # Many films: os.path is many times faster than Path.
 # ruff: noqa: PTH114, PTH118, PTH119, PTH206
 
-import csv
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from legradnet.data.checks import OutsideError, parse_label, real_path
+from legradnet.data.checks import SHOWN, OutsideError, check_quotes, missing, parse_label, real_path
 from legradnet.data.film import ImageError
 from legradnet.data.images import HEAD, format_of
 from legradnet.data.sides import SIDE_WORDS, Side
 from legradnet.data.sources import is_other_file
 from legradnet.errors import UserError
+from legradnet.tables import PATHS, Table, read_table, shown
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,9 @@ def list_films(source: Path, dataset_path: Path | None = None) -> list[InputFilm
         return films
     if not source.is_file():
         raise UserError(f"input={source} does not exist.")
-    header = _csv_header(source)
-    if header is None:
+    if not _is_table(source):
         return [InputFilm(str(source), source)]
-    return list(_in_csv(source, header, dataset_path or source.parent))
+    return list(_in_table(read_table(source, [PATHS]), dataset_path or source.parent))
 
 
 def _in_folder(folder: Path) -> Iterator[InputFilm]:
@@ -76,56 +78,56 @@ def _in_folder(folder: Path) -> Iterator[InputFilm]:
         yield InputFilm(name.replace(os.sep, "/"), film)
 
 
-def _in_csv(path: Path, header: list[str], folder: Path) -> Iterator[InputFilm]:
+def _in_table(table: Table, folder: Path) -> Iterator[InputFilm]:
     root = os.path.realpath(folder)
+    check_quotes(table, root)
+    if not table.rows:
+        raise UserError(f"input={table.path} has a header and no rows.")
     real_folders: dict[str, str] = {}
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = csv.reader(file)
-        try:
-            next(rows)
-            for cells in rows:
-                if not any(cells):
-                    continue
-                row = dict(zip(header, cells, strict=False))
-                name = row.get("filename", "").strip()
-                film = _find(root, name, real_folders)
-                if len(cells) != len(header):
-                    film = ImageError(f"row {rows.line_num} of the CSV has {len(cells)} cells, not {len(header)}")
-                label = parse_label(row.get("label", "").strip(), 1000)
-                side = SIDE_WORDS.get(row.get("side", "").strip().lower(), "")
-                yield InputFilm(name, film, None if label < 0 else label, side, row.get("patient", "").strip())
-        except csv.Error as error:
-            raise UserError(f"{path}: row {rows.line_num}: {error}.") from None
+    empty = [""] * len(table.rows)
+    labels, sides, patients = (
+        table.column(name) if name in table.header else empty for name in ("label", "side", "patient")
+    )
+    odd: dict[str, list[str]] = {"label": [], "side": []}
+    for position, name in enumerate(table.column(PATHS)):
+        row = table.numbers[position]
+        film = _find(root, name, real_folders)
+        if position in table.uneven:
+            cells, columns = table.uneven[position], len(table.header)
+            film = ImageError(f"row {row} of the CSV has {cells} cells, not {columns}")
+        if position in table.faults:
+            film = ImageError(f"row {row} of the CSV holds {table.faults[position]}")
+        label = parse_label(labels[position], 1000)
+        side = SIDE_WORDS.get(sides[position].lower())
+        if label < 0 and labels[position]:
+            odd["label"].append(f"row {row}: {shown(labels[position])}")
+        if side is None:
+            odd["side"].append(f"row {row}: {shown(sides[position])}")
+        yield InputFilm(name, film, None if label < 0 else label, side or "", patients[position])
+    for kind, right in (("label", "a whole number"), ("side", "L, R, left or right")):
+        if odd[kind]:
+            _log.warning("%d rows have a %s that is not %s, and count as without: %s", len(odd[kind]), kind, right,
+                         ", ".join(odd[kind][:SHOWN]))  # fmt: skip
 
 
 def _find(root: str, name: str, real_folders: dict[str, str]) -> Path | ImageError:
     try:
         return Path(real_path(root, name, real_folders)) if name else ImageError("the file name is empty")
-    except OutsideError:
-        return ImageError(f"leads out of {root}")
+    except OutsideError as error:
+        return ImageError(f"leads out of its folder: {error}")
     except OSError as error:
-        return ImageError(error.strerror or str(error))
+        return ImageError(missing(name, error))
     except ValueError:  # a NUL byte
         return ImageError("no such file can exist")
 
 
-def _csv_header(path: Path) -> list[str] | None:
-    """The column names of a CSV that lists films; None if the file is something else."""
+def _is_table(path: Path) -> bool:
+    """Whether a file is, or wants to be, a CSV that lists films."""
     with path.open("rb") as file:
-        head = file.read(HEAD)
+        head = file.read(max(HEAD, 4096))
     if format_of(head):
-        return None
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
-            header = [name.strip() for name in next(csv.reader(text), [])]
-    except csv.Error:
-        header = []
-    if "filename" in header:
-        return header
-    if path.suffix.lower() == ".csv":
-        hint = "; save it as UTF-8" if b"\0" in head else ""
-        raise UserError(f"input={path}: the CSV has no column filename in its first line{hint}.")
-    return None
+        return False
+    return path.suffix.lower() in (".csv", ".tsv") or PATHS.encode() in head.replace(b"\0", b"")
 
 
 def _is_film(path: Path) -> bool:

@@ -2,17 +2,16 @@
 # Many films: os.path is many times faster than Path.
 # ruff: noqa: PTH122
 
-import csv
-import io
 import logging
 import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from legradnet.data.checks import COLUMNS, SHOWN, Draft, shown
+from legradnet.data.checks import COLUMNS, SHOWN, Draft, check_quotes
 from legradnet.data.splits import SPLITS
 from legradnet.errors import UserError
+from legradnet.tables import TableError, read_table, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,95 +28,81 @@ class ManifestError(UserError):
 
 
 def read_csv(csv_path: Path, root: Path) -> Draft:
-    """Read a UTF-8 CSV file as strings; raise ManifestError where that can't be done."""
+    """Read a CSV file of films; raise ManifestError where it is no such table."""
     import pandas as pd  # late: listing films to grade needs no tables
 
-    reader = csv.reader(io.StringIO(_csv_text(csv_path), newline=""), strict=True)
-    records, rows, row = [], [], 1
+    if not csv_path.is_file():
+        fault = "is not a file" if csv_path.exists() else "does not exist"
+        raise ManifestError(f"data.csv_path={csv_path} {fault}")
     try:
-        for cells in reader:
-            if any(cells):
-                records.append(cells)
-                rows.append(row)
-            row = reader.line_num + 1
-    except csv.Error as error:
-        raise ManifestError(f"{csv_path}: row {row}: {error}; is a quote missing?") from None
-    header = [name.strip() for name in records.pop(0)] if records else []
-    _check_header(csv_path, header)
-    if not records:
+        read = read_table(csv_path, COLUMNS[:2])
+        check_quotes(read, str(root))
+    except TableError as error:
+        raise ManifestError(str(error)) from None
+    if not read.rows:
         raise ManifestError(f"{csv_path} has a header and no rows")
-    uneven = {i: len(cells) for i, cells in enumerate(records) if len(cells) != len(header)}
-    for i in uneven:
-        records[i] = (records[i] + [""] * len(header))[: len(header)]
-    table = pd.DataFrame({name: [cells[i] for cells in records] for i, name in enumerate(header) if name}, dtype=str)
-    for name in table.columns.intersection(COLUMNS):
-        table[name] = table[name].str.strip()
-    draft = Draft(table, root, str(csv_path), rows[1:])
-    draft.add_rows("row has not as many cells as the header", list(uneven), lambda i: f"{uneven[i]}, not {len(header)}")
+    columns = {
+        name: read.column(name) if name in COLUMNS else [cells[at] for cells in read.rows]
+        for at, name in enumerate(read.header)
+        if name
+    }
+    draft = Draft(pd.DataFrame(columns, dtype=str), root, str(csv_path), read.numbers)
+    width = len(read.header)
+    draft.add_rows(
+        "row has not as many cells as the header", list(read.uneven), lambda i: f"{read.uneven[i]}, not {width}"
+    )
+    draft.add_rows("row holds what no cell may hold", list(read.faults), lambda i: read.faults[i])
     return draft
 
 
-def _csv_text(csv_path: Path) -> str:
-    try:
-        if not csv_path.is_file():
-            fault = "is not a file" if csv_path.exists() else "does not exist"
-            raise ManifestError(f"data.csv_path={csv_path} {fault}")
-        content = csv_path.read_bytes()
-    except OSError as error:
-        raise ManifestError(f"data.csv_path={csv_path}: {error.strerror}") from None
-    if (nul := content.find(0)) >= 0:
-        at, fault = nul, "a NUL byte (a UTF-16 file?)"
-    else:
-        try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            at, fault = error.start, f"byte 0x{error.object[error.start]:02x}"
-    raise ManifestError(f"{csv_path}: row {1 + content.count(10, 0, at)} holds {fault}; save the file as UTF-8")
-
-
-def _check_header(csv_path: Path, header: list[str]) -> None:
-    if not header:
-        raise ManifestError(f"{csv_path} is empty")
-    problems = []
-    if missing := [name for name in COLUMNS[:2] if name not in header]:
-        problems.append(f"has no column {' and '.join(missing)}; found: {shown(', '.join(header))}")
-    if twice := sorted({name for name in header if name and header.count(name) > 1}):
-        problems.append(f"has more than one column {shown(', '.join(twice))}")
-    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
-        if missing and len(header) == 1 and mark in header[0]:
-            problems.append(f"seems to be separated by {name}; save it with commas")
-    if problems:
-        raise ManifestError(f"{csv_path} " + "; it ".join(problems))
-
-
 def read_folders(root: Path, num_classes: int) -> Draft:
-    """List `{train,val,test}/{0..K-1}/*`, or `{0..K-1}/*`, in a fixed order."""
+    """List `{train,val,test}/{0..K-1}/*`, or `{0..K-1}/*`, in a fixed order; a class folder may be called `0Normal`."""
     import pandas as pd
 
     top = _folders(root)
     splits: list[str] = [split for split in SPLITS if split in top]
-    unused = [name for name in top if name not in splits and (splits or not name.isdecimal())]
-    classes = [(split, f"{split}/{name}") for split in splits for name in _folders(root / split)]
-    classes = classes or [("", name) for name in top if name.isdecimal()]
-    films, unknown = [], []
-    for split, folder in classes:
-        label = folder.rpartition("/")[2]
-        if label not in map(str, range(num_classes)):
-            unknown.append(folder)
-            continue
-        unused += [f"{folder}/{name}" for name in _folders(root / folder)]
-        with os.scandir(root / folder) as entries:
-            names = sorted(entry.name for entry in entries if not entry.is_dir() and not is_other_file(entry.name))
-        films += [(f"{folder}/{name}", label, split) for name in names]
+    unused = [name for name in top if splits and name not in splits]
+    films, wrong, named = [], [], []
+    for split in splits or [""]:
+        names = _folders(root / split)
+        grades = {name: _grade_of(name, num_classes) for name in names}
+        for name, grade in grades.items():
+            folder = f"{split}/{name}" if split else name
+            others = [] if grade is None else [other for other in names if grades[other] == grade and other != name]
+            if grade is None and (split or name.isdecimal()):
+                wrong.append(shown(folder))
+            elif grade is None or (str(grade) != name and str(grade) in others):
+                unused.append(folder)
+            elif others and str(grade) != name:
+                wrong.append(f"{shown(folder)} and {shown(others[0])} both begin with {grade}")
+            else:
+                named += [f"{shown(folder)} = {grade}"] if str(grade) != name else []
+                unused += [f"{folder}/{below}" for below in _folders(root / folder)]
+                films += [(f"{folder}/{film}", str(grade), split) for film in _films(root / folder)]
     if unused:
         _log.warning("%d folders in %s are not used: %s", len(unused), root, ", ".join(map(shown, unused[:SHOWN])))
+    if named:
+        _log.info("Class folders are taken by the number that they begin with: %s", ", ".join(named[:SHOWN]))
     draft = Draft(pd.DataFrame(films, columns=["filename", "label", "split"], dtype=str), root, str(root))
-    draft.add(f"class folder is not one of 0 to {num_classes - 1}", len(unknown), map(shown, unknown))
-    if not films and not unknown:
+    remedy = "let its name begin with the grade, as 0 or 0Normal, or list the films in a CSV (data=csv)"
+    draft.add(f"class folder is not one of 0 to {num_classes - 1} ({remedy})", len(wrong), wrong)
+    if not films and not wrong:
         layout = f"{{train,val,test}}/{{0..{num_classes - 1}}}/* or {{0..{num_classes - 1}}}/*"
         found = ", ".join(map(shown, top[:SHOWN])) or "no folders"
-        raise ManifestError(f"{root} holds no films as {layout}; found: {found}")
+        raise ManifestError(f"{root} holds no films as {layout}; found: {found}. A class folder: {remedy}")
     return draft
+
+
+def _grade_of(folder: str, num_classes: int) -> int | None:
+    """The number that a class folder's name begins with; None if that is no grade."""
+    number = re.match(r"0*([0-9]{1,9})(?![0-9])", folder)
+    grade = int(number[1]) if number else num_classes
+    return grade if grade < num_classes else None
+
+
+def _films(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if not entry.is_dir() and not is_other_file(entry.name))
 
 
 def _folders(folder: Path) -> list[str]:

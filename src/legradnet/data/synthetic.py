@@ -12,6 +12,8 @@ from PIL import Image
 from legradnet.data.drawn_knee import check_size, draw_traits, film_of_knee
 from legradnet.data.sides import SIDES, Side
 from legradnet.errors import UserError
+from legradnet.files import write_text
+from legradnet.tables import table_text
 
 
 def _grades(num_classes: int, seed: int) -> Iterator[tuple[int, int]]:
@@ -89,5 +91,5 @@ def write_knees(output: Path, count: int, *, size: int = 224, num_classes: int =
         raise UserError(f"output={output} can't be a folder: {error.strerror}.") from error
     for film, filename in zip(films, table["filename"], strict=True):
         Image.fromarray(film).save(output / filename)
-    table.to_csv(output / "knees.csv", index=False)
+    write_text(output / "knees.csv", table_text(table))
     return output / "knees.csv"

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from legradnet.errors import UserError
 from legradnet.figures import COLOURS, FAINT, MARKERS
 from legradnet.run_folder import RunFolder
+from legradnet.tables import read_numbers
 
 SHOWN = ("loss", "qwk", "accuracy", "mae")
 MOST_NAMED = 24
@@ -43,7 +44,7 @@ def find_runs(places: Sequence[str | Path]) -> dict[str, Path]:
 def read_curves(runs: Mapping[str, Path]) -> pd.DataFrame:
     """Rows of the `metrics.csv` of some runs, with a first column `run`: its name."""
     curves = pd.concat(
-        [pd.read_csv(RunFolder(path).metrics).assign(run=name) for name, path in runs.items()], ignore_index=True
+        [read_numbers(RunFolder(path).metrics).assign(run=name) for name, path in runs.items()], ignore_index=True
     )
     return curves[["run", *curves.columns.drop("run")]]
 

@@ -15,6 +15,7 @@ from legradnet.errors import UserError
 from legradnet.evaluation.settings import MeasuredFilms
 from legradnet.grading.grading import Request
 from legradnet.run_folder import RunFolder
+from legradnet.tables import read_own
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def seen_in_training(films: pd.DataFrame, run: RunFolder) -> int:
     """How many films, or their patients, were for training or validation in the run that a checkpoint lies in."""
     if not run.split.is_file():
         return 0
-    trained = pd.read_csv(run.split, dtype=str, keep_default_na=False)
-    trained = trained[trained["split"].isin(["train", "val"])]
-    patients = set(trained["patient"]) - {""}
-    return int((films["filename"].isin(set(trained["filename"])) | films["patient"].isin(patients)).sum())
+    split = read_own(run.split, ("filename", "patient", "split"))
+    trained = [at for at, name in enumerate(split.column("split")) if name in ("train", "val")]
+    names, patients = ({column[at] for at in trained} for column in map(split.column, ("filename", "patient")))
+    return int((films["filename"].isin(names) | films["patient"].isin(patients - {""})).sum())

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from legradnet.data.inputs import InputFilm
 from legradnet.grades import Floats, Ints
 from legradnet.grading.grading import Grading
-from legradnet.grading.predictions import Predictions, PredictionsTable, inert_id, read_predictions, record
+from legradnet.grading.predictions import Predictions, PredictionsTable, read_predictions, record
 from legradnet.statistics.bootstrap import patient_numbers
 from legradnet.statistics.metrics import WeightedFilms, covered
 
@@ -104,5 +104,5 @@ def predictions_text(graded: Graded) -> str:
             raw=graded.raw[i],
         )
         row = record(InputFilm(film["filename"], Path(), int(film["label"])), grading)
-        rows.append({**row, "patient": inert_id(str(film["patient"])), "side": film["side"]})
+        rows.append({**row, "patient": str(film["patient"]), "side": film["side"]})
     return table.header() + table.rows(rows)

@@ -27,6 +27,7 @@ from legradnet.grading.predictions import PredictionsTable, Record, record
 from legradnet.run_folder import RunFolder
 from legradnet.settings import checked
 from legradnet.statistics.bootstrap import patient_numbers
+from legradnet.tables import table_text
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +109,9 @@ def _look_at_gate(settings: ExplainSettings, folder: RunFolder, grader: Grader, 
     if weights is None:
         log.info("This gate gives no weights: what a backbone is worth is in ablation.csv.")
     else:
-        write_text(folder.path / "gate.csv", weights.to_csv(index=False))
+        write_text(folder.path / "gate.csv", table_text(weights))
     ablation = ablation_table(gated, resamples=settings.resamples, seed=settings.seed)
-    write_text(folder.path / "ablation.csv", ablation.to_csv(index=False))
+    write_text(folder.path / "ablation.csv", table_text(ablation))
     with written_whole(folder.path / "gate.png") as file:
         file.write(picture(gate_figure(weights, ablation, grader.classes), "png"))
     print(ablation.to_string(index=False, float_format="{:.4f}".format))
@@ -148,7 +149,7 @@ def _test_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, fil
         progress=lambda methods: tqdm(methods, unit="method", disable=not sys.stderr.isatty()),
     )
     words = verdict(measured, len(sample), int(patient_numbers(patients).max()) + 1)
-    write_text(folder.path / "faithfulness.csv", measured.table.to_csv(index=False))
+    write_text(folder.path / "faithfulness.csv", table_text(measured.table))
     write_text(folder.path / "faithfulness.txt", words)
     with written_whole(folder.path / "faithfulness.png") as file:
         file.write(picture(faithfulness_figure(measured.table), "png"))

@@ -1,8 +1,7 @@
 """The format of `predictions.csv` and `predictions.jsonl`, written and read."""
 
-import csv
-import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,14 @@ from legradnet.data.inputs import InputFilm
 from legradnet.errors import UserError
 from legradnet.grades import Floats, Ints
 from legradnet.grading.grading import Grading
+from legradnet.tables import inert, read_own, table_line
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _DIGITS = 6
+_NUMBERS = re.compile(r"label|grade|p\d+|expected_grade|gate_.*")  # columns
+_READ = ("filename", "grade", "prediction_set", "referred", "reason")
 Record = dict[str, Any]
 
 
@@ -58,16 +60,17 @@ class PredictionsTable:
         self.backbones = backbones
         self.classes = classes
         self.given = [*(["label"] if labelled else []), *others]
+        grades = ["grade", *(f"p{k}" for k in range(classes)), "expected_grade", "prediction_set"]
+        gates = [f"gate_{key}" for key in backbones]
+        self.columns = ["filename", *self.given, *grades, "referred", "reason", *gates, "error"]
 
     def header(self) -> str:
         """The first line."""
-        grades = ["grade", *(f"p{k}" for k in range(self.classes)), "expected_grade", "prediction_set"]
-        gates = [f"gate_{key}" for key in self.backbones]
-        return _csv_line(["filename", *self.given, *grades, "referred", "reason", *gates, "error"])
+        return table_line(self.columns)
 
     def rows(self, records: Iterable[Record]) -> str:
         """A line for each record."""
-        return "".join(_csv_line(self._cells(film)) for film in records)
+        return "".join(table_line(self._cells(film), self.columns) for film in records)
 
     def _cells(self, film: Record) -> list[Any]:
         given = [film[name] for name in self.given]
@@ -132,11 +135,9 @@ def read_predictions(path: Path, *, labelled: bool = False) -> Predictions:
     Raises:
         UserError: No such file, or no such film in it.
     """
-    import pandas as pd  # late: grading films needs no tables
-
     if not path.is_file():
         raise UserError(f"There is no predictions.csv at {path}.")
-    table = pd.read_csv(path, dtype={"filename": str, "patient": str, "side": str, "error": str}, keep_default_na=True)
+    table = _columns(path)
     if "label" not in table:
         table["label"] = np.nan
     table = table[table["grade"].notna() & (table["label"].notna() | (not labelled))].reset_index(drop=True)
@@ -147,35 +148,30 @@ def read_predictions(path: Path, *, labelled: bool = False) -> Predictions:
     gates = list(table.filter(regex="^gate_"))
     sets = None
     if table["prediction_set"].notna().all():
-        grades = table["prediction_set"].astype(str).str.split()
-        sets = np.array([[int(float(cell[0])), int(float(cell[-1]))] for cell in grades])
+        grades = table["prediction_set"].str.split()
+        sets = np.array([[int(cell[0]), int(cell[-1])] for cell in grades])
     return Predictions(
         table=table,
         grades=table["grade"].to_numpy(np.int64),
         probabilities=table.filter(regex=r"^p\d+$").to_numpy(np.float64),
         sets=sets,
-        referred=table["referred"].astype(str).str.lower().eq("true").to_numpy(),
-        reasons=table["reason"].fillna("").astype(str).tolist(),
+        referred=table["referred"].str.lower().eq("true").to_numpy(),
+        reasons=table["reason"].fillna("").tolist(),
         gate_weights=table[gates].to_numpy(np.float64) if gates else None,
         backbones=tuple(str(name).removeprefix("gate_") for name in gates),
     )
 
 
-def inert(text: str) -> str:
-    """A user's text so that no table program runs it as a formula, and every program can read it.
+def _columns(path: Path) -> "pd.DataFrame":
+    """The columns of a `predictions.csv`: numbers as such, other cells as text, empty ones as NaN."""
+    import pandas as pd  # late: grading films needs no tables
 
-    A name that begins like a formula gets "./" in front, which as a path means the same.
-    """
-    text = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace").decode()
-    return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
-
-
-def inert_id(text: str) -> str:
-    """As `inert`, of a text that is no path: the quotation mark in front makes it text to a table program."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def _csv_line(cells: Sequence[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()
+    read = read_own(path, _READ)
+    return pd.DataFrame(
+        {
+            name: read.numbers_of(name)
+            if _NUMBERS.fullmatch(name)
+            else pd.Series([cell or np.nan for cell in read.column(name)], dtype=object)
+            for name in read.header
+        }
+    )

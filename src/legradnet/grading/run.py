@@ -15,10 +15,11 @@ from legradnet.errors import UserError
 from legradnet.files import write_text
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Request
-from legradnet.grading.predictions import PredictionsTable, Record, inert, json_lines, read_json_lines, record
+from legradnet.grading.predictions import PredictionsTable, Record, json_lines, read_json_lines, record
 from legradnet.grading.settings import PredictSettings
 from legradnet.run_folder import RunFolder
 from legradnet.settings import checked
+from legradnet.tables import inert
 
 log = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from legradnet.checkpoint import BEST, read_checkpoint
 from legradnet.files import write_text, written_whole
 from legradnet.memory import keep_freed_memory
 from legradnet.run_folder import RunFolder
+from legradnet.tables import read_numbers, table_text
 
 _KEPT_IN_BEST = ("state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version", "legradnet")
 
@@ -67,8 +68,7 @@ class MetricsTable(Callback):
             if self.resumable:
                 trainer.save_checkpoint(self.folder.last)
         elif self.folder.metrics.is_file():
-            # by Python's float(), which reads back every digit: a resumed file equals one never interrupted
-            rows = pd.read_csv(self.folder.metrics, dtype=str).map(float).astype({"epoch": int, "step": int})
+            rows = read_numbers(self.folder.metrics)
             self.rows = rows[rows["epoch"] < trainer.current_epoch]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,7 +80,7 @@ class MetricsTable(Callback):
         row["learning_rate"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         row |= {name: metrics[name] for name in sorted(metrics, key=lambda n: (n.split("/")[0], n != "val/loss"))}
         self.rows = pd.concat([self.rows, pd.DataFrame([row])], ignore_index=True)
-        write_text(self.folder.metrics, self.rows.to_csv(index=False))
+        write_text(self.folder.metrics, table_text(self.rows))
         if self.report:
             self.report(row)
 

@@ -13,7 +13,7 @@ from torchmetrics.utilities import dim_zero_cat
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.data.splits import Split
 from legradnet.files import write_text
-from legradnet.grades import Ints
+from legradnet.grades import Floats, Ints
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.networks import Answers
 from legradnet.network.losses import GradingLoss
@@ -39,21 +39,24 @@ class CollectedLogits(Metric):
         self.labels.append(labels)
         self.rows.append(rows)
 
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Logits [N, outputs] and labels [N] on the CPU; films that padding gave to two processes count once."""
+    def compute(self) -> tuple[Floats, Ints]:
+        """Logits [N, outputs] and labels [N]; films that padding gave to two processes count once.
+
+        Plain arrays, as torchmetrics takes every dimension from a tensor of one element.
+        """
         logits, labels, rows = (dim_zero_cat(state).cpu() for state in (self.logits, self.labels, self.rows))
         order = rows.argsort(stable=True)
         first = torch.ones_like(rows, dtype=torch.bool)
         first[1:] = rows[order][1:] != rows[order][:-1]
-        return logits[order][first], labels[order][first]
+        return logits[order][first].numpy(), labels[order][first].numpy()
 
 
-def measured(loss: GradingLoss, logits: Tensor, labels: Tensor) -> dict[str, float]:
+def measured(loss: GradingLoss, logits: Floats, labels: Ints) -> dict[str, float]:
     """`loss` and the metrics of training, for the logits [N, outputs] and labels [N] of all films, on the CPU."""
-    probabilities = loss.probabilities(logits)
-    grades = loss.grades(probabilities)
-    metrics = grading_metrics(probabilities.numpy(), grades.numpy(), labels.numpy())
-    return {"loss": float(loss(logits, labels)), **metrics}
+    answers = torch.from_numpy(logits)
+    probabilities = loss.probabilities(answers)
+    metrics = grading_metrics(probabilities.numpy(), loss.grades(probabilities).numpy(), labels)
+    return {"loss": float(loss(answers, torch.from_numpy(labels))), **metrics}
 
 
 def answers_to(network: CheckpointNetwork, data: KneeDataModule, split: Split) -> tuple[Answers, Ints]:
@@ -82,7 +85,7 @@ def measure_test_films(
     """
     network = CheckpointNetwork(checkpoint, device=device, precision=precision)
     answers, labels = answers_to(network, data, "test")
-    values = measured(network.loss, torch.from_numpy(answers.logits), torch.from_numpy(labels))
+    values = measured(network.loss, answers.logits, labels)
     metrics = {f"test/{name}": value for name, value in values.items()}
     defined = {name: None if math.isnan(value) else value for name, value in metrics.items()}  # JSON has no nan
     write_text(path, json.dumps(defined, indent=2) + "\n")

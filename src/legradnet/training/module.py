@@ -1,6 +1,6 @@
 """The one LightningModule: loss, optimiser and metrics around a `KneeEnsemble`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from legradnet.errors import UserError
 from legradnet.network.backbones import BackboneSettings
 from legradnet.network.ensemble import EnsembleOutput, KneeEnsemble, NetworkSettings
 from legradnet.settings import Seed, checked
+from legradnet.training.lone_film import let_norms_rest
 from legradnet.training.metrics import CollectedLogits, measured
 from legradnet.training.optimizer import LearningRateCurve, OptimizerSettings, SchedulerSettings, WarmupCosineSettings
 
@@ -63,6 +64,7 @@ class GradingModule(LightningModule):
         self.augment = Augmentation(augment) if augment and not augment.changes_nothing else None
         self.collected = CollectedLogits()
         self.compiled = False
+        self._wake_norms: Callable[[], None] = _nothing
 
     def use_class_counts(self, counts: Sequence[int]) -> None:
         """Weigh classes by their training films, if the loss does so."""
@@ -88,6 +90,8 @@ class GradingModule(LightningModule):
         seed(int(place.generate_state(1)[0]))
         is_pooled = batch.films.ndim == 2  # by frozen trunks, augmented before
         films = self.augment(batch.films) if self.augment and not is_pooled else batch.films
+        if len(films) == 1:
+            self._wake_norms = let_norms_rest(self.ensemble)
         loss = self._loss(films, batch.labels)
         if not torch.isfinite(loss):
             raise UserError(
@@ -105,6 +109,11 @@ class GradingModule(LightningModule):
         films, partners, share = mixed(films, mixup)
         logits = self.ensemble(films).logits
         return share * self.loss(logits, labels) + (1 - share) * self.loss(logits, labels[partners])
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """End what a batch of one film needed."""
+        self._wake_norms()
+        self._wake_norms = _nothing
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect one batch's logits."""
@@ -182,6 +191,10 @@ class GradingModule(LightningModule):
             }
             for (in_trunk, plain), parameters in groups.items()
         ]
+
+
+def _nothing() -> None:
+    """No norm rests."""
 
 
 def _undecayed(ensemble: KneeEnsemble) -> Iterator[str]:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from legradnet.files import write_text
+from legradnet.tables import table_text
 from legradnet.tuning.best import best_trials
 from legradnet.tuning.settings import StudySettings
 from legradnet.tuning.storage import without_password
@@ -76,7 +77,7 @@ def write_results(
     """Write `trials.csv`; when the search is `over` for a reason, print the best trials and the reason."""
     best = best_trials(study)
     table = trial_table(trials, settings, best)
-    write_text(folder / "trials.csv", table.to_csv(index=False))
+    write_text(folder / "trials.csv", table_text(table))
     if not len(table):
         return
     if over is None:
