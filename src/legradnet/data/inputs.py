@@ -94,7 +94,8 @@ def _in_table(table: Table, folder: Path) -> Iterator[InputFilm]:
         film = _find(root, name, real_folders)
         if position in table.uneven:
             cells, columns = table.uneven[position], len(table.header)
-            film = ImageError(f"row {row} of the CSV has {cells} cells, not {columns}")
+            remedy = "; a cell with a comma needs quotes" if cells > columns else ""
+            film = ImageError(f"row {row} of the CSV has {cells} cells, not {columns}{remedy}")
         if position in table.faults:
             film = ImageError(f"row {row} of the CSV holds {table.faults[position]}")
         label = parse_label(labels[position], 1000)
@@ -127,7 +128,8 @@ def _is_table(path: Path) -> bool:
         head = file.read(max(HEAD, 4096))
     if format_of(head):
         return False
-    return path.suffix.lower() in (".csv", ".tsv") or PATHS.encode() in head.replace(b"\0", b"")
+    first = head.replace(b"\0", b"").strip().splitlines()[:1]  # without the zeros of UTF-16
+    return path.suffix.lower() in (".csv", ".tsv") or any(PATHS.encode() in line for line in first)
 
 
 def _is_film(path: Path) -> bool:

@@ -49,7 +49,9 @@ def read_csv(csv_path: Path, root: Path) -> Draft:
     draft = Draft(pd.DataFrame(columns, dtype=str), root, str(csv_path), read.numbers)
     width = len(read.header)
     draft.add_rows(
-        "row has not as many cells as the header", list(read.uneven), lambda i: f"{read.uneven[i]}, not {width}"
+        "row has not as many cells as the header (a cell with a comma needs quotes)",
+        list(read.uneven),
+        lambda i: f"{read.uneven[i]}, not {width}",
     )
     draft.add_rows("row holds what no cell may hold", list(read.faults), lambda i: read.faults[i])
     return draft
