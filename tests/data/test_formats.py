@@ -13,13 +13,13 @@ from legradnet.data.images import FORMATS, HEAD, FilmFormat, check_header, forma
 from legradnet.data.inputs import list_films
 
 
-def read_plain(file, decode):
+def read_plain(file, allow):
     """A made-up format: its name, height and width in a byte each, and the pixels."""
     height, width = file.read(7)[5:]
-    return Film(np.frombuffer(file.read(), np.uint8).reshape(height, width)) if decode else NO_PIXELS
+    return Film(np.frombuffer(file.read(), np.uint8).reshape(height, width)) if allow else NO_PIXELS
 
 
-PLAIN = FilmFormat("PLAIN", lambda head: head.startswith(b"plain"), read_plain, ("numpy",))
+PLAIN = FilmFormat("PLAIN", lambda head: head.startswith(b"plain"), read_plain, ("numpy",), lambda file: True)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from legradnet.benchmark.settings import PRECISIONS, BenchmarkSettings
 from legradnet.benchmark.speed import Request, Speed, free_memory, measure
 from legradnet.device import check_compiler, choose_device, choose_precision, processor
 from legradnet.files import write_text
+from legradnet.machine import cores
 from legradnet.network.backbones import network_settings
 from legradnet.run_folder import RunFolder, versions
 from legradnet.settings import checked
@@ -40,8 +40,7 @@ def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, An
     device = choose_device(settings.device)
     native = choose_precision("cpu" if device.type == "cpu" else "gpu") == "bf16-mixed"
     precisions = settings.precisions or PRECISIONS[: 1 + native]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = settings.workers or [0, *(2**k for k in range(4) if 2**k <= cores)]
+    workers = settings.workers or [0, *(2**k for k in range(4) if 2**k <= cores())]
     # what training would tell, before the first measurement
     for backbone in settings.backbone.values():
         network_settings(backbone.timm_name)
@@ -82,7 +81,7 @@ def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, An
     reading = advise_workers(loading, training.train)
     words = overrides(trainer_precision, backbone_precision, batch, reading, compile_pays) if batch else []
     result = {
-        "machine": {"processor": processor(device), "cores": cores, "free_memory": free_memory(), **versions()},
+        "machine": {"processor": processor(device), "cores": cores(), "free_memory": free_memory(), **versions()},
         "device": str(device),
         "bf16_hardware": native,
         "batch_size": asked.batch_size,

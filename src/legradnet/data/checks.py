@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from legradnet.data.cache import FilmCache, Look
 from legradnet.data.film import ImageError, fingerprint
 from legradnet.data.images import check_header, read_film
+from legradnet.data.reading.pool import Stop
 from legradnet.data.remarks import by_kind
 from legradnet.data.settings import Verify
 from legradnet.data.sides import SIDE_WORDS, SIDES, Side
 from legradnet.data.splits import SPLITS
+from legradnet.machine import cores
 from legradnet.tables import PATHS, Table, TableError, original, shown
 
 if TYPE_CHECKING:
@@ -136,10 +138,14 @@ class Draft:
             return _looked(self.paths[position], verify, cache)
 
         # Threads: Pillow and hashlib let go of the interpreter's lock, so processes would be no faster.
-        with ThreadPool(None if workers is None else max(1, workers)) as pool:
-            films = pool.imap(look, order, chunksize=32)
-            bar = tqdm(films, "Checking films", len(order), unit="film", disable=not progress)
-            results = dict(zip(order, bar, strict=True))
+        stop = Stop()
+        try:
+            with ThreadPool(cores() if workers is None else max(1, workers), stop.heed) as pool:
+                films = pool.imap(look, order, chunksize=32)
+                bar = tqdm(films, "Checking films", len(order), unit="film", disable=not progress)
+                results = dict(zip(order, bar, strict=True))
+        finally:
+            stop.set()  # whoever is interrupted waits for no decoder
         looks: dict[int, Look] = {}
         for position in positions:
             result = results.pop(position)

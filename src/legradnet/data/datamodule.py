@@ -1,7 +1,6 @@
 """From a manifest to batches of uint8 films."""
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from legradnet.data.sides import SIDES
 from legradnet.data.splits import Split, assign_splits, check_splits
 from legradnet.data.synthetic import synthesize
 from legradnet.errors import UserError
+from legradnet.machine import cores
 from legradnet.settings import checked
 
 log = logging.getLogger(__name__)
@@ -164,8 +164,7 @@ class KneeDataModule(LightningDataModule):
             return self.settings.num_workers
         if self._pixels is not None or (self.cached is not None and self.cached.count == len(self.table)):
             return 0
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(4, max(1, cores // (2 * world)))
+        return min(4, max(1, cores() // (2 * world)))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled training films."""

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from legradnet.data.cached import CachedFilms
 from legradnet.data.film import Film, fit_image, thumbnail
 from legradnet.data.images import read_film
+from legradnet.data.reading.pool import share_claims
 from legradnet.data.settings import FilmSettings
 
 
@@ -50,6 +51,8 @@ class KneeDataset(Dataset[Batch]):
         self.labels = table["label"].to_numpy()
         self.mirrored = (table["side"] == "L").to_numpy() & settings.mirror_left
         self.settings, self.pixels, self.cached = settings, pixels, cached
+        if pixels is None:
+            share_claims()  # before a loader forks its processes
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -1,6 +1,8 @@
 """A radiograph in memory: 8-bit gray, how deep values become that, and how it becomes a square."""
 
 import hashlib
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -18,6 +20,7 @@ MIN_SIDE = 16
 MAX_PIXELS = 80_000_000  # a film is 10 to 30 million; Pillow itself starts to warn at 89 million
 DEEP_PERCENTILES = (0.5, 99.5)
 THUMBNAIL = 32  # pixels a side
+_AT_ONCE = 2**20  # values that are floats at the same time
 
 
 class ImageError(UserError):
@@ -44,6 +47,10 @@ class Film:
     remarks: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
+
+# What a reader calls before it decodes, with the seconds of a processor and the bytes that this may take, from what is
+# checked of the film: see `legradnet.data.reading`. None instead of it: only what can be known without is asked for.
+Allow = Callable[[float, int], None]
 
 NO_PIXELS = Film(np.empty((0, 0), np.uint8))  # of a film whose header alone was looked at
 
@@ -109,17 +116,48 @@ def film_of_colour(rgb: Gray) -> Film:
 
 def stretch_range(deep: npt.NDArray[np.generic], ignored: npt.NDArray[np.bool_] | None = None) -> Gray:
     """Map the `DEEP_PERCENTILES` of `deep` [...] linearly to 0-255; where `ignored` [...] is true they do not count."""
-    values = deep.astype(np.float64)
-    if not np.isfinite(values).all():
+    if not all(np.isfinite(rows).all() for _, rows in _by_rows(deep)):
         raise ImageError("holds NaN or infinite values")
-    counted = values if ignored is None or ignored.all() else values[~ignored]
-    low, high = np.percentile(counted, DEEP_PERCENTILES)
+    counted = (deep if ignored is None or ignored.all() else deep[~ignored]).flatten()
+    low, high = _percentiles(counted)
     if low == high:  # nearly all of the film is one value; use whatever contrast is left
-        low, high = counted.min(), counted.max()
+        low, high = float(counted.min()), float(counted.max())
     if low == high:
-        return np.zeros(values.shape, np.uint8)
-    if not np.isfinite(float(high) - float(low)):
+        return np.zeros(deep.shape, np.uint8)
+    if not np.isfinite(high - low):
         raise ImageError("holds too large values")
-    values -= low
-    values *= 255 / (high - low)
-    return np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
+    gray = np.empty(deep.shape, np.uint8)
+    for place, rows in _by_rows(deep):
+        rows -= low
+        rows *= 255 / (high - low)
+        gray[place] = np.clip(np.rint(rows, out=rows), 0, 255, out=rows)
+    return gray
+
+
+def _by_rows(deep: npt.NDArray[np.generic]) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
+    """Some rows of `deep` at a time as floats, and which they are: all at once would be eight bytes a pixel."""
+    step = max(1, _AT_ONCE * len(deep) // deep.size)
+    for start in range(0, len(deep), step):
+        place = slice(start, start + step)
+        yield place, deep[place].astype(np.float64)
+
+
+def _percentiles(values: npt.NDArray[np.generic]) -> tuple[float, float]:
+    """The `DEEP_PERCENTILES` of `values` [N], which change their order, as `np.percentile` gives them for floats.
+
+    That would first make float64 of them, and copy these.
+    """
+    places = [percent / 100 * (len(values) - 1) for percent in DEEP_PERCENTILES]
+    below = [math.floor(place) for place in places]
+    above = [min(place + 1, len(values) - 1) for place in below]
+    values.partition(below + above)
+    low, high = (
+        _between(float(values[first]), float(values[second]), place - first)
+        for first, second, place in zip(below, above, places, strict=True)
+    )
+    return low, high
+
+
+def _between(first: float, second: float, share: float) -> float:
+    way = second - first
+    return second - way * (1 - share) if share >= 0.5 else first + way * share

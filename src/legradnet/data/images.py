@@ -13,12 +13,25 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from legradnet.data.dicom.process import DECODERS, read_dicom
 from legradnet.data.dicom.start import is_dicom
-from legradnet.data.film import MAX_PIXELS, NO_PIXELS, Film, Gray, ImageError, check_size, film_of_colour, stretch_range
+from legradnet.data.film import (
+    MAX_PIXELS,
+    NO_PIXELS,
+    Allow,
+    Film,
+    Gray,
+    ImageError,
+    check_size,
+    film_of_colour,
+    stretch_range,
+)
+from legradnet.data.reading.bounded import bytes_to_hold, is_bounded_jpeg, is_bounded_png
+from legradnet.data.reading.pool import read_apart
 from legradnet.data.sides import Side
 
 HEAD = 132  # bytes at the beginning of a file that tell its format
 MAX_BYTES = 2 * 1024**3
 
+_PIXELS_PER_SECOND = 20_000_000
 _ORIENTATION = 274  # EXIF: 1 = as it is
 _PHOTOMETRIC = 262  # TIFF 6.0, section 8: 0 = WhiteIsZero
 
@@ -79,15 +92,25 @@ def _read_file(path: str, decode: bool = True) -> Film:
             film_format = format_of(file.read(HEAD))
             if film_format is None:
                 raise UnidentifiedImageError
-            file.seek(0)
-            return film_format.read(file, decode)
+            if film_format.is_bounded(file):
+                file.seek(0)
+                return film_format.read(file, _as_much_as_it_takes if decode else None)
+        return read_apart(os.path.realpath(path), decode)  # a relative path or /dev/stdin is another one there
 
 
-def _read_by_pillow(file: BinaryIO, decode: bool) -> Film:
+def _as_much_as_it_takes(seconds: float, memory: int) -> None:
+    """Allow all, to a reader whose work is known to be bounded."""
+
+
+def _read_by_pillow(file: BinaryIO, allow: Allow | None) -> Film:
     names = [film_format.name for film_format in FORMATS if film_format.read is _read_by_pillow]
     with Image.open(file, formats=names) as image:
         check_size(*image.size)
-        return _film_of_image(image) if decode else NO_PIXELS
+        if allow is None:
+            return NO_PIXELS
+        pixels = image.width * image.height
+        allow(pixels / _PIXELS_PER_SECOND, bytes_to_hold(pixels, image.mode))
+        return _film_of_image(image)
 
 
 def _film_of_image(image: Image.Image) -> Film:
@@ -124,15 +147,23 @@ def _told_about(source: str) -> Iterator[None]:
         yield
     except ImageError as error:
         raise ImageError(f"{source}: {error}") from None
-    except UnidentifiedImageError:
-        *names, last = (film_format.name for film_format in FORMATS)
-        raise ImageError(f"{source}: not a readable {', '.join(names)} or {last} image") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(f"{source}: more than {MAX_PIXELS:,} pixels") from None
-    except OSError as error:
-        raise ImageError(f"{source}: {error.strerror or error}") from error
     except Exception as error:  # Pillow meets hostile bytes with nearly any exception
-        raise ImageError(f"{source}: cannot be decoded ({type(error).__name__}: {error})") from error
+        raise ImageError(f"{source}: {in_words(error)}") from error
+
+
+def in_words(error: BaseException) -> str:
+    """What is wrong with a film, without its path, from whatever reading it raised."""
+    match error:
+        case ImageError():
+            return str(error)
+        case UnidentifiedImageError():
+            *names, last = (film_format.name for film_format in FORMATS)
+            return f"not a readable {', '.join(names)} or {last} image"
+        case Image.DecompressionBombError() | Image.DecompressionBombWarning():
+            return f"more than {MAX_PIXELS:,} pixels"
+        case OSError():
+            return error.strerror or str(error)
+    return f"cannot be decoded ({type(error).__name__}: {error})"
 
 
 class FilmFormat(NamedTuple):
@@ -141,15 +172,18 @@ class FilmFormat(NamedTuple):
     Attributes:
         name: What messages, and Pillow where it reads, call it.
         is_start: Whether the first `HEAD` bytes of a file, or fewer of a shorter one, are of this kind.
-        read: Reads an open file, which stands at its beginning; with `decode` false it checks what can be known without
-            decoding, and the film has no pixels.
+        read: Reads an open file, which stands at its beginning. It checks what can be known without decoding, calls
+            `Allow` with what decoding may take, and decodes; with None it does neither, and the film has no pixels.
         packages: What decodes it: another version may give other pixels.
+        is_bounded: Whether an open file of this kind can only be quick and small to read. All others are read in a
+            process of their own.
     """
 
     name: str
     is_start: Callable[[bytes], bool]
-    read: Callable[[BinaryIO, bool], Film]
+    read: Callable[[BinaryIO, Allow | None], Film]
     packages: tuple[str, ...] = ("pillow",)
+    is_bounded: Callable[[BinaryIO], bool] = lambda file: False
 
 
 def _starts_with(*starts: bytes) -> Callable[[bytes], bool]:
@@ -162,8 +196,8 @@ def _is_bmp(head: bytes) -> bool:
 
 
 FORMATS = (  # of two that know a file the later reads it: what stands before DICOM's own start may be that of a TIFF
-    FilmFormat("PNG", _starts_with(b"\x89PNG\r\n\x1a\n"), _read_by_pillow),
-    FilmFormat("JPEG", _starts_with(b"\xff\xd8\xff"), _read_by_pillow),
+    FilmFormat("PNG", _starts_with(b"\x89PNG\r\n\x1a\n"), _read_by_pillow, is_bounded=is_bounded_png),
+    FilmFormat("JPEG", _starts_with(b"\xff\xd8\xff"), _read_by_pillow, is_bounded=is_bounded_jpeg),
     FilmFormat("TIFF", _starts_with(b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+"), _read_by_pillow),
     FilmFormat("BMP", _is_bmp, _read_by_pillow),
     FilmFormat("DICOM", is_dicom, read_dicom, DECODERS),

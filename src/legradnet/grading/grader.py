@@ -1,6 +1,5 @@
 """Grade films with a trained model from Python: no Hydra, no Trainer, no network connection."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from PIL import Image
 
 from legradnet.data.film import Film, Gray, ImageError, fit_image
 from legradnet.data.images import read_film
+from legradnet.data.reading.pool import Stop
 from legradnet.data.sides import Side, find_side
 from legradnet.errors import UserError
 from legradnet.grades import grades_of
@@ -20,6 +20,7 @@ from legradnet.grading.averaging import answer_views, join_sets, mean_gate_weigh
 from legradnet.grading.exported_network import ExportedNetwork, is_export
 from legradnet.grading.grading import Grading, Prepared, Request, Source, readable
 from legradnet.grading.networks import GradingNetwork
+from legradnet.machine import cores
 
 if TYPE_CHECKING:
     from legradnet.explain.film import FilmExplanation
@@ -164,9 +165,10 @@ class Grader:
         Yields:
             For each batch, in order, a grading for each film, or what is wrong with its file.
         """
-        workers = max(1, min(8, os.cpu_count() or 1) if workers is None else workers)
+        workers = max(1, min(8, cores()) if workers is None else workers)
         remaining = iter(requests)
-        with ThreadPoolExecutor(workers) as pool:
+        stop = Stop()
+        with ThreadPoolExecutor(workers, initializer=stop.heed) as pool:
             reading: deque[Future[Prepared | ImageError]] = deque()
             try:
                 while True:
@@ -178,6 +180,7 @@ class Grader:
                     yield self._grade_batch([reading.popleft().result() for _ in range(count)])
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+                stop.set()  # whoever is interrupted waits for no decoder
 
     def _without_film(self, request: Request, alter: Callable[[Gray], Gray] | None) -> Prepared | ImageError:
         """As `prepare`, without the film itself: many wait in memory."""

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,7 +14,8 @@ from legradnet.data.dicom.gray import meant_gray, scaled
 from legradnet.data.dicom.remarks import film_with
 from legradnet.data.dicom.start import start_of
 from legradnet.data.dicom.stored import stored_values
-from legradnet.data.film import MAX_PIXELS, Film, ImageError, check_size, film_of_colour
+from legradnet.data.dicom.streams import Behind, Inflated
+from legradnet.data.film import Film, ImageError, check_size, film_of_colour
 from legradnet.data.sides import SIDES, Side
 from legradnet.errors import how_to_install
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _PLUGINS = ("pillow", "gdcm", "pylibjpeg", "pydicom", "pyjpegls")  # the first of a decoder's; the last is slow to fail
 _MOST_EXCESS = 0.01  # of a frame, behind the last: some programs fill up their last block
-_MAX_INFLATED = 2 * MAX_PIXELS + 1_000_000
 _MACROS = ("FrameAnatomySequence", "PixelValueTransformationSequence", "FrameVOILUTSequence")
 _COLOURS = ("Red", "Green", "Blue")
 _WANTED = (  # nothing else is read
@@ -154,16 +153,11 @@ def _inflated(file: BinaryIO) -> BinaryIO:
         file.seek(start)
         meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
         if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-            content = inflate.decompress(file.read(), _MAX_INFLATED)
-            if inflate.unconsumed_tail:
-                raise ImageError(f"inflates to more than {_MAX_INFLATED:,} bytes")
-            return io.BytesIO(content)
+            return io.BufferedReader(Inflated(file))
     file.seek(0)
     if start in (0, 132):
         return file
-    file.seek(start)
-    return io.BytesIO(file.read(_MAX_INFLATED))
+    return io.BufferedReader(Behind(file, start))
 
 
 def _syntax(header: "Dataset") -> "UID":
