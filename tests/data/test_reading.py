@@ -41,8 +41,8 @@ def reader_of(code, *request, **limits):
     program = (
         f"import os, time; from legradnet.data.reading import process, claims; {setting}\n"
         f"def read(limits, path, decode):\n    {code}\n"
-        "process._read = read\n"
-        "process.serve(os.pipe()[0], claims.new_file().fileno(), 8)"
+        "process._read, shared, (asker, asking) = read, claims.new_file(), os.pipe()\n"
+        "process.serve(asker, shared.fileno(), 8)"
     )
     asked = json.dumps([*(request or ["a", True, False])]).encode() + b"\n"
     return subprocess.run([sys.executable, "-c", program], input=asked, capture_output=True, timeout=60)
