@@ -23,6 +23,7 @@ from pydicom.uid import (
 
 from hostile_films import COMPRESSED, LOSSY, SYNTAXES, codestream, dicom, dicom_bytes
 from legradnet.data.dicom import film as dicom_film
+from legradnet.data.dicom import streams
 from legradnet.data.film import ImageError
 from legradnet.data.images import check_header, read_film, read_image
 from legradnet.data.manifest import ManifestError, load_manifest
@@ -205,7 +206,7 @@ def test_lossy_jpeg_of_twelve_bits_is_refused_in_words():
 
 def test_what_deflates_to_too_much_is_refused(tmp_path, monkeypatch):
     path = written(tmp_path / "a", dicom(KNEE, DeflatedExplicitVRLittleEndian))
-    monkeypatch.setattr(dicom_film, "_MAX_INFLATED", 1000)
+    monkeypatch.setattr(streams, "MOST", 1000)
     with path.open("rb") as file, pytest.raises(ImageError, match="inflates to more than 1,000 bytes"):
         dicom_film.open_dicom(file)
 

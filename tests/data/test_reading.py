@@ -18,7 +18,7 @@ from pictures import RAMP, saved
 from PIL import Image
 from slow_films import SIDE, chunk, float_tiff, jpeg, many_scans, png, rle_bmp
 
-from hostile import dicom
+from hostile_films import dicom
 from legradnet.data.film import ImageError
 from legradnet.data.images import read_film, read_image
 from legradnet.data.reading import pool
@@ -39,8 +39,9 @@ def reader_of(code, *request, **limits):
     """Run a reader in which reading is `code`, ask it once, and wait for its end."""
     setting = ";".join(f"process.{name} = {value}" for name, value in limits.items())
     program = (
-        f"import os, time; from legradnet.data.reading import process, claims; {setting}\n"
-        f"def read(limits, path, decode):\n    {code}\n"
+        "import os, time; from legradnet.data.film import NO_PIXELS\n"
+        f"from legradnet.data.reading import process, claims\n{setting}\n"
+        f"def read(limits, path, decode):\n    {code}\n    return NO_PIXELS\n"
         "process._read, shared, (asker, asking) = read, claims.new_file(), os.pipe()\n"
         "process.serve(asker, shared.fileno(), 8)"
     )

@@ -12,7 +12,7 @@ from legradnet.data.dicom.film import film_of_dicom, open_dicom, side_of
 from legradnet.data.film import NO_PIXELS, Allow, Film, ImageError
 
 PIXELS_PER_SECOND = 4_000_000
-BYTES_PER_PIXEL = 40
+BYTES_PER_PIXEL = 60
 DECODERS = ("pydicom", "python-gdcm", "pylibjpeg", "pylibjpeg-openjpeg", "pyjpegls", "pillow")  # packages
 
 

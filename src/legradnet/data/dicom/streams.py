@@ -20,14 +20,17 @@ class Inflated(io.RawIOBase):
         file: Stands where the deflated bytes begin.
 
     Raises:
-        ImageError: When read, or looked for its end, beyond `MOST` bytes.
+        ImageError: It inflates to more than `MOST` bytes.
     """
 
     def __init__(self, file: BinaryIO) -> None:
+        self.name = ""  # pydicom looks at it
         self._file, self._start = file, file.tell()
         self._length: int | None = None
         self._place = 0  # where the next byte is asked for
         self._begin()
+        self.seek(0, io.SEEK_END)
+        self.seek(0)
 
     def _begin(self) -> None:
         self._file.seek(self._start)
@@ -83,6 +86,7 @@ class Behind(io.RawIOBase):
     """An open file as if it began at `start`."""
 
     def __init__(self, file: BinaryIO, start: int) -> None:
+        self.name = ""
         self._file, self._start = file, start
         self.seek(0)
 
@@ -96,7 +100,7 @@ class Behind(io.RawIOBase):
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
         """Read the next bytes into `buffer`; gives how many, 0 at the end."""
-        return self._file.readinto(buffer)  # type: ignore[attr-defined, no-any-return]
+        return self._file.readinto(buffer)  # type: ignore[attr-defined]
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         """Go to a place as `io.IOBase.seek` does."""

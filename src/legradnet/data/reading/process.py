@@ -31,10 +31,10 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-SECONDS = 2.0  # of a processor, for any film; decoding may take more
+SECONDS = 1.5  # of a processor, for any film; decoding may take more
 HEADER_MEMORY = 2 * AT_HAND  # bytes, for what is known before decoding
 CLOCK = 60.0, 30.0  # seconds that a film may last, and for each second of a processor that it may take
-SLOWED = 2.0  # times the limit of whoever reads alone: it is the last try
+SLOWED = 1.5  # times the limit of whoever reads alone: it is the last try
 
 
 def serve(asker: int, claims: int, units: int) -> None:
