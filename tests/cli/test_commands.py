@@ -247,7 +247,7 @@ def test_predict_grades_a_folder_and_its_exit_status_says_whether_all_were_grade
     (tmp_path / "films/bad.png").write_bytes(b"no film")
     done = typed("legradnet-predict", best, f"input={tmp_path}/films", f"hydra.run.dir={tmp_path}/bad")
     assert done.returncode == 1
-    assert "1 not readable" in done.stdout + done.stderr
+    assert "1 have an error" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 

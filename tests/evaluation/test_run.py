@@ -4,9 +4,11 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from hostile_films import dicom, dicom_bytes
+from legradnet.checkpoint import read_checkpoint
 from legradnet.cli import config_folder
 from legradnet.data.images import read_image
 from legradnet.data.synthetic import write_knees
@@ -241,3 +243,12 @@ def test_a_compared_run_that_was_trained_on_these_films_is_told_on_top(best, tra
     split.write_text(split.read_text().replace(",test\n", ",train\n"))
     evaluate(config_of([best, str(other / "checkpoints/best.ckpt")], joint_masked=False), tmp_path / "out")
     assert any("40 of these films share" in warning for warning in metrics(tmp_path / "out")["warnings"])
+
+
+def test_what_is_not_finite_is_not_measured(best, tmp_path):
+    content = read_checkpoint(best)
+    content["state_dict"]["ensemble.head.2.weight"] = content["state_dict"]["ensemble.head.2.weight"] * float("nan")
+    torch.save(content, tmp_path / "spoilt.ckpt")
+    with pytest.raises(UserError, match=r"spoilt\.ckpt answers is not finite"):
+        evaluate(config_of(str(tmp_path / "spoilt.ckpt"), data={"source": "synthetic", "count": 8}), tmp_path / "run")
+    assert not (tmp_path / "run/metrics.json").exists()

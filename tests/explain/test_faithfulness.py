@@ -162,6 +162,7 @@ ROW = {"method": "gradcam", "backbone": "vit", "films": 9, "change": 0.5, "empty
         ({"insertion_over_random_low": float("nan")}, "fails: insertion no better than by a random map"),
         ({"ssim_100": 0.6}, "fails: it looks the same under random weights (SSIM 0.60)"),
         ({"change": 0.001}, "gradcam of vit can't be judged"),
+        ({"change": float("nan")}, "gradcam of vit can't be judged"),
         ({"empty": 0.25}, "On 25% of the films its map has no evidence"),
     ],
 )

@@ -182,3 +182,16 @@ def test_an_export_is_evaluated_like_its_checkpoint(best, folder, knees, tmp_pat
     gradings = Grader.from_checkpoint(best, precision="f32").grade([knees / name for name in labels["filename"]])
     right = np.array([grading.grade for grading in gradings]) == labels["label"]
     assert found["accuracy"]["value"] == pytest.approx(right.mean(), abs=0.03)
+
+
+def test_a_network_whose_weights_are_not_finite_is_not_exported(tmp_path):
+    path = untrained(tmp_path / "one.ckpt")
+    content = torch.load(path, weights_only=True)
+    name = "ensemble.backbones.one.trunk.norm.weight"
+    content["state_dict"][name][0] = torch.nan
+    torch.save(content, path)
+    with pytest.raises(
+        UserError, match=r"one\.ckpt can't be exported: backbones\.one\.trunk\.norm\.weight is not finite"
+    ):
+        exported(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

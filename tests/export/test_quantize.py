@@ -88,6 +88,18 @@ def test_an_export_that_grades_worse_is_refused_unless_allowed(tmp_path, monkeyp
     assert json.loads((tmp_path / "out/export.json").read_text())["quality"]["qwk_export"] == 0.75
 
 
+def test_an_export_that_cant_be_judged_is_refused_unless_allowed(tmp_path, monkeypatch):
+    nan = float("nan")
+    monkeypatch.setattr(export_run, "_films", lambda *_: "films")
+    monkeypatch.setattr(
+        export_run, "measure_quality", lambda *_, **__: Quality(9, "val", True, (nan, nan), (1.0, 1.0), 0, 0.0, "f32")
+    )
+    path = untrained(tmp_path / "one.ckpt")
+    with pytest.raises(UserError, match="all 9 films have one grade"):
+        exported(path, tmp_path / "out", precision="bf16")
+    exported(path, tmp_path / "out", precision="bf16", max_qwk_drop=None)
+
+
 def test_bf16_says_what_the_cpu_made_of_it(best, tmp_path, caplog):
     with caplog.at_level("INFO"):
         exported(best, tmp_path / "out", precision="bf16")

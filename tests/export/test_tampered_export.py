@@ -1,6 +1,7 @@
 """What `export.json` says is checked before the network is started."""
 
 import json
+import random
 import resource
 import shutil
 from dataclasses import replace
@@ -37,7 +38,9 @@ def test_a_tampered_description_is_told_of_in_words_or_grades_as_before_and_take
     monkeypatch.setitem(RUNTIMES, "openvino", replace(RUNTIMES["openvino"], start=lambda *_: started))
     told = 0
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for what, changed in tampered(json.loads(file.read_text()), 150, seed=5):
+    described = json.loads(file.read_text())
+    del described["digest"]  # by which every change is told
+    for what, changed in tampered(described, 150, seed=5):
         file.write_text(json.dumps(changed))
         try:
             grading = Grader.from_export(copy).grade(film, "R")
@@ -85,10 +88,48 @@ def test_an_export_for_films_smaller_than_training_takes_today_is_read_as_ever(c
                 ExportedNetwork(copy)
 
 
+def test_a_bit_that_has_changed_in_the_description_is_told(copy, monkeypatch):
+    monkeypatch.setitem(RUNTIMES, "openvino", replace(RUNTIMES["openvino"], start=None))  # told before it is started
+    file, rng = copy / "export.json", random.Random(13)
+    content = file.read_bytes()
+    for _ in range(60):
+        place = rng.randrange(len(content))
+        file.write_bytes(content[:place] + bytes([content[place] ^ (1 << rng.randrange(8))]) + content[place + 1 :])
+        with pytest.raises(UserError, match=r"export\.json"):
+            ExportedNetwork(copy)
+
+
+def test_each_digit_of_the_description_counts_and_how_it_is_laid_out_does_not(copy):
+    file = copy / "export.json"
+    described = json.loads(file.read_text())
+    file.write_text(json.dumps(described, sort_keys=True))
+    assert ExportedNetwork(copy).classes == described["classes"]
+    temperature = repr(described["calibration"]["temperature"])
+    file.write_text(json.dumps(described).replace(temperature, f"{temperature}0"))  # the same number, written otherwise
+    with pytest.raises(UserError, match="its checksum is wrong"):
+        ExportedNetwork(copy)
+
+
+def test_what_is_said_twice_is_refused(copy):
+    file = copy / "export.json"
+    file.write_text(file.read_text().replace('"classes": 5', '"classes": 5, "classes": 5'))
+    with pytest.raises(UserError, match="says something twice"):
+        ExportedNetwork(copy)
+
+
+def test_an_export_of_older_releases_has_no_digest_and_is_read_as_ever(copy):
+    file = copy / "export.json"
+    described = json.loads(file.read_text())
+    del described["digest"]
+    file.write_text(json.dumps(described))
+    assert ExportedNetwork(copy).classes == described["classes"]
+
+
 def test_settings_of_another_network_are_told_when_they_are_asked_for(copy):
     file = copy / "export.json"
     described = json.loads(file.read_text())
     assert ExportedNetwork(copy).settings.loss.name == described["settings"]["loss"]["name"]
+    del described["digest"]
     described["settings"]["loss"] = {"name": "cross_entropy"}  # whose rule is another
     file.write_text(json.dumps(described))
     with pytest.raises(UserError, match="of another network"):

@@ -3,11 +3,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from legradnet.checkpoint import write_checkpoint
 from legradnet.errors import UserError
 from legradnet.network import hub
 from legradnet.network.backbones import BackboneSettings, create_network
 from legradnet.network.ensemble import KneeEnsemble
-from legradnet.network.weights import check_weights, load_starting_weights, load_trunk
+from legradnet.network.weights import check_weights, load_ensemble, load_starting_weights, load_trunk
 
 
 def start(timm_name, **settings):
@@ -127,3 +128,47 @@ def test_offline_mode_of_the_hub_is_respected(monkeypatch):
     monkeypatch.setattr(hub, "_unreachable", lambda url: pytest.fail(f"asked {url}"))
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
         hub.check_downloads(["vit_base_patch16_224"])
+
+
+def whole(settings):
+    """A checkpoint of ours with one small backbone."""
+    ensemble = KneeEnsemble({"net": {"timm_name": "test_vit"}}, {"name": "mean"}, 5, feature_dim=8)
+    state = {f"ensemble.{name}": tensor for name, tensor in ensemble.state_dict().items()}
+    return ensemble, {"hyper_parameters": settings, "state_dict": state}
+
+
+def started(ensemble, path):
+    load_ensemble(ensemble, path)
+
+
+def trunk_started(ensemble, path):
+    group = {"net": BackboneSettings(timm_name="test_vit", weights=str(path))}
+    load_starting_weights(ensemble, group, pretrained=False)
+
+
+@pytest.mark.parametrize("start", [started, trunk_started], ids=["init_from", "weights"])
+@pytest.mark.parametrize("settings", [{}, [], 3, {"gating": None}, {"gating": {"name": "mean"}}], ids=repr)
+def test_weights_to_start_from_that_are_none_are_told_in_words(start, settings, tmp_path):
+    ensemble, content = whole(settings)
+    name = "ensemble.backbones.net.trunk.pos_embed"
+    large, spoilt = torch.zeros(1).expand(10**6, 10**6), content["state_dict"][name] * torch.nan
+    for value in (None, "x", 3, {}, [1], large, torch.zeros(2, 2).to_sparse(), torch.zeros(3), spoilt):
+        torch.save({**content, "state_dict": {**content["state_dict"], name: value}}, tmp_path / "odd.ckpt")
+        with pytest.raises(UserError, match=r"odd\.ckpt"):
+            start(ensemble, tmp_path / "odd.ckpt")
+    torch.save({**content, "state_dict": {**content["state_dict"], 7: large}}, tmp_path / "odd.ckpt")
+    start(ensemble, tmp_path / "odd.ckpt")  # of nobody's concern
+
+
+@pytest.mark.parametrize("start", [started, trunk_started], ids=["init_from", "weights"])
+def test_a_changed_bit_in_weights_to_start_from_is_told(start, tmp_path):
+    ensemble, content = whole({})
+    path = tmp_path / "a.ckpt"
+    with path.open("wb") as file:
+        write_checkpoint(content, file)
+    start(ensemble, path)
+    changed = bytearray(path.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(UserError, match="checksum"):
+        start(ensemble, path)

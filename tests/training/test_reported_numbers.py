@@ -10,7 +10,9 @@ import torch
 
 from legradnet.checkpoint import read_checkpoint
 from legradnet.data.datamodule import KneeDataModule
+from legradnet.errors import UserError
 from legradnet.grading.checkpoint_network import CheckpointNetwork
+from legradnet.network.ensemble import KneeEnsemble
 from legradnet.run_folder import RunFolder
 from legradnet.statistics.metrics import grading_metrics
 from legradnet.training.metrics import CollectedLogits
@@ -88,6 +90,21 @@ def test_an_epoch_whose_kappa_is_not_defined_is_the_worst_but_a_run_of_such_keep
     assert RunFolder(tmp_path).best_epoch()["epoch"] == best
     assert qwk == pytest.approx(kappas[best], nan_ok=True)
     assert pd.read_csv(tmp_path / "metrics.csv")["val/qwk"].tolist() == pytest.approx(kappas, nan_ok=True)
+
+
+def test_a_run_whose_answers_are_not_finite_ends_with_words_and_no_numbers(tmp_path, monkeypatch, caplog):
+    forward = KneeEnsemble.forward
+
+    def spoilt(self, films):
+        output = forward(self, films)
+        return output if self.training else output._replace(logits=output.logits * math.nan)
+
+    monkeypatch.setattr(KneeEnsemble, "forward", spoilt)
+    with pytest.raises(UserError, match=r"best\.ckpt answers to 12 of 12 val films is not finite"):
+        train(compose("trainer.max_epochs=1", "data.val_fraction=0.2"), tmp_path)
+    assert pd.read_csv(tmp_path / "metrics.csv")[["val/loss", "val/qwk", "val/accuracy"]].isna().all(axis=None)
+    assert "12 of 12 val films is not finite, and the epoch counts as the worst" in caplog.text
+    assert not (tmp_path / "test_metrics.json").exists()
 
 
 def test_films_that_padding_repeats_count_once_and_in_row_order():

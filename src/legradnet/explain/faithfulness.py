@@ -178,6 +178,8 @@ def _maps(explanation: Explanation, backbones: Sequence[str], side: int) -> dict
         key: F.interpolate(native[:, None], (side, side), mode="bilinear", antialias=True, align_corners=False)[:, 0]
         for key, native in explanation.native.items()
     }
+    if spoilt := [key for key, signed in maps.items() if not signed.isfinite().all()]:
+        raise UserError(f"The maps of {spoilt[0]} are not finite, and can't be judged.")
     if len(backbones) > 1:
         films = range(len(explanation.effect))
         laid = [{key: spread(maps_of_key[i].numpy()) for key, maps_of_key in maps.items()} for i in films]

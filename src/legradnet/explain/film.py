@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from legradnet.data.film import Fit, Gray
+from legradnet.data.film import Fit, Gray, ImageError
 from legradnet.errors import UserError
 from legradnet.explain.methods import Explanation, Target, explain
 from legradnet.grading.checkpoint_network import CheckpointNetwork
-from legradnet.grading.grading import Grading, Prepared
+from legradnet.grading.grading import AnswerError, Grading, Prepared
 from legradnet.grading.networks import GradingNetwork
 
 Map = npt.NDArray[np.float32]
@@ -46,22 +46,35 @@ class FilmExplanation:
 def explain_films(
     network: CheckpointNetwork,
     films: Sequence[Prepared],
-    gradings: Sequence[Grading],
+    gradings: Sequence[Grading | ImageError],
     *,
     method: str = "gradcam",
     target: Target = "predicted",
-) -> list[FilmExplanation]:
+) -> list[FilmExplanation | ImageError]:
     """Explain in one batch films that a `Grader` of this one `network` has prepared and graded.
+
+    What could not be graded stays the error that it is; an `AnswerError` stands for maps that are not finite.
 
     Raises:
         UserError: Unknown method or target.
     """
-    seen = torch.from_numpy(np.stack([film.views[0][0] for film in films])[:, None])
+    graded = [(film, grading) for film, grading in zip(films, gradings, strict=True) if isinstance(grading, Grading)]
+    explained = iter(_explained(network, graded, method, target) if graded else [])
+    return [grading if isinstance(grading, ImageError) else next(explained) for grading in gradings]
+
+
+def _explained(
+    network: CheckpointNetwork, graded: Sequence[tuple[Prepared, Grading]], method: str, target: Target
+) -> list[FilmExplanation | ImageError]:
+    seen = torch.from_numpy(np.stack([film.views[0][0] for film, _ in graded])[:, None])
     with network.autocast():
         explanation = explain(network.ensemble, network.loss, seen, method=method, target=target)
-    explained = []
-    for i, (film, grading) in enumerate(zip(films, gradings, strict=True)):
+    explained: list[FilmExplanation | ImageError] = []
+    for i, (film, grading) in enumerate(graded):
         maps, shares = laid_maps(network, film, explanation, i)
+        if not all(np.isfinite(evidence).all() for evidence in maps.values()):
+            explained.append(AnswerError(f"not explained: {method} of {network.path} is not finite"))
+            continue
         explained.append(
             FilmExplanation(
                 grading=grading,

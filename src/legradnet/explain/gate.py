@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from legradnet.data.film import ImageError
 from legradnet.data.inputs import InputFilm
 from legradnet.errors import UserError
 from legradnet.explain.film import only_checkpoint
@@ -58,31 +59,36 @@ class GatedFilms:
 
 def pass_gate(
     grader: Grader, batches: Iterable[Sequence[tuple[InputFilm, Prepared]]]
-) -> tuple[GatedFilms, list[Grading]]:
-    """Grade films, and keep what came to the gate.
+) -> tuple[GatedFilms, list[Grading | ImageError]]:
+    """Grade films, and keep what came to the gate of those that got a grade.
 
     Raises:
         UserError: A grader of several networks or of an export, or no film.
     """
     network = only_checkpoint(grader.networks)
     films: list[InputFilm] = []
-    gradings: list[Grading] = []
+    gradings: list[Grading | ImageError] = []
     tokens: list[Tensor] = []
     film_of: list[int] = []
     hook = network.ensemble.gate.register_forward_pre_hook(lambda gate, inputs: tokens.append(inputs[0].cpu()))
     try:
         for batch in batches:
-            first = len(films)
             prepared = [film for _, film in batch]
-            gradings += grader.grade_prepared(prepared)
-            films += [film for film, _ in batch]
-            film_of += range(first, len(films))
-            film_of += [first + i for i, film in enumerate(prepared) if len(film.views[0]) > 1]  # mirrored, at the end
+            answers = grader.grade_prepared(prepared)
+            gradings += answers
+            graded = [i for i, answer in enumerate(answers) if isinstance(answer, Grading)]
+            number = {i: first for first, i in enumerate(graded, start=len(films))}
+            films += [batch[i][0] for i in graded]
+            mirrored = (i for i, film in enumerate(prepared) if len(film.views[0]) > 1)
+            seen = list(enumerate([*range(len(batch)), *mirrored]))  # each view, mirrored ones at the end, and its film
+            tokens[-1] = tokens[-1][[view for view, i in seen if i in number]]
+            film_of += [number[i] for _, i in seen if i in number]
     finally:
         hook.remove()
     if not films:
-        raise UserError("method=gate: there is no film that can be read.")
-    grades = np.array([grading.grade for grading in gradings], np.int64)
+        why = f" ({gradings[0]})" if gradings else ""
+        raise UserError(f"method=gate: there is no film that can be graded{why}.")
+    grades = np.array([grading.grade for grading in gradings if isinstance(grading, Grading)], np.int64)
     return GatedFilms(network, films, grades, torch.cat(tokens), np.array(film_of, np.int64)), gradings
 
 

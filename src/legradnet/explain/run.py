@@ -69,13 +69,16 @@ def _draw_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, fil
         good = [prepared for _, prepared in batch if not isinstance(prepared, ImageError)]
         gradings = grader.grade_prepared(good) if good else []
         how: dict[str, Any] = {"method": settings.method, "target": settings.target}
-        explanations = iter(explain_films(network, good, gradings, **how) if good else [])
+        explanations = iter(explain_films(network, good, gradings, **how))
         for film, prepared in batch:
             place = next(places)
             if isinstance(prepared, ImageError):
                 rows.append(record(film, prepared))
             else:
                 explained = next(explanations)
+                if isinstance(explained, ImageError):
+                    rows.append(record(film, explained))
+                    continue
                 rows.append(record(film, explained.grading))
                 _write(explained, folder.path / "maps" / place, PurePosixPath(film.filename).name)
     print(folder.path / "maps")
@@ -133,8 +136,11 @@ def _test_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, fil
             rows.append(record(films[number], prepared))
         else:
             sample.append((films[number], prepared))
+    gradings = list(_graded(grader, sample))
+    rows = [record(film, grading) for (film, _), grading in zip(sample, gradings, strict=True)] + rows
+    sample = [one for one, grading in zip(sample, gradings, strict=True) if isinstance(grading, Grading)]
     if not sample:
-        raise UserError(f"input={settings.input}: there is no film that can be read.")
+        raise UserError(f"input={settings.input}: there is no film that can be graded: {rows[0]['error']}.")
     patients = [film.patient for film, _ in sample]
     _warn_of_patients([film for film, _ in sample])
     measured = measure_faithfulness(
@@ -153,13 +159,12 @@ def _test_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, fil
     write_text(folder.path / "faithfulness.txt", words)
     with written_whole(folder.path / "faithfulness.png") as file:
         file.write(picture(faithfulness_figure(measured.table), "png"))
-    rows = [record(film, grading) for (film, _), grading in zip(sample, _graded(grader, sample), strict=True)] + rows
     print(words)
     print(folder.path / "faithfulness.png")
     return _write_rows(folder, grader, films, rows)
 
 
-def _graded(grader: Grader, sample: Sequence[tuple[InputFilm, Prepared]]) -> Iterator[Grading]:
+def _graded(grader: Grader, sample: Sequence[tuple[InputFilm, Prepared]]) -> Iterator[Grading | ImageError]:
     for start in range(0, len(sample), grader.batch_size):
         yield from grader.grade_prepared([prepared for _, prepared in sample[start : start + grader.batch_size]])
 
@@ -169,7 +174,7 @@ def _write_rows(folder: RunFolder, grader: Grader, films: Sequence[InputFilm], r
     table = PredictionsTable(grader.classes, grader.weighed, any(film.label is not None for film in films))
     write_text(folder.predictions, table.header() + table.rows(rows))
     failed = sum(row["error"] is not None for row in rows)
-    log.info("%d films explained, %d not readable (column error of predictions.csv)", len(rows) - failed, failed)
+    log.info("%d films explained, %d not (column error of predictions.csv)", len(rows) - failed, failed)
     return failed == 0
 
 

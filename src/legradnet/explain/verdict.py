@@ -30,7 +30,7 @@ def failures(row: Mapping[Any, Any]) -> list[str]:
     for kind in ("deletion", "insertion"):
         for name, words in BASELINES.items():
             gain, low, high = (row[f"{kind}_over_{name}{end}"] for end in ("", "_low", "_high"))
-            if not low > 0:
+            if not low > 0:  # nan too
                 reasons.append(f"{kind} no better than by {words} ({gain:+.3f}, {low:+.3f} to {high:+.3f})")
     if row.get(f"ssim_{LEVELS[-1]}", 0) >= _ALIKE:
         reasons.append(f"it looks the same under random weights (SSIM {row[f'ssim_{LEVELS[-1]}']:.2f})")
@@ -42,7 +42,7 @@ def verdict(measured: Faithfulness, films: int, patients: int) -> str:
     lines = [f"{films} films of {patients} patients. {_RULE}", ""]
     for row in _maps_of(measured.table).to_dict("records"):
         which = f"{row['method']} of {row['backbone']}"
-        if row["change"] < _TELLING:
+        if not row["change"] >= _TELLING:
             lines.append(f"{which} can't be judged: without the whole film the answer changes by {row['change']:.4f}.")
             continue
         reasons = failures(row)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ from legradnet.export.graph import write_onnx
 from legradnet.export.quantize import MOST_FILMS, quantise
 from legradnet.export.settings import ExportSettings
 from legradnet.grading.checkpoint_network import CheckpointNetwork
-from legradnet.grading.exported_network import DESCRIPTION, ExportedNetwork, digest
+from legradnet.grading.exported_network import DESCRIPTION, ExportedNetwork, digest, digest_of_text
 from legradnet.grading.grader import Grader
 from legradnet.grading.runtimes import RUNTIMES
 from legradnet.grading.runtimes.openvino import unreported
@@ -57,6 +58,8 @@ def export(config: Mapping[str, Any] | ExportSettings) -> Path:
         with unreported():
             imported(package)  # what lacks is told before the work
     checkpoint = CheckpointNetwork(settings.checkpoint, device="cpu", precision="f32")
+    if checkpoint.not_finite:
+        raise UserError(f"{checkpoint.path} can't be exported: {checkpoint.not_finite} is not finite.")
     films = None if precision == "f32" else _films(settings, checkpoint)
 
     with _written_whole(output) as folder:
@@ -102,12 +105,18 @@ def _seen(checkpoint: CheckpointNetwork, films: LabelledFilms) -> Films:
 
 
 def _refuse_worse(quality: Quality, most: float | None) -> None:
-    if most is not None and quality.qwk_drop > most:  # nan: films of one grade, which have no QWK
+    if most is None or quality.qwk_drop <= most:
+        return
+    if math.isnan(quality.qwk_drop):
         raise UserError(
-            f"Nothing was written: on {quality.films} films QWK falls by {quality.qwk_drop:.4f}, from "
-            f"{quality.qwk[0]:.4f} to {quality.qwk[1]:.4f}, more than max_qwk_drop={most:g}. Choose another precision, "
-            "or a larger max_qwk_drop (null: any)."
+            f"Nothing was written: all {quality.films} films have one grade, and QWK, by which an export is judged, is "
+            "not defined. Choose other films (split=, data=), or max_qwk_drop=null to accept the export as it is."
         )
+    raise UserError(
+        f"Nothing was written: on {quality.films} films QWK falls by {quality.qwk_drop:.4f}, from "
+        f"{quality.qwk[0]:.4f} to {quality.qwk[1]:.4f}, more than max_qwk_drop={most:g}. Choose another precision, "
+        "or a larger max_qwk_drop (null: any)."
+    )
 
 
 def _description(checkpoint: CheckpointNetwork, kind: str, precision: str, folder: Path) -> dict[str, Any]:
@@ -148,7 +157,8 @@ def _description(checkpoint: CheckpointNetwork, kind: str, precision: str, folde
 
 
 def _write_description(folder: Path, described: Mapping[str, Any]) -> None:
-    text = json.dumps(described, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    whole = {**described, "digest": digest_of_text(json.dumps(described, allow_nan=False))}
+    text = json.dumps(whole, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 

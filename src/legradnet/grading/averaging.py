@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from legradnet.data.film import Gray
 from legradnet.grades import Floats, Ints
@@ -28,6 +29,12 @@ def answer_views(network: GradingNetwork, views: Sequence[Sequence[Gray]]) -> An
         probabilities=averaged(answer.probabilities),
         gate_weights=None if gates is None else averaged(gates),
     )
+
+
+def are_finite(answers: Answers) -> npt.NDArray[np.bool_]:
+    """Whether all that a network says of a film is finite [B]; nothing else may be compared with anything."""
+    said = [answers.logits, answers.probabilities, *([] if answers.gate_weights is None else [answers.gate_weights])]
+    return np.all([np.isfinite(values).all(axis=1) for values in said], axis=0)
 
 
 def join_sets(sets: Sequence[Ints | None], classes: int) -> Ints | None:

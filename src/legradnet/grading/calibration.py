@@ -18,6 +18,7 @@ MIN_FILMS = 30  # fewer validation knees calibrate nothing
 MIN_PER_GRADE = 20  # of each grade, for prediction sets with a coverage of their own for every grade
 _TEMPERATURES = (0.1, 10.0)
 LEAST = 1e-7  # probabilities come in float32
+_ROUNDING = 1e-3  # by which a sum of them may be above 1
 
 
 def _unlimited(value: Any) -> Any:
@@ -31,7 +32,7 @@ def _null(value: float) -> float | None:
 Limit = Annotated[  # infinite, which JSON writes as null, where nothing is beyond it
     float,
     AllowInfNan(True),
-    Field(ge=0),  # refuses NaN too
+    Field(ge=0),  # refuses NaN too; how far up a limit may go is what it is compared with
     BeforeValidator(_unlimited),
     PlainSerializer(_null, when_used="json"),
 ]
@@ -67,6 +68,11 @@ class Calibration(Settings):
     def _has_sets_or_none(self) -> "Calibration":
         if (self.coverage is None) != (not self.thresholds):
             raise ValueError("coverage and thresholds of a calibration go together")
+        if 1 + _ROUNDING < self.min_confidence < math.inf:
+            raise ValueError(f"min_confidence={self.min_confidence:g} of a calibration is no probability")
+        highest = len(self.thresholds) - 1 + _ROUNDING  # the score of a film that is K-1 grades off
+        if odd := [threshold for threshold in self.thresholds if highest < threshold < math.inf]:
+            raise ValueError(f"thresholds of a calibration reach up to {highest:.0f}, not {odd[0]:g}")
         return self
 
     def check_fits(self, rule: Rule, classes: int) -> None:

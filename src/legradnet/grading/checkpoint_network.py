@@ -1,5 +1,6 @@
 """A trained network that answers batches of films: from a checkpoint, without Lightning, Hydra or the internet."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
@@ -9,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import ConfigDict, Field, model_validator
-from torch import Tensor
 
-from legradnet.checkpoint import is_ours, read_checkpoint
+from legradnet.checkpoint import is_ours, read_checkpoint, whole_tensors
 from legradnet.data.augment import AugmentSettings
 from legradnet.data.settings import FilmSettings
 from legradnet.device import choose_device, choose_precision
@@ -23,6 +23,8 @@ from legradnet.grading.networks import Answers
 from legradnet.grading.settings import Precision
 from legradnet.network.ensemble import KneeEnsemble, NetworkSettings
 from legradnet.settings import Seed, Settings
+
+log = logging.getLogger(__name__)
 
 _PRECISIONS = get_args(Precision)
 _LINES, _WIDTH = 6, 200  # of what torch says of weights that don't fit
@@ -94,6 +96,9 @@ class CheckpointNetwork:
         except ValueError as error:
             raise UserError(f"{path} is damaged: {error}.") from None
         self.ensemble = _with_weights(self.settings, self.loss.num_outputs, checkpoint["state_dict"], path, bf16=bf16)
+        self.not_finite = _first_not_finite(self.ensemble)
+        if self.not_finite:
+            log.warning("%s is damaged, or its training failed: %s is not finite.", path, self.not_finite)
         self.ensemble.to(self.device).eval().requires_grad_(False)
 
     @property
@@ -130,8 +135,6 @@ def _with_weights(
     settings: HyperParameters, outputs: int, state: Mapping[str, Any], path: str | Path, *, bf16: bool
 ) -> KneeEnsemble:
     """The network that `settings` describe with its weights in `state`; what doesn't fit is told before it is built."""
-    ours = (name for name in state if str(name).startswith("ensemble."))
-    weights = {name.removeprefix("ensemble."): state[name] for name in ours}
     backbone, shape = settings.backbone, settings.model
     if not bf16:  # f32 means f32, for a backbone that was trained in bf16 too
         backbone = {key: own.model_copy(update={"precision": None}) for key, own in backbone.items()}
@@ -140,8 +143,7 @@ def _with_weights(
         return KneeEnsemble(backbone, settings.gating, outputs, shape.feature_dim, shape.dropout)
 
     try:
-        if hollow := [name for name, tensor in weights.items() if not _is_whole(tensor)]:
-            raise UserError(f"its {hollow[0]} is no whole tensor")
+        weights = whole_tensors(state, "ensemble.")
         with torch.device("meta"):  # as large as it says, and no memory is taken
             build().load_state_dict(weights, assign=True)
         with torch.random.fork_rng(devices=()):  # the weights to be replaced are drawn, from nobody's random numbers
@@ -153,11 +155,5 @@ def _with_weights(
     return ensemble
 
 
-def _is_whole(tensor: Any) -> bool:
-    """Whether all numbers of a tensor are in the file, and not one that stands for many."""
-    return (
-        isinstance(tensor, Tensor)
-        and tensor.layout == torch.strided
-        and tensor.device.type == "cpu"
-        and tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
-    )
+def _first_not_finite(ensemble: KneeEnsemble) -> str:
+    return next((name for name, tensor in ensemble.state_dict().items() if not tensor.isfinite().all()), "")

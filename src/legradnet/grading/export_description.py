@@ -55,6 +55,7 @@ class ExportDescription(Settings):
     made_with: Versions = Field(default_factory=dict)
     largest_difference: float | None = None
     quality: dict[str, float | str | bool | None] | None = None
+    digest: str | None = None  # of all the rest; older exports have none
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ExportDescription":

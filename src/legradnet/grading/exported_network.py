@@ -42,13 +42,17 @@ class ExportedNetwork:
     def __init__(self, folder: str | Path, *, threads: int | None = None) -> None:
         self.path = Path(folder)
         file = self.path / DESCRIPTION
-        said = read_metadata(ExportDescription, _read_json(self.path, file), file)
+        text = _read_text(self.path, file)
+        said = read_metadata(ExportDescription, _parsed(text, file), file)
+        if said.digest not in (None, digest_of_text(text)):
+            raise UserError(f"{file} is damaged, its checksum is wrong: export the checkpoint again.")
         self.precision, self.classes, self.rule = said.precision, said.classes, said.rule
         self.backbones, self.weighs = tuple(said.backbones), said.weighs
         self.image_size, self.fit, self.mirror_left = said.films.image_size, said.films.fit, said.films.mirror_left
         self.batch_size, self.parameters = said.batch_size, said.parameters
         self.calibration, self.film_check, self.learned = said.calibration, said.film_check, said.learned
         self._settings = said.settings
+        self.not_finite = ""  # a graph that doesn't answer in finite numbers is not exported
         _check_files(self.path, said.digests)
         runtime = RUNTIMES[said.format]
         self.runs_in, side, self._run = runtime.start(self.path, self.precision, threads)
@@ -109,18 +113,44 @@ def digest(path: Path) -> str:
     return hashed.hexdigest()
 
 
-def _read_json(folder: Path, path: Path) -> dict[str, Any]:
+def digest_of_text(text: str) -> str:
+    """BLAKE2b of what JSON says but for its own `digest`, each number as it is written; 32 hex digits."""
+
+    def as_written(number: str) -> list[str]:
+        return ["a number", number]
+
+    described = json.loads(text, parse_float=as_written, parse_int=as_written, parse_constant=as_written)
+    described.pop("digest", None)
+    canonical = json.dumps(described, sort_keys=True).encode()
+    return hashlib.blake2b(canonical, digest_size=16).hexdigest()
+
+
+def _read_text(folder: Path, path: Path) -> str:
     if not path.is_file():
         raise UserError(f"{folder} is no export of LegRadNet: there is no {DESCRIPTION} in it.")
     if path.stat().st_size > _MOST_BYTES:
         raise UserError(f"{path} is larger than {_MOST_BYTES:,} bytes: no export of LegRadNet.")
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}.") from error
+
+
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    try:
+        described = json.loads(text, object_pairs_hook=_without_doubles)
         if not isinstance(described, dict):
             raise ValueError("it is no object")
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}.") from error
     return described
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    group = dict(pairs)
+    if len(group) < len(pairs):
+        raise ValueError("it says something twice")
+    return group
 
 
 def _check_files(folder: Path, digests: Mapping[str, str]) -> None:

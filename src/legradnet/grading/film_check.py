@@ -24,7 +24,9 @@ _REASONS = {
     "histogram": ("", "its grays are distributed unlike those of the training films"),
     "colour": ("", "a colour picture, not a radiograph"),
 }
-Span = Annotated[list[float], Field(min_length=2, max_length=2)]
+# each measure is between -1 and 1, and its limits at most `_MARGIN` of their distance from the median beyond
+Span = Annotated[list[Annotated[float, Field(ge=-3, le=3)]], Field(min_length=2, max_length=2)]
+_STANDARDISED = float(THUMBNAIL)  # how far one of n values can be from their mean, in standard deviations, is < sqrt(n)
 
 
 def _complete(limits: dict[str, Span]) -> dict[str, Span]:
@@ -46,7 +48,9 @@ class FilmCheck(Settings):
     """
 
     limits: Annotated[dict[str, Span], AfterValidator(_complete)]
-    mean_look: list[float] = Field(min_length=THUMBNAIL**2, max_length=THUMBNAIL**2)
+    mean_look: list[Annotated[float, Field(ge=-_STANDARDISED, le=_STANDARDISED)]] = Field(
+        min_length=THUMBNAIL**2, max_length=THUMBNAIL**2
+    )
     mean_histogram: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=_BINS, max_length=_BINS)
     films: int = Field(ge=1)
 
@@ -56,9 +60,9 @@ class FilmCheck(Settings):
         for name, value in measures.items():
             low, high = self.limits[name]
             below, above = _REASONS[name]
-            if value < low and below:
+            if below and not value >= low:  # and not `value < low`, which nan is not
                 return below
-            if value > high and above:
+            if above and not value <= high:
                 return above
         return ""
 

@@ -16,10 +16,10 @@ from legradnet.data.reading.pool import Stop
 from legradnet.data.sides import Side, find_side
 from legradnet.errors import UserError
 from legradnet.grades import grades_of
-from legradnet.grading.averaging import answer_views, join_sets, mean_gate_weights
+from legradnet.grading.averaging import answer_views, are_finite, join_sets, mean_gate_weights
 from legradnet.grading.exported_network import ExportedNetwork, is_export
-from legradnet.grading.grading import Grading, Prepared, Request, Source, readable
-from legradnet.grading.networks import GradingNetwork
+from legradnet.grading.grading import AnswerError, Grading, Prepared, Request, Source, readable
+from legradnet.grading.networks import Answers, GradingNetwork
 from legradnet.machine import cores
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 UNKNOWN_SIDE = "side unknown: graded both ways and averaged"
 _NO_FILM = Film(np.zeros((0, 0), np.uint8))
+_MOST_PIXELS = 2**28  # of a batch, whatever a file says of the batches it was trained in
 
 
 class Grader:
@@ -42,7 +43,7 @@ class Grader:
         batch_size: Films a batch; None: that of the first network's training.
 
     Raises:
-        UserError: Networks that can't be averaged.
+        UserError: Networks that can't be averaged, as when one has weights that are not finite.
     """
 
     def __init__(self, networks: Sequence[GradingNetwork], *, batch_size: int | None = None) -> None:
@@ -51,11 +52,14 @@ class Grader:
         for what in ("classes", "rule"):
             if len(kinds := {getattr(network, what) for network in networks}) > 1:
                 raise UserError(f"These checkpoints can't be averaged: they differ in {what}, {sorted(kinds)}.")
+        if len(networks) > 1 and (spoilt := [network for network in networks if network.not_finite]):
+            raise UserError(f"{spoilt[0].path} can't be averaged with others: {spoilt[0].not_finite} is not finite.")
         self.networks: list[GradingNetwork] = list(networks)
         self.classes = networks[0].classes
         self.rule = networks[0].rule
         self.backbones = tuple(dict.fromkeys(key for network in networks for key in network.backbones))
-        self.batch_size = batch_size or networks[0].batch_size
+        most = max(1, _MOST_PIXELS // max(network.image_size for network in networks) ** 2)
+        self.batch_size = batch_size or min(networks[0].batch_size, most)
 
     @property
     def weighed(self) -> tuple[str, ...]:
@@ -117,7 +121,7 @@ class Grader:
                 side from the DICOM tag or the file name; if neither tells, both ways are averaged and `reason` says so.
 
         Raises:
-            ImageError: A film that can't be read.
+            ImageError: A film that can't be read, or that a network answers with numbers that are not finite.
         """
         single = isinstance(films, (str, Path, Image.Image, np.ndarray))
         sources: list[Source] = [films] if single else list(films)  # type: ignore[list-item, arg-type]
@@ -140,7 +144,7 @@ class Grader:
             target: predicted, expected (the sum of k * p_k), or a grade.
 
         Raises:
-            ImageError: A film that can't be read.
+            ImageError: A film that can't be read, or that is answered with numbers that are not finite.
             UserError: Unknown method or target, or a grader of several checkpoints.
         """
         from legradnet.explain.film import explain_films, only_checkpoint  # late: grading needs none of it
@@ -150,7 +154,10 @@ class Grader:
         if isinstance(prepared, ImageError):
             raise prepared
         gradings = self.grade_prepared([prepared])
-        return explain_films(network, [prepared], gradings, method=method, target=target)[0]
+        (explained,) = explain_films(network, [prepared], gradings, method=method, target=target)
+        if isinstance(explained, ImageError):
+            raise explained
+        return explained
 
     def stream(
         self, requests: Iterable[Request], *, workers: int | None = None, alter: Callable[[Gray], Gray] | None = None
@@ -163,7 +170,7 @@ class Grader:
             alter: Changes what the networks see of each film, uint8 [H, W] to [H, W].
 
         Yields:
-            For each batch, in order, a grading for each film, or what is wrong with its file.
+            For each batch, in order, a grading for each film, or why there is none.
         """
         workers = max(1, min(8, cores()) if workers is None else workers)
         remaining = iter(requests)
@@ -216,9 +223,20 @@ class Grader:
         gradings = iter(self.grade_prepared(good) if good else [])
         return [next(gradings) if isinstance(film, Prepared) else film for film in films]
 
-    def grade_prepared(self, films: list[Prepared]) -> list[Grading]:
-        """Grade films that `prepare` has read, in one batch."""
+    def grade_prepared(self, films: list[Prepared]) -> list[Grading | ImageError]:
+        """Grade films that `prepare` has read, in one batch; an `AnswerError` where a network's answer isn't finite."""
         answers = [answer_views(network, [film.views[i] for film in films]) for i, network in enumerate(self.networks)]
+        errors: dict[int, ImageError] = {}
+        for network, answer in zip(self.networks, answers, strict=True):
+            for i in np.flatnonzero(~are_finite(answer)).tolist():
+                errors.setdefault(i, _not_finite(network))
+        if errors:
+            kept = [i for i in range(len(films)) if i not in errors]
+            graded = iter(self._graded([films[i] for i in kept], [_chosen(answer, kept) for answer in answers]))
+            return [errors[i] if i in errors else next(graded) for i in range(len(films))]
+        return [*self._graded(films, answers)]
+
+    def _graded(self, films: list[Prepared], answers: list[Answers]) -> list[Grading]:
         alone = len(answers) == 1
         raws = [answer.probabilities for answer in answers]
         raw = raws[0] if alone else np.mean([of_network.astype(np.float64) for of_network in raws], axis=0)
@@ -233,7 +251,7 @@ class Grader:
         for i, film in enumerate(films):
             grade = int(grades[i])
             confidence = float(probabilities[i, grade])
-            unsure = _unsure(confidence, threshold) if confidence < threshold else ""
+            unsure = "" if confidence >= threshold else _unsure(confidence, threshold)
             gradings.append(
                 Grading(
                     grade=grade,
@@ -265,6 +283,16 @@ def _network(path: str | Path, device: str, precision: str, threads: int | None)
     if precision not in ("auto", network.precision):
         raise UserError(f"precision={precision}: the export {path} is {network.precision}.")
     return network
+
+
+def _chosen(answers: Answers, films: list[int]) -> Answers:
+    gates = answers.gate_weights
+    return Answers(answers.logits[films], answers.probabilities[films], None if gates is None else gates[films])
+
+
+def _not_finite(network: GradingNetwork) -> AnswerError:
+    why = f"{network.not_finite} is not" if network.not_finite else f"is it unstable in {network.precision}?"
+    return AnswerError(f"not graded: what {network.path} answers is not finite ({why})")
 
 
 def _unsure(confidence: float, threshold: float) -> str:

@@ -46,8 +46,12 @@ class Grading:
     remarks: tuple[str, ...] = ()
 
 
+class AnswerError(ImageError):
+    """Numbers of a network that are not finite: no grade follows from them."""
+
+
 def readable(gradings: Iterable[Grading | ImageError]) -> list[Grading]:
-    """All of a batch's gradings; the `ImageError` of a film that can't be read is raised."""
+    """All of a batch's gradings; the `ImageError` of a film that can't be read, or graded, is raised."""
     good = []
     for grading in gradings:
         if isinstance(grading, ImageError):

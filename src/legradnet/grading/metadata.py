@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from legradnet.errors import UserError
 from legradnet.grading.calibration import Calibration
@@ -24,6 +24,12 @@ class FalseReferrals(Settings):
 
     films: int = Field(ge=1)
     referred: Count
+
+    @model_validator(mode="after")
+    def _refers_what_was_there(self) -> "FalseReferrals":
+        if self.referred > self.films:
+            raise ValueError(f"{self.referred} of {self.films} validation films can't have been referred")
+        return self
 
 
 class TrainingFilms(Settings):

@@ -39,6 +39,7 @@ class GradingNetwork(Protocol):
         calibration: What validation films taught.
         film_check: Limits of a film's look; None if nothing was fitted.
         precision: f32, bf16 or int8.
+        not_finite: Name of a weight that isn't finite; "" where all are, or can't be looked at.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class GradingNetwork(Protocol):
     calibration: Calibration
     film_check: FilmCheck | None
     precision: str
+    not_finite: str
 
     @property
     def settings(self) -> "HyperParameters":

@@ -143,6 +143,10 @@ def read_predictions(path: Path, *, labelled: bool = False) -> Predictions:
     table = table[table["grade"].notna() & (table["label"].notna() | (not labelled))].reset_index(drop=True)
     if table.empty:
         raise UserError(f"{path} has no {'labelled' if labelled else 'graded'} film.")
+    probabilities = table.filter(regex=r"^p\d+$").to_numpy(np.float64)
+    if odd := np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist():
+        raise UserError(f"{path}: {len(odd)} films, {table['filename'][odd[0]]} first, have a grade and probabilities "
+                        "that are not finite: grade them again.")  # fmt: skip
     for name in ("patient", "side"):
         table[name] = table[name].fillna("") if name in table else ""
     gates = list(table.filter(regex="^gate_"))
@@ -153,7 +157,7 @@ def read_predictions(path: Path, *, labelled: bool = False) -> Predictions:
     return Predictions(
         table=table,
         grades=table["grade"].to_numpy(np.int64),
-        probabilities=table.filter(regex=r"^p\d+$").to_numpy(np.float64),
+        probabilities=probabilities,
         sets=sets,
         referred=table["referred"].str.lower().eq("true").to_numpy(),
         reasons=table["reason"].fillna("").tolist(),

@@ -81,7 +81,7 @@ def predict(config: Mapping[str, Any] | PredictSettings, run_folder: str | Path)
                 os.fsync(file.fileno())
             counts.update(map(_outcome, records))
             bar.update(len(records))
-    log.info("%d films: %d graded, of which %d are referred to a reader, and %d not readable (column error)",
+    log.info("%d films: %d graded, of which %d are referred to a reader, and %d have an error (column error)",
              len(films), counts["graded"] + counts["referred"], counts["referred"], counts["error"])  # fmt: skip
     print(folder.predictions)
     return counts["error"] == 0

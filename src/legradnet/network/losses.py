@@ -10,7 +10,8 @@ from pydantic import Field
 from scipy import special, stats
 from torch import Tensor, nn
 
-from legradnet.grades import Rule
+from legradnet.errors import UserError
+from legradnet.grades import NO_GRADE, Rule
 from legradnet.settings import Settings, Share
 
 _NAME = "set by `loss=cross_entropy`, `corn`, `cumulative`, `soft_labels`"
@@ -31,7 +32,7 @@ class GradingLoss(Protocol):
         """Probabilities [B, K] of the grades, each row sums to 1."""
 
     def grades(self, probabilities: Tensor) -> Tensor:
-        """The grade [B] that stands for `probabilities` [B, K]."""
+        """The grade [B] that stands for `probabilities` [B, K]; a UserError where they are not finite."""
 
 
 class CrossEntropy(nn.Module):
@@ -62,7 +63,7 @@ class CrossEntropy(nn.Module):
 
     def grades(self, probabilities: Tensor) -> Tensor:
         """Mode of the probabilities [B, K]: [B]."""
-        return probabilities.argmax(dim=-1)
+        return _finite(probabilities).argmax(dim=-1)
 
 
 class CrossEntropySettings(Settings):
@@ -161,7 +162,7 @@ class Corn(nn.Module):
 
     def grades(self, probabilities: Tensor) -> Tensor:
         """Median of the probabilities [B, K]: [B]."""
-        at_most = probabilities.double().cumsum(dim=-1)[:, :-1]
+        at_most = _finite(probabilities).double().cumsum(dim=-1)[:, :-1]
         return (at_most < 0.5).sum(dim=-1)
 
 
@@ -246,6 +247,12 @@ def _soft_targets(num_classes: int, sigma: float, shape: Shape) -> Tensor:
         edges = np.arange(num_classes + 1)[None, :] / num_classes
         rows = np.diff(stats.beta.cdf(edges, mean * concentration, (1 - mean) * concentration), axis=1)
     return torch.from_numpy(rows / rows.sum(axis=1, keepdims=True)).float()
+
+
+def _finite(probabilities: Tensor) -> Tensor:
+    if not probabilities.isfinite().all():
+        raise UserError(NO_GRADE)
+    return probabilities
 
 
 def _weighted_mean(losses: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:

@@ -9,12 +9,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from legradnet.checkpoint import is_ours, read_checkpoint
+from legradnet.checkpoint import is_ours, read_checkpoint, whole_tensors
 from legradnet.errors import UserError
 from legradnet.network import hub
 from legradnet.network.backbones import BackboneSettings
 from legradnet.network.ensemble import KneeEnsemble
 from legradnet.network.timm_private import renamed
+from legradnet.settings import flat
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +64,11 @@ def load_ensemble(ensemble: KneeEnsemble, path: str | Path) -> None:
     checkpoint = read_checkpoint(path)
     if not is_ours(checkpoint):
         raise UserError(f"init_from={path} is no LegRadNet checkpoint; for one trunk use backbone.<key>.weights=FILE.")
-    theirs = {k.removeprefix("ensemble."): v for k, v in checkpoint["state_dict"].items() if k.startswith("ensemble.")}
+    theirs = _whole(checkpoint["state_dict"], f"init_from={path}", "ensemble.")
     if differences := _differences(ensemble.state_dict(), theirs):
         keys = sorted({name.split(".")[1] for name in theirs if name.startswith("backbones.")})
-        gate = checkpoint["hyper_parameters"].get("gating", {}).get("name")
+        said = checkpoint["hyper_parameters"]
+        gate = flat(said).get("gating.name") if isinstance(said, Mapping) else None
         raise UserError(
             f"init_from={path} doesn't fit this network: it holds 'backbone=[{','.join(keys)}]' gating={gate}, and "
             f"backbones, their timm_name, gating, model.feature_dim, num_classes and loss must be alike. {differences}"
@@ -83,8 +85,13 @@ def load_trunk(trunk: Any, state: Mapping[str, Tensor], source: str) -> None:
         UserError: Names what is missing, unknown or of another shape.
     """
     heads = trunk.pretrained_cfg["classifier"]
+    state = _whole(state, source)
     prefixes = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads or ()))
-    state = {name: tensor for name, tensor in renamed(state, trunk).items() if not name.startswith(prefixes)}
+    try:
+        known = renamed(state, trunk)
+    except Exception as error:  # whatever timm's filters raise over what they don't expect
+        raise UserError(f"{source} doesn't fit {trunk.pretrained_cfg['architecture']}: {error}") from error
+    state = {name: tensor for name, tensor in known.items() if not name.startswith(prefixes)}
     if differences := _differences(trunk.state_dict(), state):
         raise UserError(f"{source} doesn't fit {trunk.pretrained_cfg['architecture']}: {differences}")
     trunk.load_state_dict(state, strict=False)  # only num_batches_tracked may be missing
@@ -99,7 +106,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"{path} is no readable safetensors file: {error}") from error
     content: Any = read_checkpoint(path)
     for wrapper in ("state_dict", "model", "model_state_dict"):
@@ -110,6 +117,13 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if not state:
         raise UserError(f"{path} holds no tensors by name.")
     return state
+
+
+def _whole(state: Mapping[Any, Any], source: str, prefix: str = "") -> dict[str, Tensor]:
+    try:
+        return whole_tensors(state, prefix)
+    except UserError as error:
+        raise UserError(f"{source} is damaged: {error}.") from error
 
 
 def _pick_trunk(state: dict[str, Tensor], key: str, path: str) -> dict[str, Tensor]:
@@ -134,6 +148,7 @@ def _differences(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> st
         "missing": [name for name in ours if name not in theirs and not name.endswith("num_batches_tracked")],
         "unknown": [name for name in theirs if name not in ours],
         "of another shape": shapes,
+        "not finite": [name for name in ours if name in theirs and not theirs[name].isfinite().all()],
     }
     return "; ".join(
         f"{len(names)} {kind}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from legradnet.checkpoint import read_checkpoint
+from legradnet.checkpoint import read_checkpoint, write_checkpoint
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.files import written_whole
 from legradnet.grading.calibration import Calibration, fit_calibration
@@ -57,7 +56,7 @@ def calibrate(
         "versions": versions(),
     }
     with written_whole(path) as file:
-        torch.save({**read_checkpoint(path), "legradnet": learned}, file)
+        write_checkpoint({**read_checkpoint(path), "legradnet": learned}, file)
 
 
 def describe_calibration(calibration: Calibration) -> None:

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from torch import Tensor, nn
 
-from legradnet.checkpoint import BEST, read_checkpoint
+from legradnet.checkpoint import BEST, read_checkpoint, write_checkpoint
 from legradnet.files import write_text, written_whole
 from legradnet.memory import keep_freed_memory
 from legradnet.run_folder import RunFolder
@@ -38,7 +37,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if target.name == BEST:
             checkpoint = {key: checkpoint[key] for key in _KEPT_IN_BEST if key in checkpoint}
         with written_whole(target) as file:
-            torch.save(checkpoint, file)
+            write_checkpoint(checkpoint, file)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Load `path` as data only, whatever `weights_only` says."""
@@ -92,6 +91,16 @@ class ResumableEarlyStopping(EarlyStopping):
         """Stop at once if patience had run out; Lightning restores the count but not the stop."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True
+
+
+class FirstEpoch(Callback):
+    """Knows whether an epoch went through: all of the state that a run goes on with was of use by then."""
+
+    is_over = False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note it."""
+        self.is_over = True
 
 
 class KeepFreedMemory(Callback):

@@ -12,8 +12,10 @@ from torchmetrics.utilities import dim_zero_cat
 
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.data.splits import Split
+from legradnet.errors import UserError
 from legradnet.files import write_text
 from legradnet.grades import Floats, Ints
+from legradnet.grading.averaging import are_finite
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.networks import Answers
 from legradnet.network.losses import GradingLoss
@@ -52,17 +54,32 @@ class CollectedLogits(Metric):
 
 
 def measured(loss: GradingLoss, logits: Floats, labels: Ints) -> dict[str, float]:
-    """`loss` and the metrics of training, for the logits [N, outputs] and labels [N] of all films, on the CPU."""
-    answers = torch.from_numpy(logits)
+    """`loss` and the metrics of training, for the logits [N, outputs] and labels [N] of all films, on the CPU.
+
+    All are nan, undefined, where a film's logits are not finite: an epoch like that is no better than any other.
+    """
+    finite = bool(np.isfinite(logits).all())
+    answers = torch.from_numpy(logits if finite else np.zeros_like(logits))
     probabilities = loss.probabilities(answers)
     metrics = grading_metrics(probabilities.numpy(), loss.grades(probabilities).numpy(), labels)
+    if not finite:
+        return {"loss": math.nan, **dict.fromkeys(metrics, math.nan)}
     return {"loss": float(loss(answers, torch.from_numpy(labels))), **metrics}
 
 
 def answers_to(network: CheckpointNetwork, data: KneeDataModule, split: Split) -> tuple[Answers, Ints]:
-    """What a network says of the films of a split, in row order, and their labels [N]."""
+    """What a network says of the films of a split, in row order, and their labels [N].
+
+    Raises:
+        UserError: It is not finite.
+    """
     batches = [(network(batch.films.numpy()), batch.labels.numpy()) for batch in data.loader(split, whole=True)]
     answers = [answer for answer, _ in batches]
+    if spoilt := sum(int((~are_finite(answer)).sum()) for answer in answers):
+        raise UserError(
+            f"What {network.path} answers to {spoilt} of {len(data.films(split))} {split} films is not finite, and "
+            "nothing follows from it: lower optimizer.learning_rate, or try trainer.precision=32-true."
+        )
     gates = [answer.gate_weights for answer in answers if answer.gate_weights is not None]
     return Answers(
         np.concatenate([answer.logits for answer in answers]),

@@ -1,6 +1,8 @@
 """The one LightningModule: loss, optimiser and metrics around a `KneeEnsemble`."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from legradnet.checkpoint import read_checkpoint
 from legradnet.data.augment import Augmentation, AugmentSettings, mixed
 from legradnet.data.dataset import Batch
 from legradnet.data.settings import FilmSettings
@@ -19,6 +22,8 @@ from legradnet.settings import Seed, checked
 from legradnet.training.lone_film import let_norms_rest
 from legradnet.training.metrics import CollectedLogits, measured
 from legradnet.training.optimizer import LearningRateCurve, OptimizerSettings, SchedulerSettings, WarmupCosineSettings
+
+log = logging.getLogger(__name__)
 
 Run = dict[str, bool | int | float | str | None]
 
@@ -65,6 +70,13 @@ class GradingModule(LightningModule):
         self.collected = CollectedLogits()
         self.compiled = False
         self._wake_norms: Callable[[], None] = _nothing
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> "GradingModule":
+        """As Lightning's own, of a file that is what was written; a UserError says what is wrong with another."""
+        if isinstance(checkpoint_path, (str, Path)):
+            read_checkpoint(checkpoint_path)
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     def use_class_counts(self, counts: Sequence[int]) -> None:
         """Weigh classes by their training films, if the loss does so."""
@@ -132,6 +144,9 @@ class GradingModule(LightningModule):
     def _log_metrics(self, prefix: str) -> None:
         logits, labels = self.collected.compute()
         self.collected.reset()
+        if spoilt := int((~np.isfinite(logits).all(axis=1)).sum()):
+            log.warning("Epoch %d: what the network answers to %d of %d %s films is not finite, and the epoch counts "
+                        "as the worst.", self.current_epoch, spoilt, len(logits), prefix)  # fmt: skip
         values = measured(self.loss.cpu(), logits, labels)
         self.loss.to(self.device)
         digits = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has none in double precision

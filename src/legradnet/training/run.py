@@ -25,6 +25,7 @@ from legradnet.settings import checked, flat
 from legradnet.training.calibrate import calibrate
 from legradnet.training.callbacks import (
     AtomicCheckpointIO,
+    FirstEpoch,
     MetricsTable,
     MovingAverage,
     PortableCheckpoint,
@@ -98,6 +99,7 @@ def train(
         folder.write_data(data.table, data.skipped, resumed=ckpt_path is not None)
         folder.write_versions()
         folder.write_config(settings.model_dump() if isinstance(config, TrainSettings) else config)
+    trainer.callbacks.append(first_epoch := FirstEpoch())  # type: ignore[attr-defined]  # a list, as Lightning makes it
     try:
         # weights_only: a checkpoint is data, whatever is found in its place
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
@@ -105,6 +107,13 @@ def train(
         if resumable:
             tell_how_to_resume(folder)
         raise SystemExit(143 if isinstance(stop, SIGTERMException) else 130) from None
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, UserError) or ckpt_path is None or first_epoch.is_over:
+            raise
+        log.debug("Not resumed", exc_info=True)
+        raise UserError(
+            f"The run can't go on from {ckpt_path} (is it damaged, or of another version?): {error}"
+        ) from error
     finally:
         if settings.logger.name == "wandb":
             sys.modules["wandb"].finish()  # else the next job of a multirun writes into this one's run
