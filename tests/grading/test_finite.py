@@ -83,6 +83,15 @@ def test_predict_writes_an_error_for_each_film(spoilt, films, tmp_path):
     assert "NaN" not in (tmp_path / "run/predictions.jsonl").read_text()
 
 
+def test_predictions_that_an_older_release_began_with_nan_are_not_gone_on_with(best, films, tmp_path):
+    asked = config_of("predict", checkpoint=best, input=films)
+    predict(asked, tmp_path / "run")
+    journal = tmp_path / "run/predictions.jsonl"
+    journal.write_text(journal.read_text().replace('"expected_grade": ', '"expected_grade": NaN, "was": ', 1))
+    with pytest.raises(UserError, match="grades of a network that answered NaN: start again"):
+        predict(asked | {"resume": True}, tmp_path / "run")
+
+
 @pytest.mark.parametrize("changes", [{}, {"method": "gate"}], ids=["maps", "gate"])
 def test_explain_writes_an_error_for_each_film_and_no_map(spoilt, films, tmp_path, changes):
     asked = config_of("explain", checkpoint=spoilt, input=films, **changes)

@@ -149,3 +149,14 @@ def test_values_that_stand_for_each_other_without_end_are_refused_at_once():
         read_metadata(Learned, {"data": values}, "a.ckpt")
     with pytest.raises(UserError, match="more than 100,000 things"):
         read_metadata(Learned, {"data": [[0] * 1000] * 1000}, "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("said", "films", "taken"), [(10**6, 48, 29127), (10**6, 4096, 4), (16, 4096, 4), (16, 48, 16)]
+)
+def test_no_batch_takes_more_memory_than_films_of_its_size_should(best, tmp_path, said, films, taken):
+    def change(content):
+        content["hyper_parameters"]["run"]["batch_size"] = said
+        content["hyper_parameters"]["films"]["image_size"] = films
+
+    assert CheckpointNetwork(rewritten(best, tmp_path / "large.ckpt", change), device="cpu").batch_size == taken

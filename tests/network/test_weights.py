@@ -1,3 +1,5 @@
+import hashlib
+
 import pytest
 import timm
 import torch
@@ -172,3 +174,14 @@ def test_a_changed_bit_in_weights_to_start_from_is_told(start, tmp_path):
     path.write_bytes(changed)
     with pytest.raises(UserError, match="checksum"):
         start(ensemble, path)
+
+
+def test_a_damaged_file_in_the_hubs_cache_is_told(tmp_path):
+    content = b"weights"
+    blob = tmp_path / hashlib.sha256(content).hexdigest()
+    (tmp_path / "model.safetensors").symlink_to(blob)
+    blob.write_bytes(content)
+    hub.check_undamaged(tmp_path / "model.safetensors")
+    blob.write_bytes(b"weightt")
+    with pytest.raises(UserError, match="model.safetensors is damaged, its checksum is wrong: delete"):
+        hub.check_undamaged(tmp_path / "model.safetensors")

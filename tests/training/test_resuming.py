@@ -152,3 +152,35 @@ def test_resuming_with_another_precision_of_a_backbone_or_compiled_names_it(fini
     changed = ["ckpt_path=last", "backbone.vit.precision=bf16", "compile=true"]
     with pytest.raises(UserError, match=r"(?s)backbone\.vit\.precision: was None, now bf16.*run\.compile: was None"):
         train(compose(*changed), finished[0])
+
+
+def test_a_changed_bit_in_what_a_run_goes_on_from_is_told(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    changed = bytearray(last.read_bytes())
+    changed[len(changed) // 3] ^= 4
+    last.write_bytes(changed)
+    with pytest.raises(UserError, match=r"last\.ckpt .*checksum is wrong"):
+        train(compose("trainer.max_epochs=4", "ckpt_path=last"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["optimizer_states"].__setitem__(0, 7),
+        lambda content: content["optimizer_states"][0]["state"][2].__setitem__("exp_avg_sq", -1),
+        lambda content: content["callbacks"].__setitem__(next(iter(content["callbacks"])), True),
+        lambda content: content["loops"]["fit_loop"].__setitem__("epoch_progress", []),
+        lambda content: content["lr_schedulers"].__setitem__(0, "x"),
+        lambda content: content["state_dict"].popitem(),
+    ],
+    ids=["optimiser", "averages", "callback", "loop", "schedule", "weights"],
+)
+def test_a_state_that_no_run_can_go_on_from_is_told_in_words(finished, tmp_path, change):
+    shutil.copytree(finished[0], tmp_path / "run")
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    content = read_checkpoint(last)
+    change(content)
+    torch.save(content, last)
+    with pytest.raises(UserError, match=r"The run can't go on from .*last\.ckpt"):
+        train(compose("trainer.max_epochs=5", "ckpt_path=last"), tmp_path / "run")

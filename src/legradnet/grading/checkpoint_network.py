@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,9 @@ from legradnet.errors import UserError
 from legradnet.grades import Rule
 from legradnet.grading.calibration import Calibration
 from legradnet.grading.metadata import Count, Learned, read_metadata
-from legradnet.grading.networks import Answers
+from legradnet.grading.networks import Answers, batch_of
 from legradnet.grading.settings import Precision
+from legradnet.network.backbones import Backbone
 from legradnet.network.ensemble import KneeEnsemble, NetworkSettings
 from legradnet.settings import Seed, Settings
 
@@ -84,7 +85,6 @@ class CheckpointNetwork:
         self.precision = "bf16" if bf16 else "f32"
         films, run = self.settings.films or FilmSettings(), self.settings.run or RunSettings()
         self.image_size, self.fit, self.mirror_left = films.image_size, films.fit, films.mirror_left
-        self.batch_size = run.batch_size
 
         self.classes = self.settings.model.num_classes
         self.loss = self.settings.loss.build(self.classes, self.settings.class_counts)
@@ -96,6 +96,8 @@ class CheckpointNetwork:
         except ValueError as error:
             raise UserError(f"{path} is damaged: {error}.") from None
         self.ensemble = _with_weights(self.settings, self.loss.num_outputs, checkpoint["state_dict"], path, bf16=bf16)
+        sides = (cast(Backbone, backbone).image_size for backbone in self.ensemble.backbones.values())
+        self.batch_size = batch_of(run.batch_size, self.image_size, *sides)
         self.not_finite = _first_not_finite(self.ensemble)
         if self.not_finite:
             log.warning("%s is damaged, or its training failed: %s is not finite.", path, self.not_finite)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from legradnet.errors import UserError
 from legradnet.grading.export_description import ExportDescription
 from legradnet.grading.metadata import read_metadata
-from legradnet.grading.networks import Answers
+from legradnet.grading.networks import Answers, batch_of
 from legradnet.grading.runtimes import RUNTIMES
 from legradnet.grading.runtimes.runtime import Outputs
 
@@ -49,7 +49,7 @@ class ExportedNetwork:
         self.precision, self.classes, self.rule = said.precision, said.classes, said.rule
         self.backbones, self.weighs = tuple(said.backbones), said.weighs
         self.image_size, self.fit, self.mirror_left = said.films.image_size, said.films.fit, said.films.mirror_left
-        self.batch_size, self.parameters = said.batch_size, said.parameters
+        self.batch_size, self.parameters = batch_of(said.batch_size, said.films.image_size), said.parameters
         self.calibration, self.film_check, self.learned = said.calibration, said.film_check, said.learned
         self._settings = said.settings
         self.not_finite = ""  # a graph that doesn't answer in finite numbers is not exported

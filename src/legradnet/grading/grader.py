@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 UNKNOWN_SIDE = "side unknown: graded both ways and averaged"
 _NO_FILM = Film(np.zeros((0, 0), np.uint8))
-_MOST_PIXELS = 2**28  # of a batch, whatever a file says of the batches it was trained in
 
 
 class Grader:
@@ -58,8 +57,7 @@ class Grader:
         self.classes = networks[0].classes
         self.rule = networks[0].rule
         self.backbones = tuple(dict.fromkeys(key for network in networks for key in network.backbones))
-        most = max(1, _MOST_PIXELS // max(network.image_size for network in networks) ** 2)
-        self.batch_size = batch_size or min(networks[0].batch_size, most)
+        self.batch_size = batch_size or networks[0].batch_size
 
     @property
     def weighed(self) -> tuple[str, ...]:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from legradnet.grading.checkpoint_network import HyperParameters
 
 
+_MOST_PIXELS = 2**26  # of a batch: 1337 films of 224 px, 4 of 4096
+
+
 class Answers(NamedTuple):
     """What a network says of B films: `logits` [B, outputs], `probabilities` [B, K], `gate_weights` [B, N] or None."""
 
@@ -34,7 +37,7 @@ class GradingNetwork(Protocol):
         image_size: Side S of the films it takes, pixels.
         fit: How a film becomes square.
         mirror_left: Whether left knees are turned to look like right ones.
-        batch_size: Films a batch in training.
+        batch_size: Films a batch in training, or as many as memory may be expected for.
         rule: How a grade follows from probabilities.
         calibration: What validation films taught.
         film_check: Limits of a film's look; None if nothing was fitted.
@@ -73,3 +76,8 @@ class GradingNetwork(Protocol):
 
     def __call__(self, films: npt.NDArray[np.uint8]) -> Answers:
         """Grade `films` uint8 [B, 1, S, S]; the probabilities are not calibrated."""
+
+
+def batch_of(films: int, *sides: int) -> int:
+    """How many of `films` to grade at once if they have these sides, whatever a file says of its training's batches."""
+    return min(films, max(1, _MOST_PIXELS // max(sides) ** 2))

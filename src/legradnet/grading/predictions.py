@@ -98,9 +98,17 @@ def json_lines(records: Iterable[Record]) -> str:
 
 
 def read_json_lines(path: Path) -> list[Record]:
-    """The records of a `predictions.jsonl`; a last line that a kill cut off is none."""
+    """The records of a `predictions.jsonl`; a last line that a kill cut off is none.
+
+    Raises:
+        UserError: There are numbers that are not finite, which older releases took for a grade.
+    """
+
+    def refused(number: str) -> None:
+        raise UserError(f"{path} has grades of a network that answered {number}: start again in another folder.")
+
     whole = path.read_bytes().rpartition(b"\n")[0].decode()
-    return [json.loads(line) for line in whole.split("\n") if line]
+    return [json.loads(line, parse_constant=refused) for line in whole.split("\n") if line]
 
 
 @dataclass(frozen=True)

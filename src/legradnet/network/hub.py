@@ -1,5 +1,7 @@
 """timm's pretrained weights: which are in a local cache, whether the rest can be had, and downloading them."""
 
+import hashlib
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -50,6 +52,22 @@ def cached_file(timm_name: str) -> Path | None:
                 return Path(cached)
         return None
     return timm_private.cached_download(source.url)
+
+
+def check_undamaged(cached: Path) -> None:
+    """Compare a file of the hub's cache with the SHA-256 that is its name there, as that of large files is.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    named = cached.resolve().name
+    if not re.fullmatch("[0-9a-f]{64}", named):
+        return
+    with cached.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != named:
+            raise UserError(
+                f"{cached} is damaged, its checksum is wrong: delete {cached.resolve()}, and it is had again."
+            )
 
 
 def check_downloads(timm_names: Iterable[str]) -> None:

@@ -48,6 +48,8 @@ def load_starting_weights(ensemble: KneeEnsemble, backbones: Mapping[str, Backbo
             log.info("%s: trunk from %s", key, settings.weights)
         elif _is_from_hub(settings, pretrained):
             cached = hub.cached_file(settings.timm_name)
+            if cached:
+                hub.check_undamaged(cached)
             state = _read_state(cached) if cached else hub.download(settings.timm_name)
             load_trunk(trunk, state, f"timm's pretrained file of {settings.timm_name}")
             log.info("%s: pretrained trunk of %s", key, settings.timm_name)
