@@ -304,8 +304,16 @@ def test_frames_that_are_not_there_are_not_told_and_more_than_stated_put_the_fil
     doubled = film(np.concatenate([PIXELS] * 2), Rows=len(KNEE))
     assert "far longer than its rows and columns" in doubled.doubts[0]
     dataset = dicom(PIXELS, **WINDOW)
-    dataset.PixelData += bytes(60)
+    dataset.PixelData += bytes(6000)
     assert not film_of_dicom(*open_dicom(io.BytesIO(dicom_bytes(dataset)))).doubts
+
+
+def test_sides_that_contradict_each_other_are_told():
+    for names in (("ImageLaterality", "Laterality"), ("Laterality", "ImageLaterality")):
+        read = film(**dict(zip(names, "LR", strict=True)))
+        assert read.side == ("L" if names[0] == "ImageLaterality" else "R")
+        assert "laterality contradict" in read.remarks[0]
+    assert not film(ImageLaterality="L", Laterality="L").remarks + film(ImageLaterality="L", Laterality="").remarks
 
 
 # --------------------------------------------------------------------------------------------------- without a preamble

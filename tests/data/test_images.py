@@ -37,6 +37,15 @@ def test_a_picture_can_be_written_to_by_torch(tmp_path):
     assert read_image(saved(tmp_path / "a.png", RAMP)).flags.writeable
 
 
+def test_of_several_pages_the_first_is_read_and_that_is_told(tmp_path):
+    pages = [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)]
+    pages[0].save(tmp_path / "a.tiff", save_all=True, append_images=pages[1:])
+    film = read_film(tmp_path / "a.tiff")
+    assert np.array_equal(film.gray, RAMP)
+    assert film.remarks == ("the first of several pages",)
+    assert not read_film(saved(tmp_path / "b.tiff", RAMP)).remarks
+
+
 def test_other_formats_are_refused(tmp_path):
     with pytest.raises(ImageError, match="not a readable PNG, JPEG, TIFF, BMP or DICOM"):
         read_image(saved(tmp_path / "a.png", RAMP, format="GIF"))

@@ -242,6 +242,8 @@ def test_the_side_comes_from_the_dicom_tag_unless_it_was_given(tmp_path, grader,
     against = grader.grade(path, side="R")
     assert against.probabilities == pytest.approx(as_right.probabilities, abs=1e-6)
     assert "DICOM tag says L" in against.reason
+    path = path.rename(tmp_path / "film_R")
+    assert "taken as L by its DICOM tag, though its name says R" in grader.grade(path).reason
 
 
 def test_what_a_films_reader_remarks_is_told_and_what_it_doubts_is_referred(tmp_path, best, films):

@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -30,6 +31,7 @@ from legradnet.data.sides import Side
 
 HEAD = 132  # bytes at the beginning of a file that tell its format
 MAX_BYTES = 2 * 1024**3
+SEVERAL_PAGES = "the first of several pages"
 
 _PIXELS_PER_SECOND = 20_000_000
 _ORIENTATION = 274  # EXIF: 1 = as it is
@@ -110,7 +112,8 @@ def _read_by_pillow(file: BinaryIO, allow: Allow | None) -> Film:
             return NO_PIXELS
         pixels = image.width * image.height
         allow(pixels / _PIXELS_PER_SECOND, bytes_to_hold(pixels, image.mode))
-        return _film_of_image(image)
+        film = _film_of_image(image)
+        return replace(film, remarks=(SEVERAL_PAGES,)) if getattr(image, "is_animated", False) else film
 
 
 def _film_of_image(image: Image.Image) -> Film:

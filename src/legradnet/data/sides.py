@@ -14,7 +14,10 @@ def find_side(given: Side, dicom_tag: Side, name: str) -> tuple[Side, list[str]]
     """The side of a film from what was given, its DICOM tag, or its file name; and what to remark."""
     if given and dicom_tag and given != dicom_tag:
         return given, [f"taken as {given}, though its DICOM tag says {dicom_tag}"]
-    return given or dicom_tag or side_from_name(name), []
+    named = side_from_name(name)
+    if not given and dicom_tag and named and named != dicom_tag:
+        return dicom_tag, [f"taken as {dicom_tag} by its DICOM tag, though its name says {named}"]
+    return given or dicom_tag or named, []
 
 
 def side_from_name(name: str) -> Side:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
 _PLUGINS = ("pillow", "gdcm", "pylibjpeg", "pydicom", "pyjpegls")  # the first of a decoder's; the last is slow to fail
-_MOST_EXCESS = 0.01  # of a frame, behind the last: some programs fill up their last block
+_SIDES = ("ImageLaterality", "FrameLaterality", "Laterality")  # the first that tells one is believed
 _MACROS = ("FrameAnatomySequence", "PixelValueTransformationSequence", "FrameVOILUTSequence")
 _COLOURS = ("Red", "Green", "Blue")
 _WANTED = (  # nothing else is read
@@ -94,8 +94,10 @@ def film_of_dicom(header: "Dataset", pixels: BinaryIO, vr: str) -> Film:
     """Decode the first frame of what `open_dicom` gave."""
     frames, frame = int(header.NumberOfFrames), _frame(header)
     remarks = [said.first_of(frames)] if frames > 1 else []
-    if not _syntax(header).is_encapsulated and _length(header, pixels) - frames * frame > _MOST_EXCESS * frame:
+    if not _syntax(header).is_encapsulated and _has_more(pixels, frames * frame, _length(header, pixels)):
         remarks.append(said.EXCESS)
+    if len({header.get(name) for name in _SIDES} & set(SIDES)) > 1:
+        remarks.append(said.SIDES_DIFFER)
     values, colour_space = _decode(header, pixels, vr)
     values = stored_values(values, header, remarks)
     if colour_space == "PALETTE COLOR":
@@ -127,6 +129,15 @@ def _length(header: "Dataset", pixels: BinaryIO) -> int:
     return min(length, left)
 
 
+def _has_more(pixels: BinaryIO, frames: int, there: int) -> bool:
+    """Whether anything but zeros, which fill up the last block of some files, stands behind all `frames` bytes."""
+    start = pixels.tell()
+    pixels.seek(start + frames)
+    more = pixels.read(min(there - frames, frames))
+    pixels.seek(start)
+    return len(more) > 1 and any(more)
+
+
 def _frame(header: "Dataset") -> int:
     """Bytes of a frame that is not compressed."""
     frame = header.Rows * header.Columns * header.SamplesPerPixel * header.BitsAllocated // 8
@@ -135,7 +146,7 @@ def _frame(header: "Dataset") -> int:
 
 def side_of(header: "Dataset") -> Side:
     """L or R where the file tells the side of its film, else ""."""
-    sides = (header.get(name) for name in ("ImageLaterality", "FrameLaterality", "Laterality"))
+    sides = (header.get(name) for name in _SIDES)
     return next((side for side in sides if side in SIDES), "")
 
 

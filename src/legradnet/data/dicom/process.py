@@ -1,8 +1,9 @@
 """One DICOM file -> one film. No element that names a patient is loaded.
 
-After decoding, in the order of PS3.4 N.2: Modality LUT or rescale, VOI LUT or the first window (PS3.3 C.11.1, C.11.2),
-inversion. Without VOI, 8-bit values stay as they are and deeper ones are stretched as in other formats. Padding is
-black. "PS3" is the DICOM standard, https://dicom.nema.org/medical/dicom/current.
+After decoding, in the order of PS3.4 N.2: Modality LUT or rescale, VOI LUT or window (PS3.3 C.11.1, C.11.2), inversion.
+What the data contradict is ignored and told (`remarks`). Without VOI, 8-bit values stay as they are and deeper ones are
+stretched as in other formats. Padding is black. "PS3" is the DICOM standard,
+https://dicom.nema.org/medical/dicom/current.
 """
 
 from dataclasses import replace

@@ -29,6 +29,8 @@ def first_of(frames: int) -> Remark:
     return Remark(f"the first of {frames} frames")
 
 
+SIDES_DIFFER = Remark("its elements of laterality contradict each other, and that of the image was believed")
+
 # Which bits of a cell are the pixel's (PS3.5 8.1.1), and their sign.
 HIGH_BIT = Remark("its HighBit contradicts its pixels and was ignored")
 BITS_STORED = Remark("its pixels have more bits than its BitsStored says")
