@@ -167,6 +167,14 @@ def test_a_window_that_shows_nothing_gives_way_to_the_next_and_then_to_the_value
         assert (second.remarks, second.doubts) == (told, ())
 
 
+@pytest.mark.parametrize("interpretation", ["", "RGB", "YBR_FULL", "SOMETHING"])
+def test_gray_that_is_said_to_be_something_else_is_read_as_it_is_and_in_doubt(interpretation):
+    read = film(PhotometricInterpretation=interpretation)
+    assert is_right(read, off=0)
+    assert "MONOCHROME2 was assumed" in read.doubts[0]
+    assert not film(PhotometricInterpretation="monochrome2 ").doubts
+
+
 def test_a_window_that_shows_a_dark_film_dark_is_believed():
     for width in ("6000", "30000"):
         read = film(WindowWidth=width)

@@ -56,14 +56,13 @@ class CacheSettings:
 class Look(NamedTuple):
     """What a look at a film tells: its pixels' fingerprint, if they are known; its side, if it has one; its key.
 
-    Then what its reader had to say: `remarks` and `doubts`, as of a `Film`.
+    And what its reader had to say, as `Film.remarks`.
     """
 
     pixels: bytes | None
     side: Side
     key: bytes = b""
     remarks: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
 
 
 class FilmCache:
@@ -114,7 +113,7 @@ class FilmCache:
             return look
         film = read_film(Path(path))
         pixels = fingerprint(film.gray)
-        look = Look(pixels, film.side, b"", film.remarks, film.doubts)
+        look = Look(pixels, film.side, b"", film.remarks)
         if not key or not self._takes_more:
             return look
         square = fit_image(film.gray, self.settings.image_size, self.settings.fit)
@@ -149,7 +148,7 @@ class FilmCache:
         if slot is None:
             return None
         record = self._files.record(slot)
-        return Look(record.pixels, record.side, key, record.remarks, record.doubts)
+        return Look(record.pixels, record.side, key, record.remarks)
 
     def _key(self, path: str, stamp: "_Stamp | None") -> bytes:
         """What a film is known by; b"" if it can't be cached."""

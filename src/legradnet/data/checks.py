@@ -160,8 +160,7 @@ class Draft:
 
     def _tell_remarks(self, looks: dict[int, Look]) -> None:
         """Tell what the films' readers had to say: each kind of it once, counted, with the first films' names."""
-        films = ((self.place(position), (*look.doubts, *look.remarks)) for position, look in looks.items())
-        for said in by_kind(films):
+        for said in by_kind((self.place(position), look.remarks) for position, look in looks.items()):
             _log.warning("%d of %d films, %s: %s", len(said.names), len(looks), said.text, said.few(SHOWN))
 
     def _take_sides(self, in_files: dict[int, Side]) -> None:
@@ -295,7 +294,7 @@ def _looked(path: str, verify: Verify, cache: FilmCache | None) -> Look | ImageE
         if cache:
             return cache.look(path)
         film = read_film(Path(path))
-        return Look(fingerprint(film.gray), film.side, b"", film.remarks, film.doubts)
+        return Look(fingerprint(film.gray), film.side, b"", film.remarks)
     except ImageError as error:
         return ImageError(str(error).removeprefix(f"{path}: "))
 

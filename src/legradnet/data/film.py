@@ -36,9 +36,9 @@ class Film:
         side: "L" or "R" where the file itself says so (DICOM), else "".
         colour: Mean over the pixels of (largest - smallest RGB channel) / 255 before the film became gray, 0-1; 0.0
             for gray.
-        remarks: What its reader has to say of it, as "the first of 12 frames": told, and no more.
-        doubts: Why this is perhaps not the picture that was meant, as two statements of what is black: the film is
-            referred.
+        remarks: What its reader has to say of it, as "the first of 12 frames".
+        doubts: Those of the remarks that tell why this is perhaps not the picture that was meant, as two statements of
+            what is black: they refer the film, the others are only told.
     """
 
     gray: Gray

@@ -200,7 +200,7 @@ class Grader:
             source = Path(request.film) if isinstance(request.film, str) else request.film
             film = read_film(source)
             side, of_side = find_side(request.side, film.side, source.name if isinstance(source, Path) else "")
-            remarks = [*film.remarks, *of_side]
+            remarks = [*(said for said in film.remarks if said not in film.doubts), *of_side]
             gray = alter(film.gray) if alter else film.gray
             views = []
             for network in self.networks:

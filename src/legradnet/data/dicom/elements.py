@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import MutableSequence
 from typing import TYPE_CHECKING, Any
 
 from legradnet.data.film import ImageError
@@ -29,6 +30,12 @@ def numbers(header: "Dataset", name: str) -> list[float]:
         return []
     values = value if isinstance(value, (list, tuple)) or hasattr(value, "__iter__") else [value]
     return [_number(one) for one in values]
+
+
+def items(header: "Dataset", name: str) -> "list[Dataset]":
+    """The items of a sequence; [] where it is missing, empty or no sequence."""
+    value = header.get(name)
+    return [item for item in value if hasattr(item, "items")] if isinstance(value, MutableSequence) else []
 
 
 def whole(header: "Dataset", name: str, default: int | None = None) -> int:

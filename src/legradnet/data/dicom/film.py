@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from legradnet.data.dicom import remarks as said
-from legradnet.data.dicom.elements import real, whole
+from legradnet.data.dicom.elements import items, real, whole
 from legradnet.data.dicom.gray import meant_gray, scaled
 from legradnet.data.dicom.remarks import film_with
 from legradnet.data.dicom.start import start_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
 _PLUGINS = ("pillow", "gdcm", "pylibjpeg", "pydicom", "pyjpegls")  # the first of a decoder's; the last is slow to fail
+_OF_ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _SIDES = ("ImageLaterality", "FrameLaterality", "Laterality")  # the first that tells one is believed
 _MACROS = ("FrameAnatomySequence", "PixelValueTransformationSequence", "FrameVOILUTSequence")
 _COLOURS = ("Red", "Green", "Blue")
@@ -52,9 +53,9 @@ def open_dicom(file: BinaryIO) -> "tuple[Dataset, BinaryIO, str]":
     stream = _inflated(file)
     header = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(_WANTED))
     for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in (header.get(name) or [])[:1]:
+        for group in items(header, name)[:1]:
             for macro in _MACROS:
-                for item in (group.get(macro) or [])[:1]:
+                for item in items(group, macro)[:1]:
                     header.update(item)
 
     implicit, little = header.original_encoding
@@ -72,14 +73,13 @@ def open_dicom(file: BinaryIO) -> "tuple[Dataset, BinaryIO, str]":
     rows, columns, allocated = (whole(header, name) for name in ("Rows", "Columns", "BitsAllocated"))
     check_size(columns, rows)
     samples, stored = whole(header, "SamplesPerPixel", 1), whole(header, "BitsStored", allocated)
+    header.Rows, header.Columns, header.BitsAllocated = rows, columns, allocated
     header.SamplesPerPixel, header.BitsStored = samples, stored
-    header.PixelRepresentation = whole(header, "PixelRepresentation", 0)
+    header.PixelRepresentation = int(real(header, "PixelRepresentation", 0) == 1)
     header.PlanarConfiguration = whole(header, "PlanarConfiguration", 0)
     header.PhotometricInterpretation = str(header.get("PhotometricInterpretation") or "").strip().upper()
     if samples not in (1, 3) or allocated not in (1, 8, 16, 32) or not 0 < stored <= allocated:
         raise ImageError(f"{samples} x {stored} of {allocated} bits a pixel is not supported")
-    if not header.PhotometricInterpretation:
-        raise ImageError("its PhotometricInterpretation is missing")
     frames = real(header, "NumberOfFrames", 1)
     header.NumberOfFrames = int(frames) if 1 <= frames < 2**31 else 1
     if not _syntax(header).is_encapsulated:
@@ -98,12 +98,18 @@ def film_of_dicom(header: "Dataset", pixels: BinaryIO, vr: str) -> Film:
         remarks.append(said.EXCESS)
     if len({header.get(name) for name in _SIDES} & set(SIDES)) > 1:
         remarks.append(said.SIDES_DIFFER)
+    if header.SamplesPerPixel == 1 and header.PhotometricInterpretation not in _OF_ONE_SAMPLE:
+        remarks.append(said.NO_POLARITY)
+        header.PhotometricInterpretation = "MONOCHROME2"
     values, colour_space = _decode(header, pixels, vr)
     values = stored_values(values, header, remarks)
     if colour_space == "PALETTE COLOR":
         from pydicom.pixels.processing import apply_color_lut
 
-        values = apply_color_lut(values, header)[..., :3]
+        try:
+            values = apply_color_lut(values, header)[..., :3]
+        except (AttributeError, ValueError):
+            raise ImageError("its palette is missing or can't be used") from None
         top = np.iinfo(values.dtype).max
         if top > 255 and values.max() <= 255:  # 8 bits that are said to be 16
             remarks.append(said.PALETTE)
@@ -111,10 +117,8 @@ def film_of_dicom(header: "Dataset", pixels: BinaryIO, vr: str) -> Film:
         film = film_of_colour(scaled(values, top))
     elif values.ndim == 3:
         film = film_of_colour(scaled(values, 2**header.BitsStored - 1))
-    elif colour_space in ("MONOCHROME1", "MONOCHROME2"):
-        film = Film(meant_gray(values, header, remarks))
     else:
-        raise ImageError("its photometric interpretation is not supported")
+        film = Film(meant_gray(values, header, remarks))
     if film.gray.min() == film.gray.max():
         remarks.append(said.BLANK)
     return film_with(film.gray, side_of(header), film.colour, remarks)

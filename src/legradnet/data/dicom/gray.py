@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from legradnet.data.dicom import remarks as said
-from legradnet.data.dicom.elements import numbers, real
+from legradnet.data.dicom.elements import items, numbers, real
 from legradnet.data.dicom.remarks import Remark
 from legradnet.data.dicom.tables import table_of
 from legradnet.data.film import DEEP_PERCENTILES, Gray, stretch_range
@@ -74,7 +74,7 @@ def _padding(values: Values, header: "Dataset", remarks: list[Remark]) -> npt.ND
 def _modality(values: Values, header: "Dataset", remarks: list[Remark]) -> Values:
     """Give the values in the units that windows are in (PS3.3 C.11.1)."""
     is_flat = values.min() == values.max()
-    for item in header.get("ModalityLUTSequence") or []:
+    for item in items(header, "ModalityLUTSequence"):
         if table := table_of(item, header):
             looked_up = table.matched(values).look_up(values)
             if is_flat or looked_up.min() < looked_up.max():
@@ -120,7 +120,7 @@ def _gray_of_interest(
 
 def _choices(values: Values, header: "Dataset") -> Iterator[tuple[Remark, Seen | None, list[Remark]]]:
     """What the header chooses to be seen (PS3.3 C.11.2), as 0-1; how it is said that it can't; what is to be said."""
-    for item in header.get("VOILUTSequence") or []:
+    for item in items(header, "VOILUTSequence"):
         table = table_of(item, header)
         if table is None or table.entries.min() == table.entries.max():
             yield said.VOI_TABLE, None, []

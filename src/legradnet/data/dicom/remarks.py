@@ -47,6 +47,7 @@ TABLE_RANGE = Remark("its VOI LUT holds other values than it says and was scaled
 WINDOW = Remark("its window can't be used and was ignored")
 PALETTE = Remark("its palette holds other values than it says and was scaled by those that it holds")
 LITTLE_CONTRAST = Remark("it has hardly any contrast, which was stretched", refers=True)
+NO_POLARITY = Remark("its photometric interpretation does not say what is black; MONOCHROME2 was assumed", refers=True)
 POLARITY = Remark("its PresentationLUTShape contradicts its photometric interpretation and was believed", refers=True)
 BLANK = Remark("blank: all its pixels are the same", refers=True)
 
@@ -54,5 +55,5 @@ BLANK = Remark("blank: all its pixels are the same", refers=True)
 def film_with(gray: Gray, side: Side, colour: float, remarks: Iterable[Remark]) -> Film:
     """The film, with each remark once and in its place."""
     said = list(dict.fromkeys(remarks))
-    told = tuple(remark.text for remark in said if not remark.refers)
-    return Film(gray, side, colour, told, tuple(remark.text for remark in said if remark.refers))
+    doubts = tuple(remark.text for remark in said if remark.refers)
+    return Film(gray, side, colour, tuple(remark.text for remark in said), doubts)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from legradnet.data.dicom import remarks as said
-from legradnet.data.dicom.elements import whole
+from legradnet.data.dicom.elements import real
 from legradnet.data.dicom.remarks import Remark
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def stored_values(cells: Cells, header: "Dataset", remarks: list[Remark]) -> Cel
 
 def _cut(raw: Cells, allocated: int, stored: int, header: "Dataset", remarks: list[Remark]) -> tuple[Cells, int]:
     """The pixels' bits of `raw` cells, moved down to the lowest, and how many they are."""
-    shift = whole(header, "HighBit", stored - 1) + 1 - stored
+    high = real(header, "HighBit", stored - 1)
+    shift = int(high) + 1 - stored if 0 <= high < allocated else -1
     if shift == 0 and (stored == allocated or int(raw.max()) >> stored == 0):
         return raw, stored
     used, mask = int(np.bitwise_or.reduce(raw, axis=None)), 2**stored - 1
