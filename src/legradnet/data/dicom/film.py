@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
 _PLUGINS = ("pillow", "gdcm", "pylibjpeg", "pydicom", "pyjpegls")  # the first of a decoder's; the last is slow to fail
+_LOOKED_AT = 2**20  # bytes behind the frames
 _OF_ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _SIDES = ("ImageLaterality", "FrameLaterality", "Laterality")  # the first that tells one is believed
 _MACROS = ("FrameAnatomySequence", "PixelValueTransformationSequence", "FrameVOILUTSequence")
@@ -135,11 +136,13 @@ def _length(header: "Dataset", pixels: BinaryIO) -> int:
 
 def _has_more(pixels: BinaryIO, frames: int, there: int) -> bool:
     """Whether anything but zeros, which fill up the last block of some files, stands behind all `frames` bytes."""
+    if there < frames + 2:  # an odd length is made even
+        return False
     start = pixels.tell()
     pixels.seek(start + frames)
-    more = pixels.read(min(there - frames, frames))
+    has_more = any(pixels.read(min(there - frames, _LOOKED_AT)))
     pixels.seek(start)
-    return len(more) > 1 and any(more)
+    return has_more
 
 
 def _frame(header: "Dataset") -> int:
