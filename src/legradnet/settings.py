@@ -4,15 +4,17 @@ A config group is one pydantic model, in the room that uses it: type, range, def
 models check what a checkpoint or an export says of itself.
 """
 
+import os
 import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from legradnet.errors import UserError
 
@@ -21,6 +23,31 @@ _SHOWN = 20  # mistakes of one file or config: who has more has another problem
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Share = Annotated[float, Field(ge=0, le=0.99)]  # of films, or a probability of dropping something
+
+
+class Kind(Enum):
+    """What a text stands for that a shell gives as it is, whatever Hydra's grammar makes of its characters."""
+
+    PATH = "path"
+    TEXT = "text"  # an expression, a URL
+
+
+def expanded(path: str) -> str:
+    """`path` with the home folder in place of a `~` at its beginning, unless something of that name is here."""
+    return path if os.path.lexists(path) else os.path.expanduser(path)  # noqa: PTH111 a path as text
+
+
+def _path(value: Any) -> str:
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str):  # whatever bytes a file system has in a name: pydantic's own check wants UTF-8
+        raise PydanticCustomError("path_type", "must be text")
+    if not text or "\0" in text:
+        raise ValueError("must be a path" if text else "must be a path, and is empty")
+    return expanded(text)
+
+
+PathText = Annotated[str, PlainValidator(_path), Kind.PATH]
+VerbatimText = Annotated[str, Kind.TEXT]
 
 
 class Settings(BaseModel):
@@ -41,12 +68,16 @@ class Key:
         needed: Whether it has no default.
         default: Its default.
         description: One line.
+        kind: What its text stands for; None: a value as Hydra reads it.
+        several: Whether it may be a list.
     """
 
     name: str
     needed: bool
     default: Any
     description: str
+    kind: Kind | None = None
+    several: bool = False
 
 
 def checked(
@@ -92,7 +123,9 @@ def keys(model: type[BaseModel], group: str = "", own: BaseModel | None = None) 
             order = dict.fromkeys(key.name for member, its in members for key in keys(member, prefix, its))
             yield from (inner[key] for key in order)
         else:
-            yield Key(place, field.is_required(), default, field.description or "")
+            several = any(get_origin(member) is list for member in _members(annotation))
+            kind = _kind(annotation, field.metadata)
+            yield Key(place, field.is_required(), default, field.description or "", kind, several)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -166,6 +199,11 @@ def _members(annotation: Any) -> list[Any]:
     if get_origin(bare) in (Union, UnionType):
         return [member for part in get_args(bare) if part is not NoneType for member in _members(part)]
     return [annotation]
+
+
+def _kind(annotation: Any, metadata: list[Any]) -> Kind | None:
+    notes = [note for member in _members(annotation) if get_origin(member) is Annotated for note in get_args(member)]
+    return next((note for note in [*metadata, *notes] if isinstance(note, Kind)), None)
 
 
 def _groups(annotation: Any) -> list[type[BaseModel]]:

@@ -1,5 +1,6 @@
 """What users type, run as they run it."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -71,9 +72,15 @@ def test_backbones_are_chosen_by_name_by_list_and_all_five(typed):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["data.batchsize=4"], ["batchsize"]),
-        (["gating=attention"], ["concat", "mean", "mha", "mlp"]),
-        (["backbone=resnet"], ["densenet", "lite0", "tiny"]),
+        (["data.batchsize=4"], ["data.batchsize is unknown; there are dataset_path, csv_path, "]),
+        (["colour=red"], ["colour is unknown; there are backbone, gating, "]),
+        (["gating=attention"], ["gating=attention is unknown; choose one of concat, mean, mha, mlp."]),
+        (["backbone=resnet"], ["backbone=resnet is unknown; choose one of all, beit, ", "tiny, vit, xception."]),
+        (["backbone=[vit,resnet]"], ["backbone=resnet is unknown; choose one of all, beit, "]),
+        (["seed=(1"], ["seed: Hydra can't read the value (1: as text it is written 'seed=\"(1\"'"]),
+        (["seed=1,2"], ["seed: 1,2 is several values: -m runs once for each"]),
+        (["knee.png"], ["knee.png is no setting: a setting is written KEY=VALUE."]),
+        (["hydra.run.dir=/proc/none"], ["/proc/none: No such file or directory."]),
         (
             ["data.batch_size=0", "data.fit=squeeze", "model.num_classes=1", "backbone.vit.frozen=maybe"],
             [
@@ -89,13 +96,34 @@ def test_backbones_are_chosen_by_name_by_list_and_all_five(typed):
 )
 def test_a_mistake_is_told_in_words_with_an_exit_status(arguments, words, typed, tmp_path):
     base = ["backbone=vit", "data.count=20", "data.image_size=48", f"hydra.run.dir={tmp_path}/run"]
-    if "backbone=resnet" in arguments:
+    if arguments[0].startswith("backbone="):
         base = base[1:]
+    if arguments[0].startswith("hydra.run.dir="):
+        base = base[:-1]
     done = typed("legradnet-train", *base, "model.pretrained=false", *arguments)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.startswith("legradnet: ") and "Traceback" not in done.stderr
     for word in words:
         assert word in done.stderr, done.stderr
+
+
+def test_help_for_a_reader_who_leaves_ends_without_a_stack_trace():
+    script = Path(sys.executable).with_name("legradnet-train")
+    with subprocess.Popen([script, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize("name", ["膝.png", "Röntgen [2019] (1)", "a=b.png", "a, b", "~", os.fsdecode(b"\xff.png")])
+def test_a_film_of_any_name_is_found_by_the_command(name, typed, tmp_path):
+    Path(tmp_path / name).write_bytes(b"no film")
+    settings = ["checkpoint=none (1).ckpt", f"hydra.run.dir={tmp_path}/run [1]"]
+    done = typed("legradnet-predict", *settings, f"input={name}")
+    assert (done.returncode, done.stderr) == (2, "legradnet: No checkpoint at none (1).ckpt.\n")
+    done = typed("legradnet-predict", *settings, f"input=not {name}")
+    assert done.returncode == 2 and " does not exist." in done.stderr
+    assert (tmp_path / "run [1]").is_dir()
 
 
 def test_all_mistakes_of_a_csv_are_told_together_by_row(typed, knees, tmp_path):

@@ -8,10 +8,10 @@ import yaml
 from searched import settings
 
 from legradnet.cli import config_folder
-from legradnet.errors import UserError
+from legradnet.errors import UserError, without_passwords
 from legradnet.settings import flat, keys
 from legradnet.tuning.settings import StudySettings, SweeperSettings
-from legradnet.tuning.storage import has_password, open_storage, without_password
+from legradnet.tuning.storage import has_password, open_storage
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_no_password_is_told_where_a_database_cannot_be_reached(monkeypatch):
     assert "s3cret" not in str(told.value)
     assert has_password(url)
     assert not has_password("postgresql://me@h/d")
-    assert without_password(f"a {url} b {url}").count("***") == 2
+    assert without_passwords(f"a {url} b {url}").count("***") == 2

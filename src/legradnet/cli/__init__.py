@@ -1,8 +1,11 @@
 """Commands: one thin file each. What they share is how they start Hydra and how they tell a mistake."""
 
-import re
+import io
+import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,12 +13,13 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from legradnet.errors import UserError
+from legradnet.cli._config_files import look_at_config_files
+from legradnet.cli._mistakes import in_words
+from legradnet.errors import without_passwords
 from legradnet.memory import keep_freed_memory
 
-_MISTAKE = re.compile(r"legradnet\.[\w.]+Error: ")  # what a stack trace from another process ends with
+_FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own: with it, it leaves exceptions to others
 
 
 def config_folder() -> Path:
@@ -25,33 +29,80 @@ def config_folder() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
-def run(config_name: str, task: Callable[[dict[str, Any], str], Any]) -> None:
+def run(config_name: str, task: Callable[[dict[str, Any], str], Any], keys: Callable[[], Iterable[Any]]) -> None:
     """Compose `config_name` from the command line and call `task(config, run_folder)` with plain values.
 
-    A `UserError` is printed as it is, without a stack trace, and ends the command with exit status 2.
+    A user's mistake is printed in words, without a stack trace, and ends the command with exit status 2.
+
+    Args:
+        config_name: File in `conf/`.
+        task: What the command does.
+        keys: Gives its keys, each a `legradnet.settings.Key`, of which it takes paths as the shell gives them.
     """
 
     @hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)
     def app(config: DictConfig) -> Any:
         keep_freed_memory()  # here: launchers call this in processes of their own
-        try:
+        with _told_in_words():
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             return task(plain, HydraConfig.get().runtime.output_dir)  # type: ignore[arg-type]
-        except MissingMandatoryValue as missing:
-            _stop(f"{missing.full_key}= is needed.")
-        except (UserError, OmegaConfBaseException) as mistake:
-            _stop(str(mistake))
-        except KeyboardInterrupt:
-            print("legradnet: stopped.", file=sys.stderr)
-            raise SystemExit(130) from None
-        except Exception as error:
-            # a mistake found in a process of ddp comes back wrapped in that process's own exception and stack trace
-            if not _MISTAKE.search(str(error)):
-                raise
-            _stop(str(error))
 
-    _share_schemas()
-    app()
+    with _output_may_close(), _exceptions_left_to_us(), _told_in_words():
+        if len(sys.argv) > 1:
+            from legradnet.cli._arguments import readable  # late: --help needs no grammar
+
+            sys.argv = [sys.argv[0], *readable(sys.argv[1:], keys)]
+        _share_schemas()
+        look_at_config_files(config_folder())
+        app()
+
+
+@contextmanager
+def _told_in_words() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("legradnet: stopped.", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if (words := in_words(error, config_folder())) is None:
+            raise
+        _stop(words)
+
+
+@contextmanager
+def _exceptions_left_to_us() -> Iterator[None]:
+    asked = os.environ.get(_FULL_ERROR)
+    os.environ[_FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        if asked is None:
+            os.environ.pop(_FULL_ERROR, None)
+        else:
+            os.environ[_FULL_ERROR] = asked
+
+
+@contextmanager
+def _output_may_close() -> Iterator[None]:
+    """End like any other program when whoever reads the output has gone, `| head`; print names whatever their bytes."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="surrogateescape")
+    before, logging.raiseExceptions = logging.raiseExceptions, False  # a line of the log that nobody reads is no fault
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):  # else Python complains at its end
+            os.dup2(nowhere, stream.fileno())
+        raise SystemExit(141) from None  # 128 + SIGPIPE
+    finally:
+        logging.raiseExceptions = before
 
 
 def _share_schemas() -> None:
@@ -64,5 +115,5 @@ def _share_schemas() -> None:
 
 
 def _stop(mistake: str) -> NoReturn:
-    print(f"legradnet: {_MISTAKE.split(mistake)[-1].strip()}", file=sys.stderr)
+    print(f"legradnet: {without_passwords(mistake)}", file=sys.stderr)
     raise SystemExit(2)

@@ -1,8 +1,12 @@
 """`legradnet-evaluate`: measure a checkpoint on labelled films."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from legradnet.cli import run
+
+if TYPE_CHECKING:
+    from legradnet.settings import Key  # pydantic is slow to import
 
 
 def _evaluate(config: dict[str, Any], run_folder: str) -> None:
@@ -11,6 +15,13 @@ def _evaluate(config: dict[str, Any], run_folder: str) -> None:
     evaluate(config, run_folder)
 
 
+def _keys() -> Iterable["Key"]:
+    from legradnet.evaluation.settings import EvaluateSettings  # late too
+    from legradnet.settings import keys
+
+    return keys(EvaluateSettings)
+
+
 def main() -> None:
     """Entry point of the console script."""
-    run("evaluate", _evaluate)
+    run("evaluate", _evaluate, _keys)

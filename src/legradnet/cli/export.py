@@ -1,8 +1,12 @@
 """`legradnet-export`: make a folder of a checkpoint that grades without torch."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from legradnet.cli import run
+
+if TYPE_CHECKING:
+    from legradnet.settings import Key  # pydantic is slow to import
 
 
 def _export(config: dict[str, Any], _: str) -> None:
@@ -11,6 +15,13 @@ def _export(config: dict[str, Any], _: str) -> None:
     export(config)
 
 
+def _keys() -> Iterable["Key"]:
+    from legradnet.export.settings import ExportSettings  # late too
+    from legradnet.settings import keys
+
+    return keys(ExportSettings)
+
+
 def main() -> None:
     """Entry point of the console script."""
-    run("export", _export)
+    run("export", _export, _keys)

@@ -1,9 +1,13 @@
 """`legradnet-predict`: grade new films."""
 
 import logging
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from legradnet.cli import run
+
+if TYPE_CHECKING:
+    from legradnet.settings import Key  # pydantic is slow to import
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +24,13 @@ def _predict(config: dict[str, Any], run_folder: str) -> None:
         raise SystemExit(1)
 
 
+def _keys() -> Iterable["Key"]:
+    from legradnet.grading.settings import PredictSettings  # late too
+    from legradnet.settings import keys
+
+    return keys(PredictSettings)
+
+
 def main() -> None:
     """Entry point of the console script."""
-    run("predict", _predict)
+    run("predict", _predict, _keys)

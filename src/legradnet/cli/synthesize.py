@@ -1,8 +1,12 @@
 """`legradnet-synthesize`: write generated knee films to try things on."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from legradnet.cli import run
+
+if TYPE_CHECKING:
+    from legradnet.settings import Key  # pydantic is slow to import
 
 
 def _synthesize(config: dict[str, Any], _: str) -> None:
@@ -11,6 +15,13 @@ def _synthesize(config: dict[str, Any], _: str) -> None:
     synthesize(config)
 
 
+def _keys() -> Iterable["Key"]:
+    from legradnet.data.settings import SynthesizeSettings  # late too
+    from legradnet.settings import keys
+
+    return keys(SynthesizeSettings)
+
+
 def main() -> None:
     """Entry point of the console script."""
-    run("synthesize", _synthesize)
+    run("synthesize", _synthesize, _keys)

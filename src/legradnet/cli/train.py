@@ -1,12 +1,16 @@
 """`legradnet-train`: train the ensemble, or with `-m tuning=` search for settings."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from legradnet.cli import run
 from legradnet.errors import UserError
+
+if TYPE_CHECKING:
+    from legradnet.settings import Key  # pydantic is slow to import
 
 
 def _train(config: dict[str, Any], run_folder: str) -> float | None:
@@ -26,6 +30,14 @@ def _train(config: dict[str, Any], run_folder: str) -> float | None:
     return None
 
 
+def _keys() -> Iterable["Key"]:
+    from legradnet.settings import keys  # late too
+    from legradnet.training.settings import TrainSettings
+    from legradnet.tuning.settings import SweeperSettings
+
+    return [*keys(TrainSettings), *keys(SweeperSettings, "hydra.sweeper")]
+
+
 def main() -> None:
     """Entry point of the console script."""
-    run("train", _train)
+    run("train", _train, _keys)

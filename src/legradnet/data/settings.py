@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from legradnet.data.film import Fit
-from legradnet.settings import Seed, Settings, Share
+from legradnet.settings import PathText, Seed, Settings, Share, VerbatimText
 
 CacheKey = Literal["stat", "hash"]
 OnBadImage = Literal["error", "skip"]
@@ -30,10 +30,10 @@ class DataSettings(Settings):
     source: Literal["csv", "folder", "synthetic"] = Field(
         default="synthetic", description="set by `data=synthetic`, `data=csv`, `data=folder`"
     )
-    dataset_path: str | None = Field(
+    dataset_path: PathText | None = Field(
         default=None, description="folder that file names are relative to; nothing outside it is opened"
     )
-    csv_path: str | None = Field(
+    csv_path: PathText | None = Field(
         default=None, description="the CSV (data=csv): `filename,label` and perhaps `patient,side,split`"
     )
     count: int = Field(default=600, ge=10, description="films to generate (data=synthetic)")
@@ -50,7 +50,7 @@ class DataSettings(Settings):
         default=None, description="validate on fold k of data.num_folds; test films stay test films"
     )
     num_folds: Annotated[int, Field(ge=2)] | None = Field(default=None, description="number of folds")
-    patient_regex: str | None = Field(
+    patient_regex: VerbatimText | None = Field(
         default=None,
         description="finds `patient` and perhaps `side` in file names without such columns; "
         r"data=folder: `^(?P<patient>\d+)(?P<side>[LRlr])?`",
@@ -65,7 +65,7 @@ class DataSettings(Settings):
         default="auto",
         description="auto = films are decoded once and kept as squares for later epochs and runs, or off",
     )
-    cache_dir: str | None = Field(
+    cache_dir: PathText | None = Field(
         default=None,
         description="folder for that; null = `.legradnet-cache` in `data.dataset_path`, readable by you only",
     )
@@ -104,7 +104,7 @@ class DataSettings(Settings):
 class SynthesizeSettings(Settings):
     """`conf/synthesize.yaml`."""
 
-    output: str = Field(description="a folder that is new or empty")
+    output: PathText = Field(description="a folder that is new or empty")
     count: int = Field(default=50, ge=1, description="films to generate")
     image_size: Pixels = Field(default=224, description="side of a film in pixels")
     num_classes: Classes = Field(default=5, description="grades; 5 = Kellgren-Lawrence")

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from legradnet.data.settings import DataSettings
 from legradnet.grading.settings import AskedDevice, AskedPrecision, BatchSize
-from legradnet.settings import Seed, Settings
+from legradnet.settings import PathText, Seed, Settings
 
 
 def _unset(value: Any) -> None:
@@ -37,7 +37,7 @@ class EvaluateSettings(Settings):
     """`conf/evaluate.yaml`."""
 
     data: MeasuredFilms = MeasuredFilms()
-    checkpoint: str | list[str | list[str]] = Field(description="a checkpoint, or a list to compare")
+    checkpoint: PathText | list[PathText | list[PathText]] = Field(description="a checkpoint, or a list to compare")
     split: MeasuredSplit | None = Field(
         default=None, description="train, val, test, all; null = test where there is such a split, else all"
     )

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from legradnet.explain.methods import METHODS
 from legradnet.grading.settings import AskedDevice, AskedInput, AskedPrecision, BatchSize, ListedFilms, OneSide
-from legradnet.settings import Seed, Settings
+from legradnet.settings import PathText, Seed, Settings
 
 GATE = "gate"  # a method without maps
 
@@ -26,7 +26,7 @@ def _all_known(methods: list[str]) -> list[str]:
 class ExplainSettings(Settings):
     """`conf/explain.yaml`."""
 
-    checkpoint: str | list[str] = Field(description="one checkpoint")
+    checkpoint: PathText | list[PathText] = Field(description="one checkpoint")
     input: AskedInput
     method: Annotated[str, AfterValidator(_known)] = Field(
         default="gradcam", description=f"{', '.join(METHODS)}; {GATE} for no maps but weights"

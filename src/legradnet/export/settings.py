@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from legradnet.evaluation.settings import MeasuredFilms, MeasuredSplit
 from legradnet.grading.export_description import Format
 from legradnet.grading.runtimes import RUNTIMES
-from legradnet.settings import Seed, Settings
+from legradnet.settings import PathText, Seed, Settings
 
 _FORMATS_OF = {
     precision: [name for name, runtime in RUNTIMES.items() if precision in runtime.precisions]
@@ -29,8 +29,8 @@ class ExportSettings(Settings):
     """`conf/export.yaml`."""
 
     data: MeasuredFilms = MeasuredFilms()
-    checkpoint: str = Field(description="one checkpoint")
-    output: str = Field(description="a folder that is new or empty")
+    checkpoint: PathText = Field(description="one checkpoint")
+    output: PathText = Field(description="a folder that is new or empty")
     format: Format = Field(default="openvino", description=", ".join(RUNTIMES))
     precision: Annotated[str, AfterValidator(_known)] = Field(
         default="f32", description=", ".join(_in_words(*choice) for choice in _FORMATS_OF.items())

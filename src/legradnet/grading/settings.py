@@ -4,13 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from legradnet.settings import Settings
+from legradnet.settings import PathText, Settings
 
 Precision = Literal["auto", "f32", "bf16"]
 
 AskedDevice = Annotated[str, Field(description="cpu, cuda, cuda:1, mps; auto = the best there is")]
 AskedPrecision = Annotated[Precision, Field(description="f32, bf16; auto = bf16 where it is native")]
-AskedInput = Annotated[str, Field(description="film, folder or CSV")]
+AskedInput = Annotated[PathText, Field(description="film, folder or CSV")]
 BatchSize = Annotated[Annotated[int, Field(ge=1)] | None, Field(description="films a batch; null = that of training")]
 OneSide = Annotated[
     Literal["L", "R"] | None, Field(description="L or R for all films without a side of their own in the CSV")
@@ -20,7 +20,7 @@ OneSide = Annotated[
 class ListedFilms(Settings):
     """Config group `data` of commands that take `input`."""
 
-    dataset_path: str | None = Field(
+    dataset_path: PathText | None = Field(
         default=None, description="folder that a CSV's names are relative to; null = the CSV's own"
     )
 
@@ -28,7 +28,7 @@ class ListedFilms(Settings):
 class PredictSettings(Settings):
     """`conf/predict.yaml`."""
 
-    checkpoint: str | list[str] = Field(
+    checkpoint: PathText | list[PathText] = Field(
         description="a checkpoint or an export, or a list whose probabilities are averaged"
     )
     input: AskedInput

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from legradnet.errors import UserError
 from legradnet.network import tiny
-from legradnet.settings import Settings
+from legradnet.settings import PathText, Settings
 
 _MOST = 64  # backbones of a network
 TrunkPrecision = Literal["f32", "bf16"]
@@ -25,7 +25,7 @@ class BackboneSettings(Settings):
     """Config group `backbone.<key>`: which timm network, and how it is used."""
 
     timm_name: str = Field(description="any network of timm")
-    weights: str | None = Field(
+    weights: PathText | None = Field(
         default=None,
         description="local safetensors, state dict, or a checkpoint of ours, for this trunk; null = model.pretrained",
     )

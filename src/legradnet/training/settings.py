@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 from legradnet.data.augment import AugmentSettings
 from legradnet.data.settings import DataSettings
 from legradnet.network.ensemble import NetworkSettings
-from legradnet.settings import Seed, Settings
+from legradnet.settings import PathText, Seed, Settings
 from legradnet.training.optimizer import OptimizerSettings, SchedulerSettings, WarmupCosineSettings
 
 
@@ -90,10 +90,10 @@ class TrainSettings(NetworkSettings):
     seed: Seed = Field(default=0, description="of everything that is drawn")
     compile: bool = Field(default=False, description="compile the trunks with torch.compile, where there is a compiler")
     test: bool = Field(default=True, description="measure the best epoch on the test films")
-    ckpt_path: str | None = Field(
+    ckpt_path: PathText | None = Field(
         default=None, description="resume: a checkpoint, or `last` = this run folder's last.ckpt"
     )
-    init_from: str | None = Field(default=None, description="start the whole ensemble from a checkpoint's weights")
+    init_from: PathText | None = Field(default=None, description="start the whole ensemble from a checkpoint's weights")
     optimized_metric: str | list[str] = Field(
         default="val/qwk", description="what a search optimises; a list for several objectives"
     )

@@ -13,8 +13,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
-from legradnet.errors import UserError, how_to_install
-from legradnet.tuning.storage import without_password
+from legradnet.errors import UserError, how_to_install, without_passwords
 
 try:
     import fcntl
@@ -57,7 +56,7 @@ class StudyRecord:
                 _WRITERS[self._logger](self._study, finished, self._metrics, self._folder)
                 shutil.rmtree(self._folder / _PARTIAL, ignore_errors=True)
         except Exception as error:  # whatever a logger raises
-            log.warning("logger=%s has not recorded the study: %s", self._logger, without_password(str(error)))
+            log.warning("logger=%s has not recorded the study: %s", self._logger, without_passwords(str(error)))
         else:
             self._recorded |= {trial.number for trial in finished}
 

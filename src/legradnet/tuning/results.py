@@ -14,11 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Column, Table
 
+from legradnet.errors import without_passwords
 from legradnet.files import write_text
 from legradnet.tables import table_text
 from legradnet.tuning.best import best_trials
 from legradnet.tuning.settings import StudySettings
-from legradnet.tuning.storage import without_password
 from legradnet.tuning.trial import DIED, FAILURE, ORIGIN, PRUNED_AT
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def write_results(
     if best:
         print(f"{'figures':12}  {folder / 'figures'}")
         print(f"{'train again':12}  legradnet-train --config-dir {folder} experiment=best")
-    print(f"{'look closer':12}  optuna-dashboard {without_password(settings.storage)}")
+    print(f"{'look closer':12}  optuna-dashboard {without_passwords(settings.storage)}")
 
 
 def write_figures(folder: Path, settings: StudySettings, study: optuna.Study) -> None:

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from legradnet.errors import UserError
-from legradnet.settings import Seed, Settings, checked
+from legradnet.settings import Seed, Settings, VerbatimText, checked
 from legradnet.tuning.methods import PrunerName, SamplerName, make_pruner, make_sampler
 
 Direction = Literal["maximize", "minimize"]
@@ -66,7 +66,7 @@ class PrunerSettings(Settings):
 class StudySettings(Settings):
     """A study and how it is searched; a single name may stand for a list or for a method without arguments."""
 
-    storage: str = Field(
+    storage: VerbatimText = Field(
         description="`sqlite:///PATH`; `journal:PATH` where file systems are shared (NFS); `postgresql://...` with "
         "`pip install -e '.[postgresql]'`. A URL with a password belongs into an environment variable: "
         "`'hydra.sweeper.storage=${oc.env:NAME}'`"

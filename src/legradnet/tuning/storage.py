@@ -9,9 +9,8 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
 from sqlalchemy import event
 
-from legradnet.errors import UserError, how_to_install
+from legradnet.errors import UserError, how_to_install, without_passwords
 
-_PASSWORD = re.compile(r"(://[^:/@\s]*:|[?&]\w*password=)(?:[^@\s]+(?=@)|(?<==)[^&\s]+)")
 _REFERENCE = re.compile(r"\$\{[^}]*\}")
 _FORMS = "sqlite:///PATH, postgresql://USER@HOST/DATABASE or journal:PATH"
 _LOCK = 10  # seconds
@@ -47,7 +46,7 @@ def open_storage(url: str, folder: Path | None = None) -> BaseStorage:
         return storage
     if kind.split("+")[0] in ("postgresql", "postgres"):
         return _database(f"postgresql+psycopg:{rest}", {"pool_pre_ping": True})
-    raise UserError(f"hydra.sweeper.storage={without_password(url)} must be {_FORMS}.")
+    raise UserError(f"hydra.sweeper.storage={without_passwords(url)} must be {_FORMS}.")
 
 
 def _database(url: str, engine: dict[str, object]) -> RDBStorage:
@@ -58,17 +57,13 @@ def _database(url: str, engine: dict[str, object]) -> RDBStorage:
             raise UserError(f"PostgreSQL needs its driver: {how_to_install('postgresql')}") from error
         except Exception as error:  # of SQLAlchemy, of the driver, or Optuna's own
             if attempt == _OPENINGS:
-                reason = without_password(str(error)).splitlines()[0]
-                raise UserError(f"hydra.sweeper.storage={without_password(url)} cannot be opened: {reason}") from None
+                reason = without_passwords(str(error)).splitlines()[0]
+                raise UserError(f"hydra.sweeper.storage={without_passwords(url)} cannot be opened: {reason}") from None
             time.sleep(0.2 * attempt)
     raise AssertionError("unreachable")
 
 
 def has_password(url: str) -> bool:
     """Whether there is a password in a URL; one that is only referred to, `${oc.env:NAME}`, is none."""
-    return bool(_PASSWORD.search(_REFERENCE.sub("", url)))
-
-
-def without_password(text: str) -> str:
-    """`text` with the passwords of all URLs in it left out."""
-    return _PASSWORD.sub(r"\1***", text)
+    given = _REFERENCE.sub("", url)
+    return without_passwords(given) != given

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from optuna.trial import Trial, TrialState
 
-from legradnet.errors import UserError
+from legradnet.errors import UserError, without_passwords
 from legradnet.files import write_text
 from legradnet.settings import checked, flat
 from legradnet.tuning.best import best_trials, values_of, write_experiments
@@ -25,7 +25,7 @@ from legradnet.tuning.record import StudyRecord
 from legradnet.tuning.results import write_figures, write_results
 from legradnet.tuning.settings import SweeperSettings
 from legradnet.tuning.space import Space, parameter_of, text_of
-from legradnet.tuning.storage import has_password, without_password
+from legradnet.tuning.storage import has_password
 from legradnet.tuning.study import Search
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         search = _Sweep(config, loader, arguments)
         search.run(launcher)
     except (UserError, HydraException, OmegaConfBaseException) as mistake:
-        print(f"legradnet: {without_password(str(mistake))}", file=sys.stderr)
+        print(f"legradnet: {without_passwords(str(mistake))}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -100,7 +100,7 @@ class _Sweep:
                     try:
                         launcher.launch(jobs, initial_job_idx=batch[0][0].number)
                     except Exception as error:  # a worker died; what became of its trial, its heartbeat tells
-                        log.error("A job has ended without an answer: %s", without_password(str(error)))
+                        log.error("A job has ended without an answer: %s", without_passwords(str(error)))
                 self._write()
         finally:
             self._write(final=True)

@@ -14,8 +14,9 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from legradnet.errors import without_passwords
 from legradnet.tuning.settings import StudySettings
-from legradnet.tuning.storage import open_storage, without_password
+from legradnet.tuning.storage import open_storage
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ class TrialRun:
 
     def fail(self, reason: str) -> None:
         """Tell that it failed of its own fault."""
-        reason = without_password(reason)
+        reason = without_passwords(reason)
         log.error("Trial %d failed: %s", self.number, reason)
 
         def tell() -> None:
@@ -147,7 +148,7 @@ class TrialRun:
             except (StorageInternalError, OSError) as error:
                 if attempt == _TRIES - 1:
                     raise
-                log.warning("The study's storage does not answer, trying again: %s", without_password(str(error)))
+                log.warning("The study's storage does not answer, trying again: %s", without_passwords(str(error)))
                 time.sleep(2**attempt)
         raise AssertionError("unreachable")
 
@@ -168,7 +169,7 @@ def beating(study: optuna.Study, trial_ids: Sequence[int], interval: float) -> I
                 except UpdateFinishedTrialError:
                     pass  # finished: it needs no more
                 except Exception as error:  # the storage is away: the next beat may find it again
-                    log.debug("No heartbeat: %s", without_password(str(error)))
+                    log.debug("No heartbeat: %s", without_passwords(str(error)))
             if over.wait(interval):
                 return
 
