@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -48,8 +49,8 @@ def run(config_name: str, task: Callable[[dict[str, Any], str], Any], keys: Call
             return task(plain, HydraConfig.get().runtime.output_dir)  # type: ignore[arg-type]
 
     with _output_may_close(), _exceptions_left_to_us(), _told_in_words():
-        if len(sys.argv) > 1:
-            from legradnet.cli._arguments import readable  # late: --help needs no grammar
+        if get_args_parser().parse_args().overrides:
+            from legradnet.cli._arguments import readable  # late: --help must not wait for pydantic
 
             sys.argv = [sys.argv[0], *readable(sys.argv[1:], keys)]
         _share_schemas()

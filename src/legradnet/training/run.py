@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from legradnet.checkpoint import is_ours, read_checkpoint
 from legradnet.data.datamodule import KneeDataModule
-from legradnet.device import check_compiler, choose_device, choose_precision
+from legradnet.device import check_compiler, check_trainer_devices, choose_device, choose_precision
 from legradnet.errors import UserError, how_to_install
 from legradnet.network.weights import check_weights, load_ensemble, load_starting_weights
 from legradnet.run_folder import RunFolder
@@ -65,6 +65,7 @@ def train(
         UserError: A mistake in the config, the data, the weights or the checkpoint.
     """
     settings = checked(TrainSettings, config)
+    check_trainer_devices(settings.trainer.accelerator, settings.trainer.devices)
     folder = RunFolder(Path(run_folder))
     ckpt_path = _checkpoint_to_resume(settings.ckpt_path, folder)
     backbones, pretrained = settings.backbone, settings.model.pretrained
