@@ -119,3 +119,15 @@ def test_a_group_s_own_default_is_that_of_its_keys():
     assert defaults["part.count"] == 7
     assert defaults["part.strong"] is True
     assert (defaults["shape.name"], defaults["shape.side"], defaults["shape.radius"]) == ("circle", 3.0, 1.0)
+
+
+def test_settings_made_in_python_tell_their_mistakes_in_the_same_words():
+    with pytest.raises(UserError) as told:
+        Drawing(title="knee", seed=-1, part={"tibia": {"count": 0}}, colour="red")
+    assert str(told.value).splitlines() == [
+        "Drawing has mistakes:",
+        "  seed=-1 must be a whole number from 0 to 99",
+        "  part.tibia.count=0 must be a whole number of at least 1 or null",
+        "  colour is unknown; there are seed, title, shape, part, sizes, devices",
+    ]
+    assert Drawing(title="knee", part={"tibia": Part(count=2)}).part["tibia"].count == 2

@@ -1,18 +1,22 @@
 """What a training run leaves behind."""
 
+import copy
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
+import yaml  # type: ignore[import-untyped] # comes with OmegaConf
+from omegaconf._utils import get_omega_conf_dumper, get_yaml_loader
 
 from legradnet.checkpoint import BEST, LAST
 from legradnet.errors import UserError
-from legradnet.files import write_text, written_whole
+from legradnet.files import NOT_YAML, not_yaml, write_text, written_whole
 from legradnet.tables import read_numbers, table_text
 
 if TYPE_CHECKING:
@@ -22,7 +26,33 @@ _PACKAGES = (
     *("legradnet", "torch", "torchvision", "timm", "lightning", "torchmetrics"),
     *("hydra-core", "numpy", "pandas", "pillow"),
 )
+_MACHINE = ("python", "machine", "device", "threads")
+_LONGEST_VERSION = 100  # characters
+_REFERENCES: ContextVar[Mapping[str, Any]] = ContextVar("references", default={})  # noqa: B039 never changed
 _SPLIT_COLUMNS = ["filename", "label", "patient", "side", "split"]
+
+
+@contextmanager
+def written_as_references(references: Mapping[str, Any]) -> Iterator[None]:
+    """Let configs that are written have these values, by their dotted keys: a secret stays where it is kept."""
+    before = _REFERENCES.set(references)
+    try:
+        yield
+    finally:
+        _REFERENCES.reset(before)
+
+
+def as_references(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as it is written."""
+    plain = copy.deepcopy(dict(config))
+    for key, reference in _REFERENCES.get().items():
+        *groups, name = key.split(".")
+        group: Any = plain
+        for inner in groups:
+            group = group.get(inner, {})
+        if name in group:
+            group[name] = reference
+    return plain
 
 
 class RunFolder:
@@ -62,12 +92,57 @@ class RunFolder:
             raise UserError(f"{self.path} holds another run ({others[0]}): choose another hydra.run.dir=.")
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the composed config (plain values)."""
-        write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+        """Write the composed config (plain values); what came from the environment is written as it was referred to."""
+        plain = as_references(config)
+        # as OmegaConf writes, which would read a path with "${" in it as a reference
+        how: dict[str, Any] = {"default_flow_style": False, "allow_unicode": True, "sort_keys": False}
+        write_text(self.config, yaml.dump(plain, Dumper=get_omega_conf_dumper(), **how))
 
     def read_config(self) -> dict[str, Any]:
-        """The composed config that was written, as plain values."""
-        return OmegaConf.to_container(OmegaConf.load(self.config))  # type: ignore[return-value]
+        """The composed config that was written, as plain values; references as they were written.
+
+        Raises:
+            UserError: It is none.
+        """
+        try:
+            config = yaml.load(self.own(self.config).read_text(encoding="utf-8"), Loader=get_yaml_loader())
+        except NOT_YAML as error:
+            raise not_yaml(self.config, error) from None
+        if not isinstance(config, dict):
+            raise UserError(f"{self.config} is damaged: it must hold keys and their values.")
+        return config
+
+    def read_group(self, name: str) -> dict[str, Any]:
+        """A group of the composed config; UserError if there is none."""
+        group = self.read_config().get(name)
+        if not isinstance(group, dict):
+            raise UserError(f"{self.config} is damaged: it has no group {name}.")
+        return group
+
+    def read_versions(self) -> dict[str, Any]:
+        """What this run was made with; of what the file says nothing but versions. Empty without one.
+
+        Raises:
+            UserError: It is damaged.
+        """
+        if not self.versions.is_file():
+            return {}
+        try:
+            made_with = json.loads(self.own(self.versions).read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            made_with = None
+        if not isinstance(made_with, dict):
+            raise UserError(f"{self.versions} is damaged: it must be a JSON object of versions.")
+        short = {name: value for name, value in made_with.items() if len(str(value)) <= _LONGEST_VERSION}
+        return {name: value for name, value in short.items() if name in (*_MACHINE, *_PACKAGES)}
+
+    def own(self, file: Path) -> Path:
+        """A file of this folder, which may be a stranger's; UserError if it is a link to elsewhere, or not there."""
+        if not file.resolve().is_relative_to(self.path.resolve()):
+            raise UserError(f"{file} is a link to something outside its run folder, and is not read.")
+        if not file.is_file():
+            raise UserError(f"There is no {file}.")
+        return file
 
     def best_epoch(self) -> dict[str, float]:
         """The row of `metrics.csv` with the highest `val/qwk`, whose weights `best.ckpt` holds; empty without one.
@@ -76,9 +151,11 @@ class RunFolder:
         """
         if not self.metrics.is_file():
             return {}
-        rows = read_numbers(self.metrics)
+        rows = read_numbers(self.own(self.metrics))
         if rows.empty:
             return {}
+        if "val/qwk" not in rows:
+            raise UserError(f"{self.metrics} is damaged: it has no column val/qwk.")
         best = rows.iloc[int(rows["val/qwk"].fillna(-math.inf).argmax())]
         return {str(name): float(value) for name, value in best.items()}
 

@@ -13,6 +13,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic._internal._model_construction import ModelMetaclass
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -50,8 +51,22 @@ PathText = Annotated[str, PlainValidator(_path), Kind.PATH]
 VerbatimText = Annotated[str, Kind.TEXT]
 
 
-class Settings(BaseModel):
-    """A group of settings: unknown keys, wrong types, infinities and NaN are mistakes; true is no number."""
+class _Told(ModelMetaclass):
+    """Settings made in Python, `DataSettings(batch_size=0)`, tell mistakes as those of a config do."""
+
+    def __call__(self, *args: Any, **values: Any) -> Any:
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as error:
+            raise _mistakes(self, error, title=f"{self.__name__} has mistakes:") from None  # type: ignore[arg-type]
+
+
+class Settings(BaseModel, metaclass=_Told):
+    """A group of settings: unknown keys, wrong types, infinities and NaN are mistakes; true is no number.
+
+    Raises:
+        UserError: All mistakes, each with its key, its value and what it may be.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -97,9 +112,7 @@ def checked(
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        mistakes = list(dict.fromkeys(_mistake(model, group, mistake) for mistake in error.errors(include_url=False)))
-        more = [f"  and {len(mistakes) - _SHOWN} more"] if len(mistakes) > _SHOWN else []
-        raise UserError("\n".join([title, *mistakes[:_SHOWN], *more])) from None
+        raise _mistakes(model, error, group, title) from None
 
 
 def keys(model: type[BaseModel], group: str = "", own: BaseModel | None = None) -> Iterator[Key]:
@@ -137,6 +150,12 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             leaves[f"{prefix}{key}"] = value
     return leaves
+
+
+def _mistakes(model: type[BaseModel], error: ValidationError, group: str = "", title: str = "") -> UserError:
+    mistakes = list(dict.fromkeys(_mistake(model, group, mistake) for mistake in error.errors(include_url=False)))
+    more = [f"  and {len(mistakes) - _SHOWN} more"] if len(mistakes) > _SHOWN else []
+    return UserError("\n".join([title, *mistakes[:_SHOWN], *more]))
 
 
 def _mistake(model: type[BaseModel], group: str, error: ErrorDetails) -> str:

@@ -41,7 +41,7 @@ def test_each_mistake_in_an_experiment_file_is_told_in_words(typed, tmp_path, te
         "hydra: {job: {env_set: {PYTHONSTARTUP: code.py}}}",
         "hydra: {job_logging: {handlers: {file: {(): my_module.function}}}}",
         "hydra: {sweeper: {custom_search_space: my_module.space}}",
-        "hydra: ${oc.create:'{callbacks: {}}'}",
+        "hydra: \"${oc.create:'{callbacks: {}}'}\"",
         "defaults: [{override /hydra/launcher: submitit_slurm}]",
         "defaults: [{more@hydra.callbacks.mine: one}]",
         "trainer: {profiler: {_target_: my_module.Profiler}}",

@@ -277,3 +277,34 @@ def test_sets_of_several_networks_are_joined_by_majority():
     assert joined((0, 1), (1, 2), (1, 1)) == [[1, 1]]
     assert joined((0, 1), (1, 2)) == [[0, 2]]
     assert join_sets([np.array([(0, 1)]), None], 5) is None
+
+
+@pytest.mark.parametrize(
+    ("films", "got"), [(None, "NoneType"), (3, "int"), ([None], "NoneType"), (b"film", "bytes"), ({}, "dict")]
+)
+def test_what_is_no_film_is_told_with_what_is_one(grader, films, got):
+    with pytest.raises(UserError, match=rf"A film is a path, a PIL image or an array .*; this is {got}\."):
+        grader.grade(films)
+    if not isinstance(films, list):
+        with pytest.raises(UserError, match=rf"A film is a path, a PIL image or an array .*; this is {got}\."):
+            grader.explain(films)
+
+
+@pytest.mark.parametrize("path", [None, 3, [None], {}, b"best.ckpt"])
+def test_what_is_no_checkpoint_is_told_with_what_is_one(path):
+    with pytest.raises(UserError, match="A checkpoint is the path of best.ckpt or of an export's folder"):
+        Grader.load(path)
+    with pytest.raises(UserError, match="takes the path of a folder that legradnet-export wrote; this is"):
+        Grader.from_export(path if path != [None] else None)
+
+
+def test_sides_and_counts_that_are_none_are_told(grader, films, trained):
+    with pytest.raises(UserError, match="side= is L or R"):
+        grader.grade(films[0], side="left")
+    with pytest.raises(UserError, match="side='left' must be L, R or an empty string"):
+        grader.explain(films[0], side="left")
+    for count in (0, -1, 1.5, True):
+        with pytest.raises(UserError, match=f"batch_size={count} must be a whole number of at least 1, or None"):
+            Grader.load(trained / "checkpoints/best.ckpt", batch_size=count)
+        with pytest.raises(UserError, match=f"threads={count} must be a whole number of at least 1, or None"):
+            Grader.load(trained / "checkpoints/best.ckpt", threads=count)

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,10 @@ from legradnet.cli._config_files import look_at_config_files
 from legradnet.cli._mistakes import in_words
 from legradnet.errors import without_passwords
 from legradnet.memory import keep_freed_memory
+from legradnet.run_folder import written_as_references
 
+_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:")
+_OTHER_KEY = re.compile(r"\$\{\s*([\w.]+)\s*\}")
 _FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own: with it, it leaves exceptions to others
 
 
@@ -46,7 +50,8 @@ def run(config_name: str, task: Callable[[dict[str, Any], str], Any], keys: Call
         keep_freed_memory()  # here: launchers call this in processes of their own
         with _told_in_words():
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-            return task(plain, HydraConfig.get().runtime.output_dir)  # type: ignore[arg-type]
+            with written_as_references(_references(config)):
+                return task(plain, HydraConfig.get().runtime.output_dir)  # type: ignore[arg-type]
 
     with _output_may_close(), _exceptions_left_to_us(), _told_in_words():
         if get_args_parser().parse_args().overrides:
@@ -104,6 +109,24 @@ def _output_may_close() -> Iterator[None]:
         raise SystemExit(141) from None  # 128 + SIGPIPE
     finally:
         logging.raiseExceptions = before
+
+
+def _references(config: DictConfig) -> dict[str, Any]:
+    """What a config takes from the environment, by dotted key, as it refers to it; also by way of other keys."""
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    written = {key: str(value) for key, value in _leaves(plain)}
+    found = {key for key, text in written.items() if _ENVIRONMENT.search(text)}
+    while more := {key for key, text in written.items() if set(_OTHER_KEY.findall(text)) & found} - found:
+        found |= more
+    return {key: value for key, value in _leaves(plain) if key in found}
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _share_schemas() -> None:

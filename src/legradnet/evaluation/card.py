@@ -1,6 +1,5 @@
 """The model card: what a reader has to know about a model and its films (Mitchell et al. 2019; CLAIM 2024)."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,9 +69,11 @@ def _training(grader: Grader) -> dict[str, str]:
         facts["Source"] = data.source
     run = run_of(network.path)
     if run.config.is_file():
-        trained = run.read_config()
-        facts["Epochs"] = f"at most {trained['trainer']['max_epochs']}, the one with the best val/qwk was kept"
-    made_with = network.learned.versions or (json.loads(run.versions.read_text()) if run.versions.is_file() else {})
+        epochs = run.read_group("trainer").get("max_epochs")
+        facts["Epochs"] = (
+            f"at most {epochs}, the one with the best val/qwk was kept" if type(epochs) is int else "unknown"
+        )
+    made_with = network.learned.versions or run.read_versions()
     return facts | _plain(made_with)
 
 

@@ -1,5 +1,6 @@
 """The labelled films of an evaluation, and what is known of the training run that a checkpoint comes from."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,10 @@ from legradnet.evaluation.settings import MeasuredFilms
 from legradnet.grading.grading import Request
 from legradnet.run_folder import RunFolder
 from legradnet.tables import read_own
+
+log = logging.getLogger(__name__)
+
+_PLACES = ("dataset_path", "csv_path")
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,15 @@ def run_of(checkpoint: str | Path) -> RunFolder:
     return RunFolder(Path(checkpoint).resolve().parent.parent)
 
 
+def check_run(run: RunFolder) -> None:
+    """Read what an evaluation tells of a run; UserError if it is damaged."""
+    if run.config.is_file():
+        run.read_config()
+    if run.split.is_file():
+        read_own(run.own(run.split), ("filename", "patient", "split"))
+    run.read_versions()
+
+
 def load_films(
     data: MeasuredFilms, checkpoint: str | Path, *, split: str | None, num_classes: int, image_size: int
 ) -> LabelledFilms:
@@ -68,8 +82,7 @@ def load_films(
     given = {name: value for name, value in kept.items() if value is not None}
     module = KneeDataModule(given, num_classes=num_classes, progress=sys.stderr.isatty())
     if own:
-        module.setup()
-        run.check_split(module.table)
+        _set_up_own(module, run, data)
     else:
         module.read()
     table = module.table
@@ -89,10 +102,33 @@ def _own_settings(run: RunFolder, data: MeasuredFilms, checkpoint: str | Path) -
         raise UserError(
             f"{checkpoint} lies in no run folder that tells its films: choose data=csv, data=folder or data=synthetic."
         )
-    settings: dict[str, Any] = run.read_config()["data"]
-    keys = ("dataset_path", "csv_path", "num_workers", "cache_dir")
+    settings = run.read_group("data")
+    keys = (*_PLACES, "num_workers", "cache_dir")
     moved = {name: value for name in keys if (value := getattr(data, name)) is not None}
-    return settings | moved | ({"cache": "off"} if data.cache == "off" else {})
+    # nothing is written where only a run folder, which may be a stranger's, says
+    uncached = data.cache == "off" or (settings.get("cache_dir") is not None and data.cache_dir is None)
+    return settings | moved | ({"cache": "off", "cache_dir": None} if uncached else {})
+
+
+def _set_up_own(module: KneeDataModule, run: RunFolder, data: MeasuredFilms) -> None:
+    """Read the films of a training run; files that only its folder names are not quoted unless they are its films."""
+    named = {name: value for name in _PLACES if (value := getattr(module.settings, name)) and not getattr(data, name)}
+    for name, value in named.items():
+        if not Path(value).exists():
+            raise UserError(f"The films of {run.path} are no longer at {value}: say data.{name}=.")
+    if named:
+        log.info("Films of the run: %s", ", ".join(f"data.{name}={value}" for name, value in named.items()))
+    try:
+        module.setup()
+        run.check_split(module.table)
+    except UserError:
+        if not named:
+            raise
+        say = " ".join(f"data.{name}={value}" for name, value in named.items())
+        raise UserError(
+            f"The films that {run.config} names are not, or no longer, those of {run.split}. That folder may be a "
+            f"stranger's, so nothing is told of what it names; if it is yours, name them yourself to see more: {say}"
+        ) from None
 
 
 def _warnings(films: pd.DataFrame, module: KneeDataModule, split: str, own: bool) -> Sequence[str]:
@@ -121,7 +157,7 @@ def seen_in_training(films: pd.DataFrame, run: RunFolder) -> int:
     """How many films, or their patients, were for training or validation in the run that a checkpoint lies in."""
     if not run.split.is_file():
         return 0
-    split = read_own(run.split, ("filename", "patient", "split"))
+    split = read_own(run.own(run.split), ("filename", "patient", "split"))
     trained = [at for at, name in enumerate(split.column("split")) if name in ("train", "val")]
     names, patients = ({column[at] for at in trained} for column in map(split.column, ("filename", "patient")))
     return int((films["filename"].isin(names) | films["patient"].isin(patients - {""})).sum())

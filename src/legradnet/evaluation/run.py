@@ -17,7 +17,7 @@ from legradnet.data.images import read_film
 from legradnet.data.remarks import by_kind
 from legradnet.evaluation.card import model_card
 from legradnet.evaluation.compare import compare
-from legradnet.evaluation.films import LabelledFilms, load_films, run_of, seen_in_training
+from legradnet.evaluation.films import LabelledFilms, check_run, load_films, run_of, seen_in_training
 from legradnet.evaluation.graded import Graded, predictions_text
 from legradnet.evaluation.numbers import group_names, measure, metric_intervals, subgroups, worst_mistakes
 from legradnet.evaluation.report import Mistake, Report, write_figures, write_report
@@ -59,6 +59,7 @@ def evaluate(config: Mapping[str, Any] | EvaluateSettings, run_folder: str | Pat
         )
         for network in grader.networks:
             _ = network.settings  # an export's are checked here, before the work
+            check_run(run_of(network.path))
         if films is None:
             size = grader.networks[0].image_size
             films = load_films(

@@ -1,11 +1,11 @@
 """Grade films with a trained model from Python: no Hydra, no Trainer, no network connection."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from PIL import Image
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from legradnet.explain.methods import Target
 
 UNKNOWN_SIDE = "side unknown: graded both ways and averaged"
+_SOURCES = (str, Path, Image.Image, np.ndarray)
 _NO_FILM = Film(np.zeros((0, 0), np.uint8))
 
 
@@ -48,6 +49,7 @@ class Grader:
     def __init__(self, networks: Sequence[GradingNetwork], *, batch_size: int | None = None) -> None:
         if not networks:
             raise UserError("A grader needs at least one checkpoint.")
+        _check_count("batch_size", batch_size)
         for what in ("classes", "rule"):
             if len(kinds := {getattr(network, what) for network in networks}) > 1:
                 raise UserError(f"These checkpoints can't be averaged: they differ in {what}, {sorted(kinds)}.")
@@ -86,7 +88,8 @@ class Grader:
         Raises:
             UserError: A file that is no checkpoint of ours, or checkpoints that can't be averaged.
         """
-        paths = [path] if isinstance(path, (str, Path)) else list(path)
+        paths = [path] if isinstance(path, (str, Path)) else _listed(path, (str, Path), _NO_CHECKPOINT)
+        _check_count("threads", threads)
         return cls([_network(path, device, precision, threads) for path in paths], batch_size=batch_size)
 
     @classmethod
@@ -104,7 +107,9 @@ class Grader:
     @classmethod
     def from_export(cls, folder: str | Path, *, batch_size: int | None = None, threads: int | None = None) -> "Grader":
         """As `load`, of a folder that `legradnet-export` wrote and nothing else; torch is not imported."""
-        return cls([ExportedNetwork(folder, threads=threads)], batch_size=batch_size)
+        (path,) = _listed([folder], (str, Path), "from_export takes the path of a folder that legradnet-export wrote")
+        _check_count("threads", threads)
+        return cls([ExportedNetwork(path, threads=threads)], batch_size=batch_size)
 
     @overload
     def grade(self, films: Source, side: Side | None = None) -> Grading: ...
@@ -120,9 +125,10 @@ class Grader:
 
         Raises:
             ImageError: A film that can't be read, or that a network answers with numbers that are not finite.
+            UserError: Something else than films and sides.
         """
-        single = isinstance(films, (str, Path, Image.Image, np.ndarray))
-        sources: list[Source] = [films] if single else list(films)  # type: ignore[list-item, arg-type]
+        single = isinstance(films, _SOURCES)
+        sources: list[Source] = [films] if single else _listed(films, _SOURCES, _NO_SOURCE)  # type: ignore[list-item]
         sides = [side or ""] * len(sources) if side is None or isinstance(side, str) else list(side)
         if len(sides) != len(sources) or not set(sides) <= {"L", "R", ""}:
             raise UserError("side= is L or R, or a list with L, R or an empty string for each film.")
@@ -196,6 +202,9 @@ class Grader:
         """Read a film and bring it to the form each network wants; what is wrong with its file is given, not raised."""
         if isinstance(request.film, ImageError):
             return request.film
+        _listed([request.film], _SOURCES, _NO_SOURCE)
+        if request.side not in ("L", "R", ""):
+            raise UserError(f"side={request.side!r} must be L, R or an empty string.")
         try:
             source = Path(request.film) if isinstance(request.film, str) else request.film
             film = read_film(source)
@@ -268,6 +277,24 @@ class Grader:
                 )
             )
         return gradings
+
+
+_NO_SOURCE = "A film is a path, a PIL image or an array ([H, W] gray or [H, W, 3] colour), and films are a list of them"
+_NO_CHECKPOINT = "A checkpoint is the path of best.ckpt or of an export's folder, and several are a list of them"
+
+
+def _listed(values: object, kinds: tuple[type, ...], words: str) -> list[Any]:
+    """`values` as a list; UserError with what is accepted if they are none, or one is not of `kinds`."""
+    apart = (bytes, Mapping, *kinds)  # which are not gone through
+    listed = list(values) if isinstance(values, Iterable) and not isinstance(values, apart) else [values]
+    if odd := next(([value] for value in listed if not isinstance(value, kinds)), None):
+        raise UserError(f"{words}; this is {type(odd[0]).__name__}.")
+    return listed
+
+
+def _check_count(name: str, count: object) -> None:
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise UserError(f"{name}={count!r} must be a whole number of at least 1, or None.")
 
 
 def _network(path: str | Path, device: str, precision: str, threads: int | None) -> GradingNetwork:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ConfigDict, RootModel, ValidationError
 
 from legradnet.data.film import ImageError
 from legradnet.data.inputs import InputFilm
 from legradnet.errors import UserError
 from legradnet.grades import Floats, Ints
 from legradnet.grading.grading import Grading
+from legradnet.settings import Settings
 from legradnet.tables import inert, read_own, table_line
 
 if TYPE_CHECKING:
@@ -101,14 +103,52 @@ def read_json_lines(path: Path) -> list[Record]:
     """The records of a `predictions.jsonl`; a last line that a kill cut off is none.
 
     Raises:
-        UserError: There are numbers that are not finite, which older releases took for a grade.
+        UserError: Another line is no record, or has numbers that are not finite, which older releases took for a grade.
     """
 
     def refused(number: str) -> None:
         raise UserError(f"{path} has grades of a network that answered {number}: start again in another folder.")
 
-    whole = path.read_bytes().rpartition(b"\n")[0].decode()
-    return [json.loads(line, parse_constant=refused) for line in whole.split("\n") if line]
+    records = []
+    for number, line in enumerate(path.read_bytes().rpartition(b"\n")[0].split(b"\n"), start=1):
+        if line:
+            try:
+                records.append(json.loads(line, parse_constant=refused))
+                _Record.model_validate(records[-1])
+            except (json.JSONDecodeError, UnicodeError, ValidationError, RecursionError):
+                raise UserError(
+                    f"{path} is damaged: line {number} is no record of a film. Start again in another hydra.run.dir=."
+                ) from None
+    return records
+
+
+class _Graded(Settings):
+    """What a line says of a film that was graded, with whatever else."""
+
+    model_config = ConfigDict(extra="allow")
+    filename: str
+    label: int | None
+    grade: int
+    probabilities: list[float]
+    expected_grade: float
+    prediction_set: list[int]
+    referred: bool
+    reason: str
+    gate_weights: dict[str, float]
+    error: None
+
+
+class _Unreadable(Settings):
+    """What a line says of a film that could not be read."""
+
+    model_config = ConfigDict(extra="allow")
+    filename: str
+    label: int | None
+    error: str
+
+
+class _Record(RootModel[_Graded | _Unreadable]):
+    """A line of `predictions.jsonl`."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Request
 from legradnet.grading.predictions import PredictionsTable, Record, json_lines, read_json_lines, record
 from legradnet.grading.settings import PredictSettings
-from legradnet.run_folder import RunFolder
+from legradnet.run_folder import RunFolder, as_references
 from legradnet.settings import checked
 from legradnet.tables import inert
 
@@ -98,7 +98,7 @@ def _already_graded(settings: PredictSettings, folder: RunFolder, films: Sequenc
         raise UserError(f"{folder.path} already holds predictions: add resume=true to go on with them, or choose "
                         "another hydra.run.dir=.")  # fmt: skip
     before = folder.read_config() if folder.config.is_file() else {}
-    now = settings.model_dump(exclude=_MAY_CHANGE)
+    now = as_references(settings.model_dump(exclude=_MAY_CHANGE))
     if changed := [key for key in now if now[key] != before.get(key)]:
         changes = "\n".join(f"  {key}: was {before.get(key)}, now {now[key]}" for key in changed)
         raise UserError(f"Predictions are resumed with the settings they began with; these differ:\n{changes}")

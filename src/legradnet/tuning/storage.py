@@ -35,7 +35,14 @@ def open_storage(url: str, folder: Path | None = None) -> BaseStorage:
         path.parent.mkdir(parents=True, exist_ok=True)
         # the lock of a worker that was killed holding it is broken after a while; none holds it for seconds
         lock = JournalFileSymlinkLock(str(path), grace_period=_LOCK)
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        try:
+            return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        except OSError:
+            raise
+        except Exception as error:  # whatever its lines are taken for
+            raise UserError(
+                f"hydra.sweeper.storage={without_passwords(url)} is damaged: {path} is no journal of a study."
+            ) from error
     if url.startswith("sqlite:///") and rest.strip("/"):
         path = base / url.removeprefix("sqlite:///")
         path.parent.mkdir(parents=True, exist_ok=True)
