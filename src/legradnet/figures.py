@@ -8,6 +8,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.text import Text
 
 INK, SOFT, FAINT = "#1f2933", "#52606d", "#d9dee4"
 BLUE, ORANGE = "#0072b2", "#d55e00"
@@ -19,10 +21,19 @@ MARKERS = "osD^vPX*"
 def picture(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
     """The figure as an SVG (text as paths) or as a PNG of 160 dots an inch."""
     file = BytesIO()
+    for text in figure.findobj(Text):
+        text.set_text(_drawable(text))
     with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "legradnet"}):  # same look, same bytes
         metadata = {"Date": None} if kind == "svg" else {}
         figure.savefig(file, format=kind, dpi=160, facecolor="white", metadata=metadata)
     return file.getvalue()
+
+
+def _drawable(text: Text) -> str:
+    """What a figure says, with a sign in place of each letter that the font lacks: matplotlib warns or fails."""
+    font = get_font(findfont(text.get_fontproperties()))
+    lacked = {sign for sign in text.get_text() if sign != "\n" and not font.get_char_index(ord(sign))}
+    return text.get_text().translate({ord(sign): "\N{REPLACEMENT CHARACTER}" for sign in lacked})
 
 
 def draw_weights(axes: Axes, weights: Mapping[str, Sequence[float | None]], groups: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from legradnet.evaluation.figures import draw_figures
 from legradnet.figures import picture
@@ -173,3 +174,11 @@ def test_drawing_changes_neither_settings_nor_the_next_picture(numbers):
     first, second = (picture(draw_figures(numbers)["gate"], "svg") for _ in range(2))
     assert first == second
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.filterwarnings("error")
+def test_letters_that_the_font_lacks_are_drawn_as_a_sign_without_a_warning():
+    figure = Figure(layout="constrained")
+    title = figure.subplots().set_title("膝 ö\t\udcff $x$", parse_math=False)
+    assert picture(figure, "png").startswith(b"\x89PNG")
+    assert title.get_text() == "\ufffd ö\ufffd\ufffd $x$"

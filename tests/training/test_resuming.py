@@ -26,7 +26,7 @@ def balanced(tmp_path_factory):
 @pytest.mark.parametrize("extra", [[], BALANCED], ids=["plain", "balanced"])
 @pytest.mark.parametrize(("epoch", "batch"), [(0, 2), (1, 0), (2, 3)])
 def test_a_killed_and_resumed_run_ends_with_the_numbers_of_one_never_killed(
-    finished, balanced, tmp_path, monkeypatch, epoch, batch, extra
+    finished, balanced, tmp_path, monkeypatch, epoch, batch, extra, recwarn
 ):
     whole = balanced if extra else finished[0]
     run = tmp_path / "run"
@@ -36,7 +36,9 @@ def test_a_killed_and_resumed_run_ends_with_the_numbers_of_one_never_killed(
             train(compose("trainer.max_epochs=4", *extra), run)
     if epoch:
         assert pd.read_csv(run / "metrics.csv")["epoch"].tolist() == list(range(epoch))
+    recwarn.clear()
     train(compose("trainer.max_epochs=4", "ckpt_path=last", *extra), run)
+    assert not [str(warning.message) for warning in recwarn if "heckpoint" in str(warning.message)]
     for name in ("metrics.csv", "test_metrics.json", "split.csv"):
         assert (run / name).read_bytes() == (whole / name).read_bytes(), name
     best, other = (read_checkpoint(folder / "checkpoints/best.ckpt")["state_dict"] for folder in (run, whole))

@@ -90,3 +90,49 @@ def test_no_password_is_told_where_a_database_cannot_be_reached(monkeypatch):
     assert has_password(url)
     assert not has_password("postgresql://me@h/d")
     assert without_passwords(f"a {url} b {url}").count("***") == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:s3 cret@h/d", "postgresql://me:***@h/d"),
+        ("postgresql://me:s3@cret@h/d", "postgresql://me:***@h/d"),
+        ("postgresql://me:s3/cret:x@h/d", "postgresql://me:***@h/d"),
+        ("postgresql://two words:s3cret@h/d", "postgresql://two words:***@h/d"),
+        ("postgresql://h/d?user=me&PASSWORD=s3 cret&x=1", "postgresql://h/d?user=me&PASSWORD=***&x=1"),
+        ("postgresql://h/d?sslpassword=s3cret", "postgresql://h/d?sslpassword=***"),
+        ("postgresql://h/d?pass%77ord=s3cret", "postgresql://h/d?pass%77ord=***"),
+        ("postgresql://me:s3${oc.env:CRET}@h/d", "postgresql://me:***@h/d"),
+    ],
+)
+def test_a_password_is_seen_however_it_is_written(url, shown):
+    assert has_password(url)
+    assert without_passwords(f"{url} cannot be opened").startswith(shown.partition("&x")[0])
+    assert without_passwords(url) == without_passwords(without_passwords(url)) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("postgresql://me@h:5432/d", "sqlite:///a:b@c.db", "journal:/a@b:c", "postgresql://h/d?user=me"),
+        *("postgresql://${oc.env:U}:${oc.env:P}@h/d", "postgresql://h/d?password=${oc.env:P}"),
+    ],
+)
+def test_what_is_no_password_is_not_taken_for_one(url):
+    assert not has_password(url)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        *(b"garbage\n", b"no end", b"[]\n", b"{}\n", b'{"op_code": 99}\n', b"\xff\xfe\n", b"x\n" * 40_000),
+        b'{"op_code": 0, "worker_id": "a"}\n',
+        b'{"op_code": 0, "worker_id": "a", "study_name": "s", "directions": [7]}\n',
+    ],
+)
+def test_garbage_in_a_journal_is_told_in_a_sentence_and_stays(tmp_path, garbage):
+    path = tmp_path / "study.log"
+    path.write_bytes(garbage)
+    with pytest.raises(UserError, match=f"storage=journal:{path}: {path} is damaged or no journal of a study"):
+        open_storage(f"journal:{path}")
+    assert path.read_bytes() == garbage

@@ -24,6 +24,7 @@ from legradnet.run_folder import written_as_references
 
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:")
 _OTHER_KEY = re.compile(r"\$\{\s*([\w.]+)\s*\}")
+_WARNINGS = "PYTHONWARNINGS"
 _FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own: with it, it leaves exceptions to others
 
 
@@ -48,7 +49,7 @@ def run(config_name: str, task: Callable[[dict[str, Any], str], Any], keys: Call
     @hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)
     def app(config: DictConfig) -> Any:
         keep_freed_memory()  # here: launchers call this in processes of their own
-        with _told_in_words():
+        with _told_in_words(), _warnings_in_the_log():
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             with written_as_references(_references(config)):
                 return task(plain, HydraConfig.get().runtime.output_dir)  # type: ignore[arg-type]
@@ -76,6 +77,28 @@ def _told_in_words() -> Iterator[None]:
         if (words := in_words(error, config_folder())) is None:
             raise
         _stop(words)
+
+
+@contextmanager
+def _warnings_in_the_log() -> Iterator[None]:
+    """Keep what libraries warn of in the log file of the run, if it has one; a user is told by us, or asks by -W."""
+    if sys.warnoptions or os.environ.get(_WARNINGS):
+        yield
+        return
+    files: list[logging.Handler] = [
+        handler for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)
+    ]
+    logger = logging.getLogger("py.warnings")
+    before = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = files or [logging.NullHandler()], False
+    os.environ[_WARNINGS] = "ignore"  # in processes that it starts
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        logger.handlers, logger.propagate = before
+        os.environ.pop(_WARNINGS, None)
 
 
 @contextmanager

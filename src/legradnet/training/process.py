@@ -16,6 +16,12 @@ import torch
 _VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "MASTER_PORT", "MLFLOW_ALLOW_FILE_STORE", "PL_GLOBAL_SEED", "PL_SEED_WORKERS")
 _LOGGERS = ("lightning.pytorch", "lightning.fabric")
 
+_KNOWN = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own call, once a run and process
+    r"Found \d+ module\(s\) in eval mode",  # frozen trunks are
+    r"Checkpoint directory .* exists and is not empty",  # a resumed run's does
+)
+
 
 @contextmanager
 def process_left_as_found() -> Iterator[None]:
@@ -26,8 +32,7 @@ def process_left_as_found() -> Iterator[None]:
     """
     before = [(put_back, read()) for read, put_back in _STATES]
     with warnings.catch_warnings():
-        # Lightning's own deprecated call, once a run and process; and frozen trunks are in eval mode
-        for message in (r"`isinstance\(treespec, LeafSpec\)` is deprecated", r"Found \d+ module\(s\) in eval mode"):
+        for message in _KNOWN:
             warnings.filterwarnings("ignore", message)
         for name in _LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)  # its banners and tips say nothing of this run

@@ -1,5 +1,7 @@
 """Where a study lies."""
 
+import json
+import os
 import re
 import time
 from pathlib import Path
@@ -8,12 +10,15 @@ import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
 from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from legradnet.errors import UserError, how_to_install, without_passwords
 
 _REFERENCE = re.compile(r"\$\{[^}]*\}")
 _FORMS = "sqlite:///PATH, postgresql://USER@HOST/DATABASE or journal:PATH"
 _LOCK = 10  # seconds
+_LAST = 2**16  # bytes of a journal in which its last line is looked for
 _OPENINGS = 10  # several workers may make the tables of a new database at once; all but one then fail, and try again
 
 
@@ -36,13 +41,13 @@ def open_storage(url: str, folder: Path | None = None) -> BaseStorage:
         # the lock of a worker that was killed holding it is broken after a while; none holds it for seconds
         lock = JournalFileSymlinkLock(str(path), grace_period=_LOCK)
         try:
+            if path.is_file():
+                _check_end(path)
             return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
         except OSError:
             raise
         except Exception as error:  # whatever its lines are taken for
-            raise UserError(
-                f"hydra.sweeper.storage={without_passwords(url)} is damaged: {path} is no journal of a study."
-            ) from error
+            raise UserError(f"hydra.sweeper.storage={url}: {path} is damaged or no journal of a study.") from error
     if url.startswith("sqlite:///") and rest.strip("/"):
         path = base / url.removeprefix("sqlite:///")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +61,19 @@ def open_storage(url: str, folder: Path | None = None) -> BaseStorage:
     raise UserError(f"hydra.sweeper.storage={without_passwords(url)} must be {_FORMS}.")
 
 
+def _check_end(journal: Path) -> None:
+    """Raise ValueError if the last line is no record, nor the beginning of one that is being written.
+
+    Optuna checks the others; a record that it appends to this one is lost, and the study with it.
+    """
+    with journal.open("rb") as file:
+        file.seek(-min(_LAST, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        end = file.read()
+    last = end.removesuffix(b"\n").rpartition(b"\n")[2]
+    if len(last) < _LAST - 1 and end and (not last.startswith(b"{") or (end.endswith(b"\n") and not json.loads(last))):
+        raise ValueError
+
+
 def _database(url: str, engine: dict[str, object]) -> RDBStorage:
     for attempt in range(1, _OPENINGS + 1):
         try:
@@ -64,10 +82,19 @@ def _database(url: str, engine: dict[str, object]) -> RDBStorage:
             raise UserError(f"PostgreSQL needs its driver: {how_to_install('postgresql')}") from error
         except Exception as error:  # of SQLAlchemy, of the driver, or Optuna's own
             if attempt == _OPENINGS:
-                reason = without_passwords(str(error)).splitlines()[0]
+                reason = (without_passwords(_without_password_of(url, str(error))).splitlines() or [""])[0]
                 raise UserError(f"hydra.sweeper.storage={without_passwords(url)} cannot be opened: {reason}") from None
             time.sleep(0.2 * attempt)
     raise AssertionError("unreachable")
+
+
+def _without_password_of(url: str, text: str) -> str:
+    """`text` without the password in `url`, however it is repeated."""
+    try:
+        password = make_url(url).password
+    except ArgumentError:
+        return text
+    return text.replace(str(password), "***") if password else text
 
 
 def has_password(url: str) -> bool:

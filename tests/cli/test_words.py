@@ -1,0 +1,62 @@
+"""What a command keeps to itself: warnings of libraries, and what the environment holds."""
+
+import warnings
+
+import yaml
+
+
+def test_a_library_s_warning_is_in_the_log_and_not_before_the_user(typed, tmp_path, monkeypatch):
+    def grade(config, run_folder):
+        warnings.warn("checkpoint directory exists", UserWarning, stacklevel=1)
+        return True
+
+    monkeypatch.delenv("PYTHONWARNINGS", raising=False)
+    monkeypatch.setattr("sys.warnoptions", [])
+    monkeypatch.setattr("legradnet.grading.run.predict", grade)
+    arguments = ["checkpoint=c", "input=films", f"hydra.run.dir={tmp_path}/run"]
+    done = typed("legradnet-predict", *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "UserWarning: checkpoint directory exists" in (tmp_path / "run/predict.log").read_text()
+    monkeypatch.setenv("PYTHONWARNINGS", "default")  # asked for
+    assert "UserWarning" in typed("legradnet-predict", *arguments).stderr
+
+
+def test_a_log_line_that_nobody_reads_is_no_fault(typed, tmp_path, monkeypatch):
+    def grade(config, run_folder):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("legradnet.grading.run.predict", grade)
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    done = typed("legradnet-predict", "checkpoint=c", "input=films", f"hydra.run.dir={tmp_path}/run")
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_what_is_taken_from_the_environment_is_in_no_file(typed, trained, knees, tmp_path, monkeypatch):
+    (tmp_path / "s3cret").symlink_to(knees)
+    monkeypatch.setenv("FILMS", f"{tmp_path}/s3cret")
+    best = f"checkpoint={trained}/checkpoints/best.ckpt"
+    run = f"hydra.run.dir={tmp_path}/run"
+    done = typed("legradnet-predict", best, "input=${oc.env:FILMS}", run)
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((tmp_path / "run/.hydra/config.yaml").read_text())["input"] == "${oc.env:FILMS}"
+    assert not [p for p in (tmp_path / "run").rglob("*") if p.is_file() and b"s3cret" in p.read_bytes()]
+    again = typed("legradnet-predict", best, "input=${oc.env:FILMS}", run, "resume=true")
+    assert again.returncode == 0, again.stderr
+    other = typed("legradnet-predict", best, f"input={knees}", run, "resume=true")
+    assert other.returncode == 2 and "input: was ${oc.env:FILMS}, now" in other.stderr
+
+
+def test_a_value_by_way_of_another_key_is_written_as_a_reference_too(typed, tmp_path, monkeypatch):
+    written = {}
+
+    def train(config, run_folder, callbacks):
+        from legradnet.run_folder import as_references
+
+        written.update(as_references(config), seen=config["data"]["seed"])
+
+    monkeypatch.setenv("SEED_OF_MINE", "12345")
+    monkeypatch.setattr("legradnet.training.run.train", train)
+    done = typed("legradnet-train", "seed=${oc.decode:${oc.env:SEED_OF_MINE}}", f"hydra.run.dir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    assert written["seen"] == 12345
+    assert "12345" not in str({**written, "seen": None})
