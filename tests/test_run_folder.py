@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from legradnet.errors import UserError
-from legradnet.evaluation.films import load_films
+from legradnet.evaluation.films import check_run, load_films
 from legradnet.evaluation.settings import MeasuredFilms
 from legradnet.grading.predictions import read_json_lines
 from legradnet.run_folder import RunFolder, written_as_references
@@ -22,8 +22,8 @@ def folder(tmp_path):
 READERS = {
     "config": lambda folder: folder.read_config(),
     "metrics": lambda folder: folder.best_epoch(),
-    "split": lambda folder: folder.read_split(),
-    "versions": lambda folder: folder.read_versions(),
+    "split": check_run,
+    "versions": check_run,
 }
 
 
@@ -36,7 +36,7 @@ def test_garbage_in_a_run_folder_is_told_with_its_file_and_not_quoted(folder, na
     file.write_bytes(garbage)
     with pytest.raises(UserError) as told:
         READERS[name](folder)
-    assert str(told.value).startswith(f"{file} ") and "\n" not in str(told.value)
+    assert str(told.value).startswith((f"{file} ", f"{file}: ")) and "\n" not in str(told.value)
     assert "hello" not in str(told.value)
 
 
