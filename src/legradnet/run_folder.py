@@ -127,14 +127,22 @@ class RunFolder:
         """
         if not self.versions.is_file():
             return {}
+        file = self.own(self.versions)
         try:
-            made_with = json.loads(self.own(self.versions).read_text(encoding="utf-8"))
+            made_with = json.loads(file.read_text(encoding="utf-8"))
         except (ValueError, RecursionError):
             made_with = None
         if not isinstance(made_with, dict):
             raise UserError(f"{self.versions} is damaged: it must be a JSON object of versions.")
         short = {name: value for name, value in made_with.items() if len(str(value)) <= _LONGEST_VERSION}
         return {name: value for name, value in short.items() if name in (*_MACHINE, *_PACKAGES)}
+
+    def read_metrics(self) -> "pd.DataFrame":
+        """`metrics.csv`; UserError if it is no table of epochs."""
+        rows = read_numbers(self.own(self.metrics))
+        if not {"epoch", "val/qwk"} <= set(rows):
+            raise UserError(f"{self.metrics} is damaged: it must be a table with the columns epoch and val/qwk.")
+        return rows
 
     def own(self, file: Path) -> Path:
         """A file of this folder, which may be a stranger's; UserError if it is a link to elsewhere, or not there."""
@@ -151,11 +159,9 @@ class RunFolder:
         """
         if not self.metrics.is_file():
             return {}
-        rows = read_numbers(self.own(self.metrics))
+        rows = self.read_metrics()
         if rows.empty:
             return {}
-        if "val/qwk" not in rows:
-            raise UserError(f"{self.metrics} is damaged: it has no column val/qwk.")
         best = rows.iloc[int(rows["val/qwk"].fillna(-math.inf).argmax())]
         return {str(name): float(value) for name, value in best.items()}
 

@@ -2,6 +2,7 @@
 
 import warnings
 
+import pytest
 import yaml
 
 
@@ -18,7 +19,8 @@ def test_a_library_s_warning_is_in_the_log_and_not_before_the_user(typed, tmp_pa
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert "UserWarning: checkpoint directory exists" in (tmp_path / "run/predict.log").read_text()
     monkeypatch.setenv("PYTHONWARNINGS", "default")  # asked for
-    assert "UserWarning" in typed("legradnet-predict", *arguments).stderr
+    with pytest.warns(UserWarning, match="checkpoint directory exists"):
+        typed("legradnet-predict", *arguments)
 
 
 def test_a_log_line_that_nobody_reads_is_no_fault(typed, tmp_path, monkeypatch):
@@ -56,7 +58,7 @@ def test_a_value_by_way_of_another_key_is_written_as_a_reference_too(typed, tmp_
 
     monkeypatch.setenv("SEED_OF_MINE", "12345")
     monkeypatch.setattr("legradnet.training.run.train", train)
-    done = typed("legradnet-train", "seed=${oc.decode:${oc.env:SEED_OF_MINE}}", f"hydra.run.dir={tmp_path}/run")
+    done = typed("legradnet-train", "seed='${oc.decode:${oc.env:SEED_OF_MINE}}'", f"hydra.run.dir={tmp_path}/run")
     assert done.returncode == 0, done.stderr
     assert written["seen"] == 12345
     assert "12345" not in str({**written, "seen": None})

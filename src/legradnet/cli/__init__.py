@@ -24,6 +24,7 @@ from legradnet.run_folder import written_as_references
 
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:")
 _OTHER_KEY = re.compile(r"\$\{\s*([\w.]+)\s*\}")
+_PIPE = 141  # exit status: 128 + SIGPIPE
 _WARNINGS = "PYTHONWARNINGS"
 _FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own: with it, it leaves exceptions to others
 
@@ -72,7 +73,7 @@ def _told_in_words() -> Iterator[None]:
         print("legradnet: stopped.", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
-        raise
+        raise SystemExit(_PIPE) from None
     except Exception as error:
         if (words := in_words(error, config_folder())) is None:
             raise
@@ -129,7 +130,7 @@ def _output_may_close() -> Iterator[None]:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):  # else Python complains at its end
             os.dup2(nowhere, stream.fileno())
-        raise SystemExit(141) from None  # 128 + SIGPIPE
+        raise SystemExit(_PIPE) from None
     finally:
         logging.raiseExceptions = before
 

@@ -18,7 +18,7 @@ from legradnet.checkpoint import BEST, read_checkpoint, write_checkpoint
 from legradnet.files import write_text, written_whole
 from legradnet.memory import keep_freed_memory
 from legradnet.run_folder import RunFolder
-from legradnet.tables import read_numbers, table_text
+from legradnet.tables import table_text
 
 _KEPT_IN_BEST = ("state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version", "legradnet")
 
@@ -67,7 +67,7 @@ class MetricsTable(Callback):
             if self.resumable:
                 trainer.save_checkpoint(self.folder.last)
         elif self.folder.metrics.is_file():
-            rows = read_numbers(self.folder.metrics)
+            rows = self.folder.read_metrics()
             self.rows = rows[rows["epoch"] < trainer.current_epoch]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
