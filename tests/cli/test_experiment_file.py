@@ -19,7 +19,7 @@ import pytest
         ("defaults: 3", ["best.yaml: defaults must be a list"]),
         ("seed: [1", ["best.yaml can't be read as YAML, line 3, column 1: "]),
         ("seed: 1\nseed: 2", ["best.yaml can't be read as YAML, line 3, column 1: found duplicate key seed"]),
-        ("seed: " + "[" * 3000, ["best.yaml can't be read as YAML: it is nested too deep"]),
+        ("seed: " + "[" * 1100, ["best.yaml can't be read as YAML: it is nested too deep"]),
         ("seed: ${oc.env:NOT_THERE}", ["Environment variable 'NOT_THERE' not found"]),
     ],
 )
