@@ -58,7 +58,7 @@ def test_versions_say_nothing_but_versions(folder):
     [
         *("x", "null", "[]", "{}", '{"filename": 1, "label": null, "error": "x"}', "[" * 100_000, "\0"),
         '{"filename": "a", "label": null, "error": null}',
-        '{"filename": "a", "label": null, "grade": 1, "probabilities": [NaN], "expected_grade": 1, '
+        '{"filename": "a", "label": null, "grade": 1, "probabilities": ["1"], "expected_grade": 1, '
         '"prediction_set": [], "referred": false, "reason": "", "gate_weights": {}, "error": null}',
     ],
 )
