@@ -1,14 +1,13 @@
 """Grade films with a trained model from Python: no Hydra, no Trainer, no network connection."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
-from PIL import Image
 
 from legradnet.data.film import Film, Gray, ImageError, fit_image
 from legradnet.data.images import read_film
@@ -18,7 +17,19 @@ from legradnet.errors import UserError
 from legradnet.grades import grades_of
 from legradnet.grading.averaging import answer_views, are_finite, join_sets, mean_gate_weights
 from legradnet.grading.exported_network import ExportedNetwork, is_export
-from legradnet.grading.grading import AnswerError, Grading, Prepared, Request, Source, readable
+from legradnet.grading.grading import (
+    NO_CHECKPOINT,
+    NO_SOURCE,
+    SOURCES,
+    AnswerError,
+    Grading,
+    Prepared,
+    Request,
+    Source,
+    check_count,
+    listed,
+    readable,
+)
 from legradnet.grading.networks import Answers, GradingNetwork
 from legradnet.machine import cores
 
@@ -27,7 +38,6 @@ if TYPE_CHECKING:
     from legradnet.explain.methods import Target
 
 UNKNOWN_SIDE = "side unknown: graded both ways and averaged"
-_SOURCES = (str, Path, Image.Image, np.ndarray)
 _NO_FILM = Film(np.zeros((0, 0), np.uint8))
 
 
@@ -49,7 +59,7 @@ class Grader:
     def __init__(self, networks: Sequence[GradingNetwork], *, batch_size: int | None = None) -> None:
         if not networks:
             raise UserError("A grader needs at least one checkpoint.")
-        _check_count("batch_size", batch_size)
+        check_count("batch_size", batch_size)
         for what in ("classes", "rule"):
             if len(kinds := {getattr(network, what) for network in networks}) > 1:
                 raise UserError(f"These checkpoints can't be averaged: they differ in {what}, {sorted(kinds)}.")
@@ -88,8 +98,8 @@ class Grader:
         Raises:
             UserError: A file that is no checkpoint of ours, or checkpoints that can't be averaged.
         """
-        paths = [path] if isinstance(path, (str, Path)) else _listed(path, (str, Path), _NO_CHECKPOINT)
-        _check_count("threads", threads)
+        paths = [path] if isinstance(path, (str, Path)) else listed(path, (str, Path), NO_CHECKPOINT)
+        check_count("threads", threads)
         return cls([_network(path, device, precision, threads) for path in paths], batch_size=batch_size)
 
     @classmethod
@@ -107,8 +117,8 @@ class Grader:
     @classmethod
     def from_export(cls, folder: str | Path, *, batch_size: int | None = None, threads: int | None = None) -> "Grader":
         """As `load`, of a folder that `legradnet-export` wrote and nothing else; torch is not imported."""
-        (path,) = _listed([folder], (str, Path), "from_export takes the path of a folder that legradnet-export wrote")
-        _check_count("threads", threads)
+        (path,) = listed([folder], (str, Path), "from_export takes the path of a folder that legradnet-export wrote")
+        check_count("threads", threads)
         return cls([ExportedNetwork(path, threads=threads)], batch_size=batch_size)
 
     @overload
@@ -127,8 +137,8 @@ class Grader:
             ImageError: A film that can't be read, or that a network answers with numbers that are not finite.
             UserError: Something else than films and sides.
         """
-        single = isinstance(films, _SOURCES)
-        sources: list[Source] = [films] if single else _listed(films, _SOURCES, _NO_SOURCE)  # type: ignore[list-item]
+        single = isinstance(films, SOURCES)
+        sources: list[Source] = [films] if single else listed(films, SOURCES, NO_SOURCE)  # type: ignore[list-item]
         sides = [side or ""] * len(sources) if side is None or isinstance(side, str) else list(side)
         if len(sides) != len(sources) or not set(sides) <= {"L", "R", ""}:
             raise UserError("side= is L or R, or a list with L, R or an empty string for each film.")
@@ -202,7 +212,7 @@ class Grader:
         """Read a film and bring it to the form each network wants; what is wrong with its file is given, not raised."""
         if isinstance(request.film, ImageError):
             return request.film
-        _listed([request.film], _SOURCES, _NO_SOURCE)
+        listed([request.film], SOURCES, NO_SOURCE)
         if request.side not in ("L", "R", ""):
             raise UserError(f"side={request.side!r} must be L, R or an empty string.")
         try:
@@ -277,24 +287,6 @@ class Grader:
                 )
             )
         return gradings
-
-
-_NO_SOURCE = "A film is a path, a PIL image or an array ([H, W] gray or [H, W, 3] colour), and films are a list of them"
-_NO_CHECKPOINT = "A checkpoint is the path of best.ckpt or of an export's folder, and several are a list of them"
-
-
-def _listed(values: object, kinds: tuple[type, ...], words: str) -> list[Any]:
-    """`values` as a list; UserError with what is accepted if they are none, or one is not of `kinds`."""
-    apart = (bytes, Mapping, *kinds)  # which are not gone through
-    listed = list(values) if isinstance(values, Iterable) and not isinstance(values, apart) else [values]
-    if odd := next(([value] for value in listed if not isinstance(value, kinds)), None):
-        raise UserError(f"{words}; this is {type(odd[0]).__name__}.")
-    return listed
-
-
-def _check_count(name: str, count: object) -> None:
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-        raise UserError(f"{name}={count!r} must be a whole number of at least 1, or None.")
 
 
 def _network(path: str | Path, device: str, precision: str, threads: int | None) -> GradingNetwork:

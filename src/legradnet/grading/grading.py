@@ -1,18 +1,39 @@
 """What goes into a `Grader` and what comes out of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from legradnet.data.film import Film, Gray, ImageError
 from legradnet.data.sides import Side
+from legradnet.errors import UserError
 from legradnet.grades import Floats
 
 Source = str | Path | Image.Image | npt.NDArray[Any]
+
+SOURCES = (str, Path, Image.Image, np.ndarray)
+NO_SOURCE = "A film is a path, a PIL image or an array ([H, W] gray or [H, W, 3] colour), and films are a list of them"
+NO_CHECKPOINT = "A checkpoint is the path of best.ckpt or of an export's folder, and several are a list of them"
+
+
+def listed(values: object, kinds: tuple[type, ...], words: str) -> list[Any]:
+    """`values` as a list; UserError with what is accepted, `words`, if they are none, or one is not of `kinds`."""
+    apart = (bytes, Mapping, *kinds)  # which are not gone through
+    several = list(values) if isinstance(values, Iterable) and not isinstance(values, apart) else [values]
+    if odd := next(([value] for value in several if not isinstance(value, kinds)), None):
+        raise UserError(f"{words}; this is {type(odd[0]).__name__}.")
+    return several
+
+
+def check_count(name: str, count: object) -> None:
+    """Raise UserError if `count` is neither None nor a whole number of at least 1."""
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise UserError(f"{name}={count!r} must be a whole number of at least 1, or None.")
 
 
 @dataclass(frozen=True)
