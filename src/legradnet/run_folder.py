@@ -91,12 +91,17 @@ class RunFolder:
         if others := [file.name for file in files if file.exists()]:
             raise UserError(f"{self.path} holds another run ({others[0]}): choose another hydra.run.dir=.")
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the composed config (plain values); what came from the environment is written as it was referred to."""
+    def write_config(self, config: Mapping[str, Any], *, shared: bool = False) -> None:
+        """Write the composed config (plain values); what came from the environment is written as it was referred to.
+
+        Args:
+            config: The values.
+            shared: As in `write_text`.
+        """
         plain = as_references(config)
         # as OmegaConf writes, which would read a path with "${" in it as a reference
         how: dict[str, Any] = {"default_flow_style": False, "allow_unicode": True, "sort_keys": False}
-        write_text(self.config, yaml.dump(plain, Dumper=get_omega_conf_dumper(), **how))
+        write_text(self.config, yaml.dump(plain, Dumper=get_omega_conf_dumper(), **how), shared=shared)
 
     def read_config(self) -> dict[str, Any]:
         """The composed config that was written, as plain values; references as they were written.
@@ -196,12 +201,13 @@ class RunFolder:
         """Take the best checkpoint, metrics and split of a run that is gone on with here from its own folder."""
         for ours, theirs in ((self.best, other.best), (self.metrics, other.metrics), (self.split, other.split)):
             if theirs.is_file():
-                with written_whole(ours) as file:
-                    file.write(theirs.read_bytes())
+                content = theirs.read_bytes()
+                with written_whole(ours, shared=ours != self.split) as file:
+                    file.write(content)
 
     def write_versions(self) -> None:
         """Write what this run was made with."""
-        write_text(self.versions, json.dumps(versions(), indent=2) + "\n")
+        write_text(self.versions, json.dumps(versions(), indent=2) + "\n", shared=True)
 
 
 def _as_once_written(table: "pd.DataFrame") -> bytes:

@@ -13,7 +13,7 @@ from cached_films import SIZE, array_of, assert_right, decoded, look, repaint
 
 from legradnet.data import cache as caching
 from legradnet.data import cache_files
-from legradnet.data.cache import FOLDER
+from legradnet.data.cache import FOLDER, CacheSettings, opened_cache
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.data.film import fit_image
 from legradnet.data.images import read_film
@@ -164,6 +164,21 @@ def test_a_disk_that_fills_up_later_costs_no_film_of_an_older_cache(films, monke
     monkeypatch.setattr(os, "pwrite", pwrite)
     assert_right(look(films), cached=59)
     assert array_of(films).stat().st_size == size
+
+
+def test_a_disk_that_fills_up_costs_no_film_that_another_process_has_cached(films, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    settings = CacheSettings(image_size=SIZE, fit="pad")
+    with opened_cache(films.resolve(), settings) as ours:  # the first there, but the other is faster
+        look(films)
+        ours.look(str(films.resolve() / "S00001L.png"))
+        monkeypatch.setattr(os, "pwrite", refuse)
+        repaint(films / "S00001L.png")
+        ours.look(str(films.resolve() / "S00001L.png"))
+    monkeypatch.undo()
+    assert array_of(films).stat().st_size == 60 * (SIZE**2 + 32**2)
 
 
 def test_what_the_system_writes_in_parts_is_whole_in_the_end(films, monkeypatch):

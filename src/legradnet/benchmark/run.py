@@ -15,6 +15,7 @@ from legradnet.benchmark.advice import advise_batch, advise_precision, advise_wo
 from legradnet.benchmark.loading import loading_rates
 from legradnet.benchmark.settings import PRECISIONS, BenchmarkSettings
 from legradnet.benchmark.speed import Request, Speed, free_memory, measure
+from legradnet.claims import claimed
 from legradnet.device import check_compiler, choose_device, choose_precision, processor
 from legradnet.files import write_text
 from legradnet.machine import cores
@@ -32,10 +33,14 @@ def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, An
         What is in `benchmark.json`.
 
     Raises:
-        UserError: A mistake in the config or the films.
+        UserError: A mistake in the config or the films; a folder that is another run's or can't be written.
     """
     settings = checked(BenchmarkSettings, config)
-    folder = RunFolder(Path(run_folder))
+    with claimed(Path(run_folder)):
+        return _benchmark(settings, RunFolder(Path(run_folder)))
+
+
+def _benchmark(settings: BenchmarkSettings, folder: RunFolder) -> dict[str, Any]:
     folder.check_other_runs(folder.last, folder.best, folder.benchmark)
     device = choose_device(settings.device)
     native = choose_precision("cpu" if device.type == "cpu" else "gpu") == "bf16-mixed"
@@ -92,7 +97,7 @@ def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, An
         "loading": {str(count): rate for count, rate in loading.items()},
         "advice": words,
     }
-    write_text(folder.benchmark, json.dumps(result, indent=2) + "\n")
+    write_text(folder.benchmark, json.dumps(result, indent=2) + "\n", shared=True)
     rows = [(key, name, speed) for key, by in alone.items() for name, speed in by.items()]
     rows.append(("together", trainer_precision, together))
     if compiled:

@@ -16,8 +16,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from legradnet.claims import give_back_unused
 from legradnet.cli._config_files import look_at_config_files
 from legradnet.cli._mistakes import in_words
+from legradnet.cli._run_folder import claim_run_folders
 from legradnet.errors import without_passwords
 from legradnet.memory import keep_freed_memory
 from legradnet.run_folder import written_as_references
@@ -62,7 +64,11 @@ def run(config_name: str, task: Callable[[dict[str, Any], str], Any], keys: Call
             sys.argv = [sys.argv[0], *readable(sys.argv[1:], keys)]
         _share_schemas()
         look_at_config_files(config_folder())
-        app()
+        claim_run_folders()
+        try:
+            app()
+        finally:
+            give_back_unused()
 
 
 @contextmanager

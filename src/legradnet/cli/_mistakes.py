@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from legradnet.errors import UserError
+from legradnet.files import of_the_system
 
 _OURS = re.compile(r"legradnet\.[\w.]+Error: ")  # what a stack trace from another process ends with
 _RAISED = re.compile(r"^\w+ raised while resolving interpolation: ")
@@ -27,7 +28,7 @@ def in_words(error: Exception, configs: Path) -> str | None:
         case OmegaConfBaseException():
             return _of_omegaconf(error)
         case OSError() if error.strerror:
-            return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+            return of_the_system(error)
     # a mistake found in a process of ddp comes back wrapped in that process's own exception and stack trace
     return _OURS.split(str(error))[-1].strip() if _OURS.search(str(error)) else None
 

@@ -2,9 +2,12 @@
 
 import logging
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from legradnet.cli import run
+from legradnet.files import NotWrittenError
+from legradnet.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from legradnet.settings import Key  # pydantic is slow to import
@@ -17,8 +20,10 @@ def _predict(config: dict[str, Any], run_folder: str) -> None:
 
     try:
         all_graded = predict(config, run_folder)
-    except KeyboardInterrupt:
-        log.warning("What is graded is kept. To go on: the same command with hydra.run.dir=%s resume=true", run_folder)
+    except (KeyboardInterrupt, NotWrittenError, OSError):
+        if RunFolder(Path(run_folder)).predictions_json.is_file():
+            how = f"hydra.run.dir={run_folder} resume=true"
+            log.warning("What is graded is kept. To go on: the same command with %s", how)
         raise
     if not all_graded:
         raise SystemExit(1)

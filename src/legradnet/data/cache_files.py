@@ -90,7 +90,7 @@ class CacheFiles:
             self._open(os.O_RDONLY)
             self.is_writable = False
         self._refresh()
-        self._is_new = not self._records
+        self._own = None if self._records else 0  # films in a cache that this object began; None: in another's
 
     def _open(self, how: int) -> None:
         how |= os.O_NOFOLLOW | os.O_CLOEXEC
@@ -124,13 +124,16 @@ class CacheFiles:
         """Write the films that no other process has written meanwhile.
 
         Raises:
-            OSError: They can't be written; the files are as they were before, or gone if this object began them.
+            OSError: They can't be written; the files are as they were before, or gone if this object began them and no
+            other has added to them.
         """
         fcntl.flock(self._index, fcntl.LOCK_EX)  # the system takes it from a killed process
         try:
             self._refresh()
-            self._write({entry.record.key: entry for entry in entries if entry.record.key not in self.places})
+            fresh = {entry.record.key: entry for entry in entries if entry.record.key not in self.places}
+            self._write(fresh)
             self._refresh()
+            self._own = None if self._own is None else self._own + len(fresh)
         except OSError:
             self._give_back()
             raise
@@ -176,10 +179,10 @@ class CacheFiles:
         return checksum
 
     def _give_back(self) -> None:
-        """After a full disk: take back what has no record, and a cache that this object began."""
+        """After a full disk: take back what has no record, and a cache that is all this object's."""
         with suppress(OSError):
             os.ftruncate(self._array, len(self._records) * self.slot_size)
-        if self._is_new:
+        if self._own == len(self._records):
             self.places.clear()
             for ending in (".index", ".remarks", self.path.suffix):
                 self.path.with_suffix(ending).unlink(missing_ok=True)

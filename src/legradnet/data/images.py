@@ -28,6 +28,7 @@ from legradnet.data.film import (
 from legradnet.data.reading.bounded import bytes_to_hold, is_bounded_jpeg, is_bounded_png
 from legradnet.data.reading.pool import read_apart
 from legradnet.data.sides import Side
+from legradnet.files import OF_THE_PROCESS
 
 HEAD = 132  # bytes at the beginning of a file that tell its format
 MAX_BYTES = 2 * 1024**3
@@ -151,6 +152,8 @@ def _told_about(source: str) -> Iterator[None]:
     except ImageError as error:
         raise ImageError(f"{source}: {error}") from None
     except Exception as error:  # Pillow meets hostile bytes with nearly any exception
+        if isinstance(error, OSError) and error.errno in OF_THE_PROCESS:  # no fault of the film, nor of the next
+            raise
         raise ImageError(f"{source}: {in_words(error)}") from error
 
 

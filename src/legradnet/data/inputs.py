@@ -14,6 +14,7 @@ from legradnet.data.images import HEAD, format_of
 from legradnet.data.sides import SIDE_WORDS, Side
 from legradnet.data.sources import is_other_file
 from legradnet.errors import UserError
+from legradnet.files import OF_THE_PROCESS
 from legradnet.tables import PATHS, Table, read_table, shown
 
 _log = logging.getLogger(__name__)
@@ -136,5 +137,7 @@ def _is_film(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return format_of(file.read(HEAD)) is not None
-    except OSError:
+    except OSError as error:
+        if error.errno in OF_THE_PROCESS:
+            raise
         return False

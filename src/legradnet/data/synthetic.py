@@ -9,11 +9,14 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
+from legradnet.claims import filled_whole
 from legradnet.data.drawn_knee import check_size, draw_traits, film_of_knee
 from legradnet.data.sides import SIDES, Side
 from legradnet.errors import UserError
 from legradnet.files import write_text
 from legradnet.tables import table_text
+
+_TABLE = "knees.csv"
 
 
 def _grades(num_classes: int, seed: int) -> Iterator[tuple[int, int]]:
@@ -80,16 +83,11 @@ def write_knees(output: Path, count: int, *, size: int = 224, num_classes: int =
         Path of the table, `knees.csv`.
 
     Raises:
-        UserError: As `synthesize` does.
+        UserError: As `synthesize` does; there is something in the folder, or it can't be written.
     """
     films, table = synthesize(count, size=size, num_classes=num_classes, seed=seed)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        if any(output.iterdir()):
-            raise UserError(f"output={output} is not empty, and nothing in it is overwritten: choose another folder.")
-    except OSError as error:
-        raise UserError(f"output={output} can't be a folder: {error.strerror}.") from error
-    for film, filename in zip(films, table["filename"], strict=True):
-        Image.fromarray(film).save(output / filename)
-    write_text(output / "knees.csv", table_text(table))
-    return output / "knees.csv"
+    with filled_whole(output, last=_TABLE, durable=False) as folder:
+        for film, filename in zip(films, table["filename"], strict=True):
+            Image.fromarray(film).save(folder / filename)
+        write_text(folder / _TABLE, table_text(table), shared=True)
+    return output / _TABLE

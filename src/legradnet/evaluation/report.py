@@ -160,7 +160,7 @@ def write_figures(report: Report, folder: Path) -> list[Path]:
     files = []
     for name, figure in draw_figures(report.numbers).items():
         files.append(folder / f"{name}.png")
-        with written_whole(files[-1]) as file:
+        with written_whole(files[-1], shared=True) as file:
             file.write(picture(figure, "png"))
     return files
 

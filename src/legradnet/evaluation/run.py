@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from legradnet.claims import claimed
 from legradnet.data.film import Gray, ImageError
 from legradnet.data.images import read_film
 from legradnet.data.remarks import by_kind
@@ -42,12 +44,17 @@ def evaluate(config: Mapping[str, Any] | EvaluateSettings, run_folder: str | Pat
     the list that is itself a list is graded by the mean of its checkpoints.
 
     Raises:
-        UserError: A mistake in the config, the checkpoint or the films.
+        UserError: A mistake in the config, the checkpoint or the films; a folder that is another run's or can't be
+            written.
     """
     settings = checked(EvaluateSettings, config)
+    with claimed(Path(run_folder)):
+        _evaluate(settings, RunFolder(Path(run_folder)))
+
+
+def _evaluate(settings: EvaluateSettings, folder: RunFolder) -> None:
     entries = settings.checkpoint if isinstance(settings.checkpoint, list) else [settings.checkpoint]
     groups = [entry if isinstance(entry, list) else [entry] for entry in entries]
-    folder = RunFolder(Path(run_folder))
     folder.check_other_runs(folder.last, folder.best, folder.predictions_json, folder.report)
     folder.write_config(settings.model_dump())
     films: LabelledFilms | None = None
@@ -185,7 +192,7 @@ def _training_warnings(grader: Grader, films: LabelledFilms) -> Iterator[str]:
         run = run_of(network.path)
         if run.path == films.own:  # its splits are known
             continue
-        if not run.split.is_file():
+        if not os.access(run.split, os.R_OK):
             yield f"Whether these films trained {network.path} could not be checked: there is no split.csv of its run."
         elif seen := seen_in_training(films.table, run):
             yield (
@@ -226,7 +233,8 @@ def _set_text(low: int, high: int) -> str:
 def _write(report: Report, path: Path) -> None:
     folder = RunFolder(path)
     more = {"subgroups": report.subgroups, "joint_masked": report.joint_masked, "warnings": report.warnings}
-    write_text(path / "metrics.json", json.dumps({**report.numbers, **more}, indent=2, allow_nan=False) + "\n")
+    metrics = json.dumps({**report.numbers, **more}, indent=2, allow_nan=False)
+    write_text(path / "metrics.json", metrics + "\n", shared=True)
     write_text(folder.predictions, predictions_text(report.graded))
     write_figures(report, path / "figures")
     write_report(report, path / "report.html")
@@ -243,7 +251,7 @@ def _write_comparison(settings: EvaluateSettings, folder: RunFolder, names: list
     warnings = list(dict.fromkeys(warning for report in reports for warning in report.warnings))
     compared = {"runs": runs, "comparisons": comparisons, "warnings": warnings}
     text = json.dumps(compared, indent=2, allow_nan=False)
-    write_text(folder.path / "metrics.json", text + "\n")
+    write_text(folder.path / "metrics.json", text + "\n", shared=True)
     write_report(
         replace(first, title=" against ".join([first.title, *names[1:]]), comparisons=comparisons, warnings=warnings),
         folder.report,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from legradnet.claims import claimed
 from legradnet.data.film import ImageError
 from legradnet.data.inputs import InputFilm, list_films
 from legradnet.errors import UserError
@@ -20,7 +21,7 @@ from legradnet.explain.overlay import explanation_figure
 from legradnet.explain.settings import GATE, ExplainSettings
 from legradnet.explain.verdict import faithfulness_figure, verdict
 from legradnet.figures import picture
-from legradnet.files import write_text, written_whole
+from legradnet.files import make_folder, told, write_text, written_whole
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Grading, Prepared, Request
 from legradnet.grading.predictions import PredictionsTable, Record, record
@@ -43,11 +44,15 @@ def explain(config: Mapping[str, Any] | ExplainSettings, run_folder: str | Path)
         Whether every film could be read.
 
     Raises:
-        UserError: A mistake in the config, the checkpoint or the list of films. A film that can't be read is none: it
-            gets a row with its error.
+        UserError: A mistake in the config, the checkpoint or the list of films; a folder that is another run's or can't
+            be written. A film that can't be read is none: it gets a row with its error.
     """
     settings = checked(ExplainSettings, config)
-    folder = RunFolder(Path(run_folder))
+    with claimed(Path(run_folder)):
+        return _explain(settings, RunFolder(Path(run_folder)))
+
+
+def _explain(settings: ExplainSettings, folder: RunFolder) -> bool:
     folder.check_other_runs(folder.last, folder.best, folder.report, folder.predictions)
     dataset_path = settings.data.dataset_path
     films = list_films(Path(settings.input), Path(dataset_path) if dataset_path else None)
@@ -65,6 +70,8 @@ def explain(config: Mapping[str, Any] | ExplainSettings, run_folder: str | Path)
 def _draw_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
     network = only_checkpoint(grader.networks)
     places, rows = iter(_places(films)), []
+    with told(folder.path / "maps"):
+        make_folder(folder.path / "maps", mode=0o700)  # names of films are in it
     for batch in _batches(grader, films, settings):
         good = [prepared for _, prepared in batch if not isinstance(prepared, ImageError)]
         gradings = grader.grade_prepared(good) if good else []
@@ -112,10 +119,10 @@ def _look_at_gate(settings: ExplainSettings, folder: RunFolder, grader: Grader, 
     if weights is None:
         log.info("This gate gives no weights: what a backbone is worth is in ablation.csv.")
     else:
-        write_text(folder.path / "gate.csv", table_text(weights))
+        write_text(folder.path / "gate.csv", table_text(weights), shared=True)
     ablation = ablation_table(gated, resamples=settings.resamples, seed=settings.seed)
-    write_text(folder.path / "ablation.csv", table_text(ablation))
-    with written_whole(folder.path / "gate.png") as file:
+    write_text(folder.path / "ablation.csv", table_text(ablation), shared=True)
+    with written_whole(folder.path / "gate.png", shared=True) as file:
         file.write(picture(gate_figure(weights, ablation, grader.classes), "png"))
     print(ablation.to_string(index=False, float_format="{:.4f}".format))
     print(folder.path / "gate.png")
@@ -155,9 +162,9 @@ def _test_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, fil
         progress=lambda methods: tqdm(methods, unit="method", disable=not sys.stderr.isatty()),
     )
     words = verdict(measured, len(sample), int(patient_numbers(patients).max()) + 1)
-    write_text(folder.path / "faithfulness.csv", table_text(measured.table))
-    write_text(folder.path / "faithfulness.txt", words)
-    with written_whole(folder.path / "faithfulness.png") as file:
+    write_text(folder.path / "faithfulness.csv", table_text(measured.table), shared=True)
+    write_text(folder.path / "faithfulness.txt", words, shared=True)
+    with written_whole(folder.path / "faithfulness.png", shared=True) as file:
         file.write(picture(faithfulness_figure(measured.table), "png"))
     print(words)
     print(folder.path / "faithfulness.png")

@@ -3,17 +3,14 @@
 import json
 import logging
 import math
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from legradnet.claims import filled_whole
 from legradnet.data.film import ImageError
 from legradnet.errors import UserError
 from legradnet.evaluation.films import LabelledFilms, load_films
@@ -53,7 +50,17 @@ def export(config: Mapping[str, Any] | ExportSettings) -> Path:
             f"precision={precision} with format={kind}: {runtime.name} has no {precision} on a CPU. Choose "
             f"{' or '.join(ways)}, or {' or '.join(others)}."
         )
-    _check_output(output)
+    with filled_whole(output, last=DESCRIPTION) as folder:
+        described = _fill(folder, settings)
+    _tell(output, described)
+    print(output)
+    return output
+
+
+def _fill(folder: Path, settings: ExportSettings) -> dict[str, Any]:
+    """Write the export into an empty folder and check it; gives what its description says."""
+    kind, precision = settings.format, settings.precision
+    runtime = RUNTIMES[kind]
     for package in runtime.packages(precision):
         with unreported():
             imported(package)  # what lacks is told before the work
@@ -62,25 +69,22 @@ def export(config: Mapping[str, Any] | ExportSettings) -> Path:
         raise UserError(f"{checkpoint.path} can't be exported: {checkpoint.not_finite} is not finite.")
     films = None if precision == "f32" else _films(settings, checkpoint)
 
-    with _written_whole(output) as folder:
-        graph = folder / "network.onnx"  # the way to every format, and one of them
-        write_onnx(checkpoint, graph)
-        runtime.write(graph, folder, _seen(checkpoint, films) if films and precision == "int8" else (), quantise)
-        if graph.name not in runtime.files:
-            graph.unlink()
-        described = _description(checkpoint, kind, precision, folder)
-        _write_description(folder, described)
-        exported = ExportedNetwork(folder)
-        if films is None:
-            described["largest_difference"] = check_parity(checkpoint, exported)
-        else:
-            quality = measure_quality(checkpoint, exported, films, workers=settings.data.num_workers)
-            _refuse_worse(quality, settings.max_qwk_drop)
-            described["quality"] = quality.to_plain()
-        _write_description(folder, described)
-    _tell(output, described)
-    print(output)
-    return output
+    graph = folder / "network.onnx"  # the way to every format, and one of them
+    write_onnx(checkpoint, graph)
+    runtime.write(graph, folder, _seen(checkpoint, films) if films and precision == "int8" else (), quantise)
+    if graph.name not in runtime.files:
+        graph.unlink()
+    described = _description(checkpoint, kind, precision, folder)
+    _write_description(folder, described)
+    exported = ExportedNetwork(folder)
+    if films is None:
+        described["largest_difference"] = check_parity(checkpoint, exported)
+    else:
+        quality = measure_quality(checkpoint, exported, films, workers=settings.data.num_workers)
+        _refuse_worse(quality, settings.max_qwk_drop)
+        described["quality"] = quality.to_plain()
+    _write_description(folder, described)
+    return described
 
 
 def _films(settings: ExportSettings, checkpoint: CheckpointNetwork) -> LabelledFilms:
@@ -181,32 +185,3 @@ def _tell(output: Path, described: Mapping[str, Any]) -> None:
     if quality["measured_in"] != described["precision"]:
         log.warning("This CPU has no %s and ran the export in %s: these numbers are not those of %s.",
                     described["precision"], quality["measured_in"], described["precision"])  # fmt: skip
-
-
-def _check_output(output: Path) -> None:
-    try:
-        if output.is_dir() and any(output.iterdir()):
-            raise UserError(f"output={output} is not empty, and nothing in it is overwritten: choose another folder.")
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"output={output} can't be a folder: {error.strerror}.") from error
-    if output.exists() and not output.is_dir():
-        raise UserError(f"output={output} is a file: choose another folder.")
-
-
-@contextmanager
-def _written_whole(output: Path) -> Iterator[Path]:
-    """A folder beside `output` that takes its place, safe on disk, only when all went well."""
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
-        yield partial
-        for path in partial.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        os.umask(mask := os.umask(0))
-        partial.chmod(0o777 & ~mask)
-        partial.replace(output)
-    except OSError as error:
-        raise UserError(f"output={output} can't be written: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

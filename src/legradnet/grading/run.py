@@ -1,7 +1,6 @@
 """Grade any number of films into `predictions.csv` and `predictions.jsonl`, written as it goes."""
 
 import logging
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,9 +9,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from legradnet.claims import claimed
 from legradnet.data.inputs import InputFilm, list_films
 from legradnet.errors import UserError
-from legradnet.files import write_text
+from legradnet.files import GrowingFile, write_text
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Request
 from legradnet.grading.predictions import PredictionsTable, Record, json_lines, read_json_lines, record
@@ -37,11 +37,15 @@ def predict(config: Mapping[str, Any] | PredictSettings, run_folder: str | Path)
         Whether every film was graded.
 
     Raises:
-        UserError: A mistake in the config, the checkpoint or the list of films. A film that can't be read is none: it
-            gets a row with its error.
+        UserError: A mistake in the config, the checkpoint or the list of films; a folder that is another run's or can't
+            be written. A film that can't be read is none: it gets a row with its error.
     """
     settings = checked(PredictSettings, config)
-    folder = RunFolder(Path(run_folder))
+    with claimed(Path(run_folder)):
+        return _predict(settings, RunFolder(Path(run_folder)))
+
+
+def _predict(settings: PredictSettings, folder: RunFolder) -> bool:
     folder.check_other_runs(folder.last, folder.best, folder.report)
     dataset_path = settings.data.dataset_path
     films = list_films(Path(settings.input), Path(dataset_path) if dataset_path else None)
@@ -70,15 +74,13 @@ def predict(config: Mapping[str, Any] | PredictSettings, run_folder: str | Path)
     requests = (Request(film.film, film.side or settings.side or "") for film in films[len(done) :])
     with (
         tqdm(total=len(films), initial=len(done), unit="film", disable=not sys.stderr.isatty()) as bar,
-        folder.predictions_json.open("a", encoding="utf-8") as lines_file,
-        folder.predictions.open("a", encoding="utf-8", newline="") as table_file,
+        GrowingFile(folder.predictions_json) as lines_file,
+        GrowingFile(folder.predictions) as table_file,
     ):
         for batch in grader.stream(requests, workers=settings.num_workers):
             records = [record(next(rest), grading) for grading in batch]
-            for file, text in ((lines_file, json_lines(records)), (table_file, table.rows(records))):
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+            lines_file.add(json_lines(records))
+            table_file.add(table.rows(records))
             counts.update(map(_outcome, records))
             bar.update(len(records))
     log.info("%d films: %d graded, of which %d are referred to a reader, and %d have an error (column error)",

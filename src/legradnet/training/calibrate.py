@@ -55,8 +55,9 @@ def calibrate(
         "data": {"source": data.settings.source, "films": {s: data.class_counts(s) for s in ("train", "val", "test")}},
         "versions": versions(),
     }
-    with written_whole(path) as file:
-        write_checkpoint({**read_checkpoint(path), "legradnet": learned}, file)
+    calibrated = {**read_checkpoint(path), "legradnet": learned}
+    with written_whole(path, shared=True) as file:
+        write_checkpoint(calibrated, file)
 
 
 def describe_calibration(calibration: Calibration) -> None:

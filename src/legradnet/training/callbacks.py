@@ -36,7 +36,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         target = Path(path)
         if target.name == BEST:
             checkpoint = {key: checkpoint[key] for key in _KEPT_IN_BEST if key in checkpoint}
-        with written_whole(target) as file:
+        with written_whole(target, shared=True) as file:
             write_checkpoint(checkpoint, file)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class MetricsTable(Callback):
         row["learning_rate"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         row |= {name: metrics[name] for name in sorted(metrics, key=lambda n: (n.split("/")[0], n != "val/loss"))}
         self.rows = pd.concat([self.rows, pd.DataFrame([row])], ignore_index=True)
-        write_text(self.folder.metrics, table_text(self.rows))
+        write_text(self.folder.metrics, table_text(self.rows), shared=True)
         if self.report:
             self.report(row)
 

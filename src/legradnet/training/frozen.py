@@ -2,11 +2,9 @@
 
 import hashlib
 import logging
-import os
 import sys
 import time
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import cast
 
 import numpy as np
@@ -20,6 +18,7 @@ from legradnet.data.augment import Augmentation
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.data.features import Features
 from legradnet.data.splits import SPLITS, Split
+from legradnet.files import NotWrittenError, written_whole
 from legradnet.network.backbones import Backbone
 from legradnet.network.ensemble import KneeEnsemble
 from legradnet.training.module import GradingModule
@@ -168,19 +167,12 @@ def _read(path: Path, films: int) -> Tensor | None:
 
 
 def _write(path: Path, features: Tensor) -> None:
-    partial: Path | None = None
+    content = save({"features": features}, {"sha256": _checksum(features)})
     try:
-        # a name of its own, as two runs may compute the same; readable by its owner only
-        with NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".partial", delete=False) as file:
-            partial = Path(file.name)
-            file.write(save({"features": features}, {"sha256": _checksum(features)}))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        log.warning("Features are not kept (%s: %s): the next run computes them again.", path, error.strerror)
-        if partial:
-            partial.unlink(missing_ok=True)
+        with written_whole(path) as file:  # two runs may compute the same: each writes a file of its own
+            file.write(content)
+    except NotWrittenError as error:
+        log.warning("Features are not kept: %s The next run computes them again.", error)
 
 
 def _checksum(features: Tensor) -> str:

@@ -105,5 +105,5 @@ def measure_test_films(
     values = measured(network.loss, answers.logits, labels)
     metrics = {f"test/{name}": value for name, value in values.items()}
     defined = {name: None if math.isnan(value) else value for name, value in metrics.items()}  # JSON has no nan
-    write_text(path, json.dumps(defined, indent=2) + "\n")
+    write_text(path, json.dumps(defined, indent=2) + "\n", shared=True)
     return metrics

@@ -5,6 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from legradnet.checkpoint import is_ours, read_checkpoint
+from legradnet.claims import claimed, is_later_process
 from legradnet.data.datamodule import KneeDataModule
 from legradnet.device import check_compiler, check_trainer_devices, choose_device, choose_precision
 from legradnet.errors import UserError, how_to_install
+from legradnet.files import NotWrittenError
 from legradnet.network.weights import check_weights, load_ensemble, load_starting_weights
 from legradnet.run_folder import RunFolder
 from legradnet.settings import checked, flat
@@ -62,11 +65,32 @@ def train(
         `val/qwk` of the best epoch.
 
     Raises:
-        UserError: A mistake in the config, the data, the weights or the checkpoint.
+        UserError: A mistake in the config, the data, the weights or the checkpoint; a folder that is another run's or
+            can't be written.
     """
     settings = checked(TrainSettings, config)
     check_trainer_devices(settings.trainer.accelerator, settings.trainer.devices)
-    folder = RunFolder(Path(run_folder))
+    own = settings.trainer
+    first = not is_later_process(own.devices, (own.model_extra or {}).get("num_nodes", 1))
+    with claimed(Path(run_folder)) if first else nullcontext():
+        written = settings.model_dump() if isinstance(config, TrainSettings) else config
+        folder = RunFolder(Path(run_folder))
+        try:
+            return _train(settings, written, folder, callbacks, resumable)
+        except Exception as error:
+            # a process of ddp sends its own as text
+            if resumable and NotWrittenError.__name__ in f"{type(error)} {error}" and folder.last.is_file():
+                tell_how_to_resume(folder)
+            raise
+
+
+def _train(
+    settings: TrainSettings,
+    written: Mapping[str, Any],
+    folder: RunFolder,
+    callbacks: Sequence[Callback],
+    resumable: bool,
+) -> float:
     ckpt_path = _checkpoint_to_resume(settings.ckpt_path, folder)
     backbones, pretrained = settings.backbone, settings.model.pretrained
     if ckpt_path is None and settings.init_from is None:
@@ -99,7 +123,7 @@ def train(
             folder.carry_over(RunFolder(ckpt_path.parent.parent))
         folder.write_data(data.table, data.skipped, resumed=ckpt_path is not None)
         folder.write_versions()
-        folder.write_config(settings.model_dump() if isinstance(config, TrainSettings) else config)
+        folder.write_config(written, shared=True)
     trainer.callbacks.append(first_epoch := FirstEpoch())  # type: ignore[attr-defined]  # a list, as Lightning makes it
     try:
         # weights_only: a checkpoint is data, whatever is found in its place

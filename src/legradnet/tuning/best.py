@@ -52,9 +52,9 @@ def write_experiments(
         text = f"# @package _global_\n# Trial {trial.number} of {study.study_name}: {values}\n"
         text += OmegaConf.to_yaml(experiment(compose, overrides(trial.params)))
         if len(best) > 1:
-            write_text(folder / "experiment" / f"pareto_{trial.number}.yaml", text)
+            write_text(folder / "experiment" / f"pareto_{trial.number}.yaml", text, shared=True)
         if index == 0:
-            write_text(folder / "experiment" / "best.yaml", text)
+            write_text(folder / "experiment" / "best.yaml", text, shared=True)
 
 
 def experiment(compose: Compose, overrides: Sequence[str]) -> DictConfig:

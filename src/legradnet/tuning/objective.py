@@ -4,20 +4,23 @@ import logging
 import math
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import optuna
 from lightning.pytorch import Callback, LightningModule, Trainer
+from optuna.exceptions import StorageInternalError
 
 from legradnet.errors import UserError
+from legradnet.files import NotWrittenError
 from legradnet.run_folder import RunFolder
 from legradnet.training.callbacks import KeepFreedMemory
 from legradnet.training.run import train
 from legradnet.tuning.best import ranked_trials
 from legradnet.tuning.settings import StudySettings
-from legradnet.tuning.trial import GivenUpError, TrialRun
+from legradnet.tuning.trial import GivenUpError, TrialRun, bury
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,8 @@ def run_trial(config: Mapping[str, Any], run_folder: str | Path, settings: Study
                 values = run(config, folder, trial)
             except GivenUpError:
                 raise
+            except NotWrittenError:
+                raise
             except UserError as mistake:
                 trial.fail(str(mistake))
             except Exception as error:
@@ -55,6 +60,11 @@ def run_trial(config: Mapping[str, Any], run_folder: str | Path, settings: Study
                 trial.finish(values)
     except GivenUpError as reason:
         log.warning("Nothing is told of this run: %s.", reason)
+    except NotWrittenError:  # nor would the next trial find a place
+        with suppress(StorageInternalError, OSError):  # its storage may lie on the same disk
+            bury(trial.study, trial.frozen)
+        log.warning("Stopped. To go on with the search: the same command.")
+        raise
     except (KeyboardInterrupt, SystemExit):
         trial.interrupt()
         log.warning("Stopped. To go on with the search: the same command.")

@@ -3,10 +3,10 @@
 import logging
 import os
 import shutil
+import tempfile
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,15 +14,12 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from legradnet.errors import UserError, how_to_install, without_passwords
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from legradnet.files import PARTIAL
+from legradnet.tuning.sharing import locked
 
 log = logging.getLogger(__name__)
 
-_PARTIAL = ".partial"  # a point is written here and moved to its place whole, whenever the search is killed
+_PARTIAL = f"{PARTIAL}record-"  # a point is written in such a folder and moved to its place whole
 
 
 class StudyRecord:
@@ -50,18 +47,21 @@ class StudyRecord:
         if not finished:
             return
         try:
-            with _locked(self._folder / ".record.lock"), warnings.catch_warnings():
+            with locked(self._folder / ".record.lock"), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # Optuna 6 will no longer have these callbacks
-                shutil.rmtree(self._folder / _PARTIAL, ignore_errors=True)
-                _WRITERS[self._logger](self._study, finished, self._metrics, self._folder)
-                shutil.rmtree(self._folder / _PARTIAL, ignore_errors=True)
+                for left in self._folder.glob(f"{_PARTIAL}*"):  # by a killed worker
+                    shutil.rmtree(left, ignore_errors=True)
+                with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=self._folder) as partial:
+                    _WRITERS[self._logger](self._study, finished, self._metrics, self._folder, Path(partial))
         except Exception as error:  # whatever a logger raises
             log.warning("logger=%s has not recorded the study: %s", self._logger, without_passwords(str(error)))
         else:
             self._recorded |= {trial.number for trial in finished}
 
 
-def _write_tensorboard(study: optuna.Study, trials: list[FrozenTrial], metrics: list[str], folder: Path) -> None:
+def _write_tensorboard(
+    study: optuna.Study, trials: list[FrozenTrial], metrics: list[str], folder: Path, partial: Path
+) -> None:
     # Optuna's TensorBoardCallback needs the whole of TensorFlow for what torch's writer does too
     from torch.utils.tensorboard import SummaryWriter
 
@@ -70,12 +70,14 @@ def _write_tensorboard(study: optuna.Study, trials: list[FrozenTrial], metrics: 
         if place.exists():
             continue
         values = dict(zip(metrics, trial.values or [], strict=False))
-        with SummaryWriter(folder / _PARTIAL) as writer:
+        with SummaryWriter(partial) as writer:
             writer.add_hparams(trial.params, values, run_name=place.name, global_step=trial.number)
-        _move(folder / _PARTIAL / place.name, place.parent)
+        _move(partial / place.name, place.parent)
 
 
-def _write_mlflow(study: optuna.Study, trials: list[FrozenTrial], metrics: list[str], folder: Path) -> None:
+def _write_mlflow(
+    study: optuna.Study, trials: list[FrozenTrial], metrics: list[str], folder: Path, partial: Path
+) -> None:
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a database would need the whole of mlflow
     from mlflow import MlflowClient
     from optuna_integration import MLflowCallback
@@ -95,7 +97,9 @@ def _write_mlflow(study: optuna.Study, trials: list[FrozenTrial], metrics: list[
             record(study, trial)
 
 
-def _write_wandb(study: optuna.Study, trials: list[FrozenTrial], metrics: list[str], folder: Path) -> None:
+def _write_wandb(
+    study: optuna.Study, trials: list[FrozenTrial], metrics: list[str], folder: Path, partial: Path
+) -> None:
     import wandb
     from optuna_integration import WeightsAndBiasesCallback
 
@@ -106,27 +110,17 @@ def _write_wandb(study: optuna.Study, trials: list[FrozenTrial], metrics: list[s
         identity = uuid.uuid5(uuid.NAMESPACE_OID, f"{study.study_name} {trial.number} {trial.datetime_start}").hex
         if identity in recorded:
             continue
-        (folder / _PARTIAL).mkdir(exist_ok=True)
         about = {"project": "legradnet", "group": study.study_name, "name": study.study_name, "id": identity}
-        place = {"dir": folder / _PARTIAL, "mode": "offline", "settings": settings}
+        place = {"dir": partial, "mode": "offline", "settings": settings}
         WeightsAndBiasesCallback(metrics, {**about, **place}, as_multirun=True)(study, trial)
-        (run,) = (folder / _PARTIAL / "wandb").glob(f"offline-run-*-{identity}")
+        (run,) = (partial / "wandb").glob(f"offline-run-*-{identity}")
         _move(run, folder / "wandb")
 
 
-_Writer = Callable[[optuna.Study, list[FrozenTrial], list[str], Path], None]
+_Writer = Callable[[optuna.Study, list[FrozenTrial], list[str], Path, Path], None]
 _WRITERS: dict[str, _Writer] = {"tensorboard": _write_tensorboard, "mlflow": _write_mlflow, "wandb": _write_wandb}
 
 
 def _move(point: Path, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     point.rename(folder / point.name)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Wait until no other worker of this sweep's folder writes; the system takes the lock from a killed one."""
-    with path.open("w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

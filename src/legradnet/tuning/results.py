@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from legradnet.errors import without_passwords
-from legradnet.files import write_text
+from legradnet.files import NotWrittenError, write_text, written_whole
 from legradnet.tables import table_text
 from legradnet.tuning.best import best_trials
 from legradnet.tuning.settings import StudySettings
@@ -77,7 +77,7 @@ def write_results(
     """Write `trials.csv`; when the search is `over` for a reason, print the best trials and the reason."""
     best = best_trials(study)
     table = trial_table(trials, settings, best)
-    write_text(folder / "trials.csv", table_text(table))
+    write_text(folder / "trials.csv", table_text(table), shared=True)
     if not len(table):
         return
     if over is None:
@@ -128,7 +128,6 @@ def write_figures(folder: Path, settings: StudySettings, study: optuna.Study) ->
         figures["pareto_front"] = partial(draw.plot_pareto_front, study, target_names=list(settings.optimized_metric))
     elif any(trial.intermediate_values for trial in complete):
         figures["intermediate_values"] = partial(draw.plot_intermediate_values, study)
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, make in figures.items():
         _draw(make, folder / "figures" / f"{name}.png")
 
@@ -145,7 +144,10 @@ def _draw(make: Callable[[], Any], path: Path) -> None:
         for axes in figure.axes:
             if (legend := axes.get_legend()) and len(legend.get_texts()) > _LEGEND:
                 legend.remove()
-        figure.savefig(path, dpi=150, bbox_inches="tight")
+        with written_whole(path, shared=True) as file:
+            figure.savefig(file, format="png", dpi=150, bbox_inches="tight")
+    except NotWrittenError:
+        raise
     except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few trials, or all alike
         log.info("No figure %s: %s", path.name, error)
     finally:

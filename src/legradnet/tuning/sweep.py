@@ -15,7 +15,9 @@ from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from optuna.exceptions import StorageInternalError
 from optuna.trial import Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from legradnet.errors import UserError, without_passwords
 from legradnet.files import write_text
@@ -24,6 +26,7 @@ from legradnet.tuning.best import best_trials, values_of, write_experiments
 from legradnet.tuning.record import StudyRecord
 from legradnet.tuning.results import write_figures, write_results
 from legradnet.tuning.settings import SweeperSettings
+from legradnet.tuning.sharing import shared_by_workers
 from legradnet.tuning.space import Space, parameter_of, text_of
 from legradnet.tuning.storage import has_password
 from legradnet.tuning.study import Search
@@ -50,9 +53,17 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     """
     try:
         search = _Sweep(config, loader, arguments)
-        search.run(launcher)
+        with shared_by_workers(search.folder, search.settings.study_name):
+            search.run(launcher)
     except (UserError, HydraException, OmegaConfBaseException) as mistake:
         print(f"legradnet: {without_passwords(str(mistake))}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (StorageInternalError, SQLAlchemyError) as error:
+        storage, reason = (
+            without_passwords(str(text)) for text in (config.hydra.sweeper.storage, error.__cause__ or error)
+        )
+        words = f"hydra.sweeper.storage={storage} does not answer: {reason.splitlines()[0]}"
+        print(f"legradnet: {words}\nTo go on with the search: the same command.", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -86,13 +97,13 @@ class _Sweep:
             raise UserError("Nothing is searched: give a key several values, e.g. 'gating=mha,mlp', or tuning=gating.")
         shared = self._check_what_all_share()
         self.study = Search(self.settings, self._suggest, record=self._shared_settings(), enqueue=self._first_points())
-        self._check_folder()
         logger, metrics = shared.logger.name, self.settings.optimized_metric
         self.record = StudyRecord(logger, self.study.study, metrics, self.folder) if logger else None
         self.best: list[int] = []  # trials that there are experiment files of
 
     def run(self, launcher: Launcher) -> None:
-        write_text(self.folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
+        self._check_folder()
+        write_text(self.folder / "multirun.yaml", OmegaConf.to_yaml(self.config), shared=True)
         try:
             while batch := self.study.next_batch():
                 jobs = [self._job(trial, overrides) for trial, overrides in batch]
@@ -213,8 +224,8 @@ class _Sweep:
         }
 
     def _check_folder(self) -> None:
-        begun = any(trial.state is not TrialState.WAITING for trial in self.study.trials)
-        if not begun and any(self.folder.glob("trial_*")):
+        # in this order: another worker tells the study of a trial before it makes the folder
+        if any(self.folder.glob("trial_*")) and all(trial.state is TrialState.WAITING for trial in self.study.trials):
             raise UserError(
                 f"{self.folder} holds trials of another study, which would be overwritten: choose another "
                 "hydra.sweep.dir=."

@@ -1,0 +1,109 @@
+"""What Hydra does with a run's folder before the run begins: choosing and making it, and opening the log in it."""
+
+import logging
+import os
+import sys
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import hydra._internal.hydra
+from hydra._internal.callbacks import Callbacks
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from legradnet.claims import claim_for_run, is_later_process, make_numbered
+from legradnet.errors import UserError
+from legradnet.files import check_writable, opened_without_links
+
+
+def claim_run_folders() -> None:
+    """Let Hydra claim the folder of each run that it begins.
+
+    Its own way, `hydra.callbacks`, would name code in a config. Only in the process of a command, whose Hydra nobody
+    else uses.
+    """
+    setattr(hydra._internal.hydra, "Callbacks", _CallbacksAndOurs)  # noqa: B010
+
+
+class _CallbacksAndOurs(Callbacks):
+    def __init__(self, config: DictConfig | None = None) -> None:
+        super().__init__(config)
+        if config is not None and "output" not in config:  # with output= that is the folder, and there is no other
+            self.callbacks.append(_ClaimsRunFolder())
+
+
+class _ClaimsRunFolder(Callback):
+    """Claim the run's folder; one that nobody has named is a new one, `_2` where two runs begin in the same second.
+
+    Hydra turns a callback's exceptions into warnings: a mistake is told and ends the command here.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Claim `hydra.run.dir`."""
+        if "trainer" in config and is_later_process(config.trainer.devices, config.trainer.get("num_nodes", 1)):
+            return
+        folder = config.hydra.run.dir
+        try:
+            claimed = claim_for_run(Path(folder), numbered=_is_default(config, "run"))
+        except UserError as mistake:
+            _stop(mistake)
+        if claimed != Path(folder).absolute():
+            _choose(config, "run", claimed)
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Make `hydra.sweep.dir`, which all jobs share: each claims its own folder in it."""
+        folder = Path(config.hydra.sweep.dir)
+        try:
+            if _is_default(config, "sweep"):
+                made = make_numbered(folder)
+                if made != folder:
+                    _choose(config, "sweep", made)
+            else:
+                check_writable(folder)
+        except UserError as mistake:
+            _stop(mistake)
+
+
+class RunLog(logging.FileHandler):
+    """The run's log: for its owner alone, as it may name films; begun with its first line, and never through a link.
+
+    Where it can't be written it is left: the run itself tells what is wrong with its folder.
+    """
+
+    def __init__(self, filename: str) -> None:
+        super().__init__(filename, delay=True)
+
+    def _open(self) -> TextIOWrapper:
+        file = opened_without_links(Path(self.baseFilename), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        return open(file, "a", encoding="utf-8", errors="backslashreplace")  # noqa: PTH123 a descriptor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        try:
+            super().emit(record)
+        except OSError:
+            self.stream = None
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 logging's own name
+        """Leave it."""
+
+
+def _is_default(config: DictConfig, kind: str) -> bool:
+    """Whether the folder is named by the time, and not on the command line."""
+    given = [str(override).lstrip("+") for override in config.hydra.overrides.hydra]
+    if any(override.startswith(f"hydra.{kind}.dir=") for override in given):
+        return False
+    return "${now:" in str(OmegaConf.to_container(config.hydra[kind], resolve=False)["dir"])  # type: ignore[index,call-overload]
+
+
+def _choose(config: DictConfig, kind: str, folder: Path) -> None:
+    with read_write(config), open_dict(config):
+        config.hydra[kind].dir = str(folder)
+        text = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+        config.hydra.overrides.hydra.append(f"hydra.{kind}.dir='{text}'")  # what the jobs of a sweep are composed with
+
+
+def _stop(mistake: UserError) -> None:
+    print(f"legradnet: {mistake}", file=sys.stderr)
+    raise SystemExit(2)
