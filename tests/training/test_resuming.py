@@ -10,7 +10,11 @@ from killed import Killed, kill_at
 from legradnet.checkpoint import read_checkpoint
 from legradnet.errors import UserError
 from legradnet.files import written_whole
-from legradnet.training.run import train
+from legradnet.run_folder import RunFolder
+from legradnet.settings import checked
+from legradnet.training.resuming import check_same_settings, steps_of
+from legradnet.training.run import build_module, build_trainer, train
+from legradnet.training.settings import TrainSettings
 from small_runs import compose, made_once
 
 BALANCED = ["callbacks.ema_decay=0.9", "loss=corn", "data.balance=true"]
@@ -121,6 +125,45 @@ def test_resuming_with_other_settings_names_them(finished):
         UserError, match=r"(?s)optimizer\.learning_rate: was 0\.001, now 0\.002.*run\.batch_size: was 8, now 4"
     ):
         train(compose("ckpt_path=last", "optimizer.learning_rate=2e-3", "data.batch_size=4"), finished[0])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (["trainer.devices=2"], r"run\.devices: was 1, now 2.*run\.strategy: was single_device, now ddp"),
+        (["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"], r"run\.devices: was 1, now 2"),
+        (["+trainer.num_nodes=2"], r"run\.num_nodes: was 1, now 2"),
+        (["trainer.strategy=fsdp", "trainer.accelerator=cuda"], r"trainer:|run\.strategy: was single_device, now fsdp"),
+        (["trainer.accumulate_grad_batches=2"], r"run\.accumulate_grad_batches: was 1, now 2"),
+        (["trainer.precision=16-mixed"], r"run\.precision: was .*, now 16-mixed"),
+        (["+trainer.limit_train_batches=2"], r"run\.limit_train_batches: was None, now 2"),
+        (["+trainer.gradient_clip_algorithm=value"], r"run\.gradient_clip_algorithm: was None, now value"),
+    ],
+)
+def test_resuming_with_other_steps_is_refused_like_any_other_setting_that_changes_numbers(finished, changed, words):
+    with pytest.raises(UserError, match=f"(?s){words}"):
+        train(compose("ckpt_path=last", *changed), finished[0])
+
+
+def test_a_single_process_is_the_same_however_it_is_asked_for(tmp_path):
+    def steps(*asked):
+        settings = checked(TrainSettings, compose(*asked))
+        return steps_of(settings.trainer, build_trainer(settings, RunFolder(tmp_path)))
+
+    alone = steps()
+    assert alone == {"devices": 1, "num_nodes": 1, "strategy": "single_device"}
+    for asked in (["trainer.devices=auto"], ["trainer.strategy=ddp"], ["trainer=ddp", "trainer.accelerator=cpu"]):
+        assert steps(*asked) == alone
+
+
+def test_a_run_begun_before_runs_told_their_processes_can_be_resumed_with_any(finished, tmp_path):
+    checkpoint = read_checkpoint(finished[0] / "checkpoints/last.ckpt")
+    module = build_module(compose())
+    module.hparams["run"] |= {"devices": 4, "num_nodes": 2, "strategy": "ddp", "sync_batchnorm": "True"}
+    for key in ("devices", "num_nodes", "strategy"):
+        del checkpoint["hyper_parameters"]["run"][key]
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    check_same_settings(tmp_path / "last.ckpt", module)
 
 
 def test_resuming_with_other_films_is_an_error(finished, tmp_path):

@@ -24,7 +24,7 @@ from legradnet.errors import UserError, how_to_install
 from legradnet.files import NotWrittenError
 from legradnet.network.weights import check_weights, load_ensemble, load_starting_weights
 from legradnet.run_folder import RunFolder
-from legradnet.settings import checked, flat
+from legradnet.settings import checked
 from legradnet.training.calibrate import calibrate
 from legradnet.training.callbacks import (
     AtomicCheckpointIO,
@@ -37,9 +37,10 @@ from legradnet.training.callbacks import (
 )
 from legradnet.training.frozen import compute_features, feature_views
 from legradnet.training.metrics import measure_test_films
-from legradnet.training.module import GradingModule, ModuleSettings, Run
+from legradnet.training.module import GradingModule, Run
 from legradnet.training.process import process_left_as_found
 from legradnet.training.reporting import describe_films, log_epoch, print_summary, tell_how_to_resume
+from legradnet.training.resuming import check_same_settings, steps_of
 from legradnet.training.settings import CallbackSettings, TrainerSettings, TrainSettings
 
 log = logging.getLogger(__name__)
@@ -101,9 +102,9 @@ def _train(
 
     # cheap mistakes first: the films are read when everything else has been found right
     trainer = build_trainer(settings, folder, callbacks=callbacks, resumable=resumable)
-    module = build_module(settings)
+    module = build_module(settings, trainer)
     if ckpt_path:
-        _check_same_settings(ckpt_path, module)
+        check_same_settings(ckpt_path, module)
     elif settings.init_from:
         load_ensemble(module.ensemble, settings.init_from)
         log.info("The whole ensemble starts from %s", settings.init_from)
@@ -153,8 +154,11 @@ def _train(
     return folder.best_epoch().get("val/qwk", math.nan)
 
 
-def build_module(config: Mapping[str, Any] | TrainSettings) -> GradingModule:
-    """The module of a composed config, at random weights; where weights came from is not kept in it."""
+def build_module(config: Mapping[str, Any] | TrainSettings, trainer: Trainer | None = None) -> GradingModule:
+    """The module of a composed config, at random weights; where weights came from is not kept in it.
+
+    With its `trainer` it also keeps what that makes a step of.
+    """
     settings = checked(TrainSettings, config)
     run: Run = {
         **settings.data.model_dump(include={"batch_size", "balance", "feature_views"}),
@@ -162,6 +166,7 @@ def build_module(config: Mapping[str, Any] | TrainSettings) -> GradingModule:
         "precision": _precision(settings.trainer),
         **({"compile": True} if settings.compile else {}),  # older runs have no such key
         **settings.callbacks.model_dump(),
+        **({} if trainer is None else steps_of(settings.trainer, trainer)),
     }
     return GradingModule(
         backbone={key: own.model_copy(update={"weights": None}) for key, own in settings.backbone.items()},
@@ -238,18 +243,6 @@ def _checkpoint_to_resume(ckpt_path: str | None, folder: RunFolder) -> Path | No
             f"{path} has no optimiser state to resume from: use checkpoints/last.ckpt, or init_from={path}."
         )
     return path
-
-
-def _check_same_settings(path: Path, module: GradingModule) -> None:
-    # checked, so that a key that older runs do not have counts as its default
-    plain, title = read_checkpoint(path)["hyper_parameters"], f"The settings in {path} have mistakes:"
-    theirs, ours = flat(checked(ModuleSettings, plain, title=title).model_dump()), flat(dict(module.hparams))
-    keys = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
-    if keys := [key for key in keys if key not in ("model.pretrained", "class_counts")]:
-        changes = "\n".join(f"  {key}: was {theirs.get(key)}, now {ours.get(key)}" for key in keys)
-        raise UserError(
-            f"A resumed run goes on with its own settings; these differ (init_from= starts a new run):\n{changes}"
-        )
 
 
 def _callbacks(settings: CallbackSettings, folder: RunFolder, resumable: bool) -> list[Callback]:
