@@ -1,6 +1,7 @@
 import os
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -44,6 +45,14 @@ def test_of_several_pages_the_first_is_read_and_that_is_told(tmp_path):
     assert np.array_equal(film.gray, RAMP)
     assert film.remarks == ("the first of several pages",)
     assert not read_film(saved(tmp_path / "b.tiff", RAMP)).remarks
+
+
+def test_threads_may_read_one_image_that_nobody_has_looked_into(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (700, 900), np.uint8)
+    path = saved(tmp_path / "a.png", noise)
+    for _ in range(10):
+        with Image.open(path) as image, ThreadPoolExecutor(4) as pool:
+            assert all(np.array_equal(film.gray, noise) for film in pool.map(read_film, [image] * 4))
 
 
 def test_other_formats_are_refused(tmp_path):

@@ -51,13 +51,49 @@ def test_the_explained_token_is_the_one_that_grades(name):
     films = torch.rand(2, 1, 40, 56)
     backbone = network.backbones["one"]
     expected = backbone(films).detach()
-    with undisturbed(network):
+    with undisturbed(network) as twin:
+        backbone = twin.backbones["one"]
         explained, place = token_and_place(backbone, films)
         torch.testing.assert_close(explained, expected)
         torch.testing.assert_close(token(backbone, films), expected)
         (gradient,) = torch.autograd.grad(explained[:, 0].sum(), place)
         assert place.is_leaf  # the trunk before it isn't differentiated
         assert as_grid(backbone.trunk, gradient).flatten(1).abs().sum(dim=1).gt(0).all()
+
+
+def small():
+    return KneeEnsemble({"one": {"timm_name": "tiny_vit", "image_size": 48}}, {"name": "mean"}, 2, 16)
+
+
+def switches(network):
+    names = ("training", "fused_attn", "_forward_hooks")
+    found = [(name, vars(module)[name]) for module in network.modules() for name in names if name in vars(module)]
+    return repr(found), [weight.requires_grad for weight in network.parameters()]
+
+
+def test_a_network_that_is_looked_into_is_never_changed_and_its_twin_has_the_very_weights():
+    network = small().train()
+    before = switches(network)
+    with undisturbed(network) as twin, undisturbed(network) as other:
+        assert twin is not network and twin is not other  # each thread has its own
+        assert switches(network) == before != switches(twin)
+        assert [w.data_ptr() for w in twin.parameters()] == [w.data_ptr() for w in network.parameters()]
+        assert not any(weight.requires_grad for weight in twin.parameters())
+    with undisturbed(network) as again:
+        assert again in (twin, other)
+
+
+def test_a_network_that_was_loaded_anew_or_rebuilt_gets_another_twin():
+    network = small()
+    with undisturbed(network) as twin:
+        pass
+    network.load_state_dict({name: tensor.clone() for name, tensor in network.state_dict().items()}, assign=True)
+    with undisturbed(network) as loaded:
+        assert loaded is not twin
+        assert next(loaded.parameters()).data_ptr() == next(network.parameters()).data_ptr()
+    network.backbones["one"].trunk.blocks = torch.nn.Identity()
+    with undisturbed(network) as rebuilt:
+        assert isinstance(rebuilt.backbones["one"].trunk.blocks, torch.nn.Identity)
 
 
 def test_a_class_token_without_an_attention_to_look_into_is_told():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ MAX_BYTES = 2 * 1024**3
 SEVERAL_PAGES = "the first of several pages"
 
 _PIXELS_PER_SECOND = 20_000_000
+_GIVEN = [Lock() for _ in range(64)]  # a thread at a time in an image: Pillow decodes it when it is first looked into
 _ORIENTATION = 274  # EXIF: 1 = as it is
 _PHOTOMETRIC = 262  # TIFF 6.0, section 8: 0 = WhiteIsZero
 
@@ -60,7 +62,8 @@ def read_film(source: Path | Image.Image | npt.NDArray[Any]) -> Film:
     with _told_about(f"the given {type(source).__name__}"):
         if isinstance(source, Image.Image):
             check_size(*source.size)
-            return _film_of_image(source)
+            with _GIVEN[id(source) // 16 % len(_GIVEN)]:
+                return _film_of_image(source)
         if isinstance(source, np.ndarray):
             return _film_of_array(source)
         raise ImageError("is not a path, a PIL image or a numpy array")

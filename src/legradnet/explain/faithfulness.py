@@ -14,9 +14,9 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from legradnet.errors import UserError
 from legradnet.evaluation.shortcut import JOINT_BAND
 from legradnet.explain.features import undisturbed
-from legradnet.explain.film import fused_map, laid_maps, spread
+from legradnet.explain.film import FUSED, fused_map, laid_maps, spread
 from legradnet.explain.methods import METHODS, Explanation, Target, answer, asked_grades, explain
-from legradnet.explain.perturbation import BASELINES, FUSED, TILES, baseline_order, curves, tile_order
+from legradnet.explain.perturbation import BASELINES, TILES, baseline_order, curves, tile_order
 from legradnet.explain.randomise import LEVELS, randomise
 from legradnet.grades import Floats, Ints
 from legradnet.grading.checkpoint_network import CheckpointNetwork
@@ -85,10 +85,10 @@ def measure_faithfulness(
         raise UserError(f"methods: {', '.join(unknown)} unknown; choose from {', '.join(METHODS)}.")
     asked_grades(target, torch.empty(0), network.classes)  # a wrong one is told before the work
     squares = torch.from_numpy(np.stack([film.views[0][0] for film in films])[:, None])
-    with undisturbed(network.ensemble), torch.no_grad(), network.autocast():
+    with undisturbed(network.ensemble) as ensemble, torch.no_grad(), network.autocast():
         batches = torch.split(squares, network.batch_size)
-        tokens = torch.cat([network.ensemble.tokens(some.to(network.device)) for some in batches])
-        probabilities = answer(network.ensemble, network.loss, tokens)[0]
+        tokens = torch.cat([ensemble.tokens(some.to(network.device)) for some in batches])
+        probabilities = answer(ensemble, network.loss, tokens)[0]
     grades = asked_grades(target, network.loss.grades(probabilities), network.classes)
     asked = None if grades is None else [int(grade) for grade in grades]
     keys = [*network.backbones, *([FUSED] if len(network.backbones) > 1 else [])]

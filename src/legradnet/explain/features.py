@@ -1,37 +1,76 @@
-"""Where a backbone's map is and how it is laid out, read off its tensors; and a network left as it was found."""
+"""Where a backbone's map is and how it is laid out, read off its tensors; a network looked into, and left as it is."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import chain
 from math import isqrt
+from queue import Empty, SimpleQueue
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from legradnet.errors import UserError
 from legradnet.network.backbones import Backbone
+from legradnet.network.ensemble import KneeEnsemble
 
 # off while explaining: batch statistics and dropout, recomputed activations, attention that hides its weights
 _SWITCHES = ("training", "grad_checkpointing", "fused_attn")
 
 
+@dataclass(frozen=True)
+class _Twin:
+    """A copy of a network for one thread at a time, and what the network was made of when it was copied."""
+
+    network: KneeEnsemble
+    made_of: list[int]
+
+
+_IDLE: WeakKeyDictionary[KneeEnsemble, SimpleQueue[_Twin]] = WeakKeyDictionary()  # as many as were ever used at once
+_IDLE_LOCK = Lock()
+
+
 @contextmanager
-def undisturbed(network: nn.Module) -> Iterator[None]:
-    """Put `network` in eval mode with constant weights and plain attention; undo all of it on the way out."""
-    found = [(module, name) for module in network.modules() for name in _SWITCHES if name in vars(module)]
-    switches = [(module, name, getattr(module, name)) for module, name in found]
-    weights = [(weight, weight.requires_grad) for weight in network.parameters()]
-    try:
-        for module, name, _ in switches:
-            setattr(module, name, False)
-        network.requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        for module, name, value in switches:
-            setattr(module, name, value)
-        for weight, wanted in weights:
-            weight.requires_grad_(wanted)
+def undisturbed(network: KneeEnsemble) -> Iterator[KneeEnsemble]:
+    """A twin of `network` to look into: in eval mode, with constant weights and plain attention, gradients on.
+
+    The twin has modules and hooks of its own and the network's very weights, so that the network itself is never
+    touched: other threads may grade with it, train it, or look into it at the same time, each into a twin of its own.
+    """
+    with _IDLE_LOCK:
+        idle = _IDLE.setdefault(network, SimpleQueue())
+    with torch.inference_mode(False), torch.enable_grad():
+        made_of = _made_of(network)
+        twin = None
+        with suppress(Empty):
+            while twin is None or twin.made_of != made_of:
+                twin = idle.get_nowait()
+        if twin is None or twin.made_of != made_of:
+            twin = _Twin(_twin(network), made_of)
+        yield twin.network
+    idle.put(twin)  # not after an exception, which may have left something behind
+
+
+def _made_of(network: nn.Module) -> list[int]:
+    """The modules and the memory of the weights: another list once the network was moved, rebuilt or loaded anew."""
+    tensors = chain(network.parameters(), network.buffers())
+    return [*map(id, network.modules()), *(tensor.data_ptr() for tensor in tensors)]
+
+
+def _twin(network: KneeEnsemble) -> KneeEnsemble:
+    shared: dict[int, Any] = {id(buffer): buffer for buffer in network.buffers()}
+    for weight in network.parameters():
+        shared[id(weight)] = nn.Parameter(weight.detach(), requires_grad=False)
+    twin = deepcopy(network, shared)
+    for module in twin.modules():
+        for name in _SWITCHES:
+            if name in vars(module):
+                setattr(module, name, False)
+    return twin
 
 
 def token(backbone: Backbone, films: Tensor) -> Tensor:

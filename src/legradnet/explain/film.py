@@ -18,6 +18,8 @@ from legradnet.grading.networks import GradingNetwork
 
 Map = npt.NDArray[np.float32]
 
+FUSED = "fused"
+
 
 @dataclass(frozen=True)
 class FilmExplanation:
@@ -56,8 +58,10 @@ def explain_films(
     What could not be graded stays the error that it is; an `AnswerError` stands for maps that are not finite.
 
     Raises:
-        UserError: Unknown method or target.
+        UserError: Unknown method or target, or a backbone that is called as the map of all is.
     """
+    if FUSED in network.backbones:
+        raise UserError(f"The backbone {FUSED} can't be explained: so is called the map of all backbones together.")
     graded = [(film, grading) for film, grading in zip(films, gradings, strict=True) if isinstance(grading, Grading)]
     explained = iter(_explained(network, graded, method, target) if graded else [])
     return [grading if isinstance(grading, ImageError) else next(explained) for grading in gradings]
@@ -113,7 +117,7 @@ def laid_maps(
         for key, native in explanation.native.items()
     }
     fused, shares = fused_map(explanation, i, network.backbones, laid)
-    return {"fused": fused, **laid}, shares
+    return {FUSED: fused, **laid}, shares
 
 
 def over_film(native: Tensor, shape: tuple[int, ...], fit: Fit, mirrored: bool) -> Map:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from threading import get_ident
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from legradnet.data.film import ImageError
 from legradnet.data.inputs import InputFilm
@@ -70,7 +71,13 @@ def pass_gate(
     gradings: list[Grading | ImageError] = []
     tokens: list[Tensor] = []
     film_of: list[int] = []
-    hook = network.ensemble.gate.register_forward_pre_hook(lambda gate, inputs: tokens.append(inputs[0].cpu()))
+    here = get_ident()
+
+    def keep(gate: nn.Module, inputs: tuple[Tensor]) -> None:
+        if get_ident() == here:  # other threads may grade with the same network
+            tokens.append(inputs[0].cpu())
+
+    hook = network.ensemble.gate.register_forward_pre_hook(keep)
     try:
         for batch in batches:
             prepared = [film for _, film in batch]

@@ -77,9 +77,9 @@ def explain(
 ) -> Explanation:
     """Explain `films` [B, 1, H, W], uint8 or float in 0-1, of any height and width.
 
-    A film's maps don't depend on the films beside it, and the ensemble is left as it was found: modes, gradients,
-    hooks. A map is of one backbone through the gate; integrated gradients and occlusion change the film for that
-    backbone only.
+    A film's maps don't depend on the films beside it, and the ensemble is never touched: it may grade, train or be
+    explained in other threads meanwhile. A map is of one backbone through the gate; integrated gradients and occlusion
+    change the film for that backbone only.
 
     Args:
         ensemble: The network, on any device, in any mode, frozen backbones or not.
@@ -95,7 +95,7 @@ def explain(
         raise UserError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}.")
     reads, map_of = METHODS[method].reads, METHODS[method].map
     films = films.to(next(ensemble.parameters()).device)
-    with undisturbed(ensemble):
+    with undisturbed(ensemble) as ensemble:
         films = films.float() / 255 if films.dtype == torch.uint8 else films.clone()
         backbones = {key: cast(Backbone, module) for key, module in ensemble.backbones.items()}
         places: list[Tensor] = []

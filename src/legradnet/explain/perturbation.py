@@ -14,13 +14,14 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from legradnet.explain.features import undisturbed
+from legradnet.explain.film import FUSED
 from legradnet.explain.methods import answer, seen_by_one
 from legradnet.grades import Floats, Ints
 from legradnet.grading.checkpoint_network import CheckpointNetwork
+from legradnet.network.ensemble import KneeEnsemble
 
 TILES = 16  # a side
 BASELINES = {"random": "a random map", "centred": "a centred map"}
-FUSED = "fused"
 _AT_ONCE = 64  # changed films
 
 
@@ -62,15 +63,23 @@ def curves(
         steps: In equal parts of the tiles.
     """
     values = []
-    with undisturbed(network.ensemble), torch.no_grad():
+    with undisturbed(network.ensemble) as ensemble, torch.no_grad():
         for i, film in enumerate(films):
             grade = None if asked is None else asked[i]
-            values.append(_curves_of_one(network, film.to(network.device), tokens[i], grade, key, order[i], steps))
+            seen = film.to(network.device)
+            values.append(_curves_of_one(network, ensemble, seen, tokens[i], grade, key, order[i], steps))
     return np.stack(values)
 
 
 def _curves_of_one(
-    network: CheckpointNetwork, film: Tensor, tokens: Tensor, grade: int | None, key: str, order: Ints, steps: int
+    network: CheckpointNetwork,
+    ensemble: KneeEnsemble,
+    film: Tensor,
+    tokens: Tensor,
+    grade: int | None,
+    key: str,
+    order: Ints,
+    steps: int,
 ) -> Floats:
     rank = torch.empty(TILES * TILES, dtype=torch.long)
     rank[torch.from_numpy(order)] = torch.arange(TILES * TILES)
@@ -85,10 +94,10 @@ def _curves_of_one(
     for some in torch.split(torch.cat([deleted, inserted]), _AT_ONCE):
         with network.autocast():
             if key == FUSED:
-                probabilities = answer(network.ensemble, network.loss, network.ensemble.tokens(some))[0]
+                probabilities = answer(ensemble, network.loss, ensemble.tokens(some))[0]
             else:
                 index = network.backbones.index(key)
-                probabilities = seen_by_one(network.ensemble, network.loss, tokens, index, some)
+                probabilities = seen_by_one(ensemble, network.loss, tokens, index, some)
         scores.append(_followed(probabilities, grade))
     return torch.cat(scores).view(2, steps + 1).numpy()
 

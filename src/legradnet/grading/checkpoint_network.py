@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
+from threading import Lock
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -22,12 +23,14 @@ from legradnet.grading.metadata import Count, Learned, read_metadata
 from legradnet.grading.networks import Answers, batch_of
 from legradnet.grading.settings import Precision
 from legradnet.network.backbones import Backbone
+from legradnet.network.drawn_apart import DrawnApart
 from legradnet.network.ensemble import KneeEnsemble, NetworkSettings
 from legradnet.settings import Seed, Settings
 
 log = logging.getLogger(__name__)
 
 _PRECISIONS = get_args(Precision)
+_META_LOCK = Lock()  # torch notes in the process which device networks are built on
 _LINES, _WIDTH = 6, 200  # of what torch says of weights that don't fit
 
 
@@ -146,9 +149,9 @@ def _with_weights(
 
     try:
         weights = whole_tensors(state, "ensemble.")
-        with torch.device("meta"):  # as large as it says, and no memory is taken
+        with _META_LOCK, torch.device("meta"):  # as large as it says, and no memory is taken
             build().load_state_dict(weights, assign=True)
-        with torch.random.fork_rng(devices=()):  # the weights to be replaced are drawn, from nobody's random numbers
+        with DrawnApart():  # the weights to be replaced are drawn, from nobody's random numbers
             ensemble = build()
         ensemble.load_state_dict(weights)
     except (UserError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:

@@ -47,6 +47,8 @@ class Grader:
     Of several networks (folds, seeds) probabilities are averaged; prediction sets are joined by majority vote
     (Gasparin and Ramdas 2024, arXiv:2401.09379), which promises 2 * coverage - 1 only, and a film is referred when
     their mean confidence is below their median threshold, which promises no error rate.
+    Threads may share a grader: each gets what it would get alone, and nothing of the process is changed. Serial are
+    an OpenVINO export's batches and parts of loading; what `stream` gives is for one thread.
 
     Args:
         networks: Networks with the same grades and the same rule from probabilities to a grade.

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock, RLock
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,25 @@ from legradnet.grading.runtimes.runtime import OUTPUTS, Films, Outputs, Quantise
 
 _GRAPH = "network.xml"
 _TELEMETRY = "openvino_telemetry"
+_HIDING = RLock()
 
 
 @contextmanager
 def unreported() -> Iterator[None]:
     """Import OpenVINO or NNCF inside: each looks for its makers' telemetry when it is imported, and then finds none.
 
-    They have no other switch than a file in the user's home. Telemetry that somebody has imported before stays.
+    They have no other switch than a file in the user's home. Telemetry that somebody has imported before stays. One
+    thread at a time: another would find nothing to hide, or nothing to bring back.
     """
-    hidden = _TELEMETRY not in sys.modules
-    if hidden:
-        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # as if it were not installed
-    try:
-        yield
-    finally:
+    with _HIDING:
+        hidden = _TELEMETRY not in sys.modules
         if hidden:
-            del sys.modules[_TELEMETRY]
+            sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # as if it were not installed
+        try:
+            yield
+        finally:
+            if hidden:
+                del sys.modules[_TELEMETRY]
 
 
 def import_openvino() -> Any:
@@ -53,11 +57,12 @@ def _start(folder: Path, precision: str, threads: int | None) -> tuple[str, int,
     except RuntimeError as error:
         raise unreadable(folder, "OpenVINO", error) from error
     native = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()  # what this CPU makes of the wish
-    request = compiled.create_infer_request()
+    request, one_at_a_time = compiled.create_infer_request(), Lock()  # a request holds the answers of its last batch
 
     def run(films: npt.NDArray[np.uint8]) -> Outputs:
-        results = request.infer({0: films})
-        return {name: np.array(results[port]) for name, port in ports.items()}
+        with one_at_a_time:  # which is on all cores
+            results = request.infer({0: films})
+            return {name: np.array(results[port]) for name, port in ports.items()}
 
     runs_in = "bf16" if native == "bf16" else precision if precision == "int8" else "f32"
     return runs_in, compiled.input(0).get_partial_shape()[-1].get_length(), run
