@@ -22,6 +22,7 @@ PATHS = "filename"  # the column whose cells are paths
 _MARKS = ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"))
 _BEGINNINGS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"), (b"\0\0\xfe\xff", "UTF-32"))
 _FORMULA = re.compile(r"\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # its first sign, also in full width
+_BYTE = re.compile("[\udc80-\udcff]")  # what Python makes of one that is not UTF-8
 _TO_MARK = re.compile(rf"\s|{_FORMULA.pattern}")  # spaces around a cell count for nothing
 _QUOTED = re.compile(r'[^"]*+(?:""[^"]*+)*+')  # up to a quotation mark that is not doubled
 _UNQUOTED = re.compile(r"[^,\r\n]*+")
@@ -253,13 +254,13 @@ def shown(text: str) -> str:
 
 def inert(path: str) -> str:
     """A path that no table program runs as a formula, and every program can read: "./" in front means the same."""
-    path = _readable(path)
+    path = readable(path)
     return f"./{path}" if _TO_MARK.match(path) else path
 
 
 def inert_text(text: str) -> str:
     """As `inert`, of a text that is no path: the quotation mark in front makes it text to a table program."""
-    text = _readable(text)
+    text = readable(text)
     return f"'{text}" if _FORMULA.match(text.lstrip("'")) else text
 
 
@@ -274,10 +275,12 @@ def original_text(text: str) -> str:
     return text[1:] if text.startswith("'") and _FORMULA.match(text.lstrip("'")) else text
 
 
-def _readable(text: str) -> str:
+def readable(text: str) -> str:
+    r"""Text that every program can read: a byte of a name that is not UTF-8 is `\xNN`."""
     if text.isascii() and "\0" not in text:
         return text
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace").decode()
+    told = _BYTE.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+    return told.encode("utf-8", "backslashreplace").decode()  # Windows has other surrogates
 
 
 def table_line(cells: Sequence[Any], columns: Sequence[str] = ()) -> str:

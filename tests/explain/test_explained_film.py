@@ -1,3 +1,6 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +9,9 @@ from legradnet import Grader
 from legradnet.data.film import fit_image
 from legradnet.data.images import read_image
 from legradnet.errors import UserError
-from legradnet.explain.film import over_film, spread
+from legradnet.explain.film import explain_films, over_film, spread
 from legradnet.explain.overlay import explanation_figure
+from legradnet.explain.run import _write
 from legradnet.training.run import train
 from small_runs import compose
 
@@ -97,3 +101,17 @@ def test_several_checkpoints_are_not_explained_at_once(trained, film):
     path = trained / "checkpoints/best.ckpt"
     with pytest.raises(UserError, match="one checkpoint at a time"):
         Grader.from_checkpoint([path, path]).explain(film)
+
+
+def test_a_backbone_may_be_called_as_a_word_of_numpy_but_not_as_the_map_of_all(grader, film, tmp_path):
+    explained = grader.explain(film)
+    odd = replace(
+        explained,
+        maps={"fused": explained.maps["fused"], "file": explained.maps["vit"]},
+        shares={"file": 1.0},
+        native={},
+    )
+    _write(odd, tmp_path / "knee", "knee")
+    assert set(np.load(tmp_path / "knee.npz")) == {"fused", "file"}
+    with pytest.raises(UserError, match="backbone fused can't be explained"):
+        explain_films(SimpleNamespace(backbones=("fused",)), [], [])

@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image
 from legradnet.cli import config_folder
 from legradnet.data.images import read_image
 from legradnet.errors import UserError
+from legradnet.explain import run
 from legradnet.explain.run import explain
 
 
@@ -47,6 +50,43 @@ def test_films_whose_names_differ_in_the_ending_alone_do_not_overwrite_each_othe
     Image.open(source).save(folder / "a.bmp")
     explain(settings | {"input": str(folder)}, tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run/maps").glob("*.npz")) == ["a.bmp.npz", "a.png.npz"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are text here")
+def test_every_film_has_maps_of_its_own_whatever_films_and_folders_are_called(settings, tmp_path):
+    folder = tmp_path / "odd"
+    (folder / "x.png").mkdir(parents=True)
+    source = next((tmp_path / "films").glob("S*.png"))
+    for name in ("a.jpg", "a.png", "a.png.jpg", os.fsdecode(b"k\xff.png"), "l" * 251, "x", "x.png/y.png"):
+        shutil.copy(source, folder / name)
+    assert explain(settings | {"input": str(folder)}, tmp_path / "run") is True
+    films = pd.read_csv(tmp_path / "run/predictions.csv")["filename"].tolist()
+    assert films == ["a.jpg", "a.png", "a.png.jpg", "k\\xff.png", "l" * 251, "x", "x.png/y.png"]
+    maps = tmp_path / "run/maps"
+    assert len(list(maps.rglob("*.npz"))) == len([path for path in maps.rglob("*.png") if path.is_file()]) == 7
+    assert {"a.jpg.png", "a.png.png", "a.png.jpg.png", "k\\xff.png"} < {path.name for path in maps.glob("*.png")}
+    renamed = pd.read_csv(tmp_path / "run/maps.csv", index_col="filename")["map"]
+    assert list(renamed.index) == ["l" * 251, "x"] and renamed["x"] == "maps/x_2.png"
+    assert all((tmp_path / "run" / place).is_file() for place in renamed)
+
+
+def test_a_map_that_a_file_system_has_no_name_for_is_its_films_own_trouble(settings, tmp_path, monkeypatch):
+    whole = run.written_whole
+
+    def refusing(target):
+        if target.name == "zz.npz":
+            raise OSError(errno.EILSEQ, os.strerror(errno.EILSEQ), str(target))
+        return whole(target)
+
+    monkeypatch.setattr(run, "written_whole", refusing)
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for name in ("a.png", "zz.png"):
+        shutil.copy(next((tmp_path / "films").glob("S*.png")), folder / name)
+    assert explain(settings | {"input": str(folder)}, tmp_path / "run") is False
+    errors = pd.read_csv(tmp_path / "run/predictions.csv")["error"]
+    assert errors.isna().tolist() == [True, False]
+    assert errors[1].startswith("its map can't be written as zz: ")
 
 
 def test_one_film_is_written_below_maps_wherever_it_lies(settings, tmp_path):

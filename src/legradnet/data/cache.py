@@ -233,7 +233,7 @@ def _private_folder(root: Path, named: Path | None) -> Path:
     folder = root / FOLDER
     if named is not None:
         named.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = named / _digest(str(root).encode()).hex()
+        folder = named / _digest(os.fsencode(root)).hex()
     if not os.path.lexists(folder):
         if named is None and not root.stat().st_mode & stat.S_IWUSR:  # root could write there all the same
             raise OSError(errno.EROFS, "is marked as read-only", str(root))

@@ -8,6 +8,7 @@ import random
 import re
 import stat
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import chain, islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from legradnet.data.cache import FilmCache, Look
 from legradnet.data.film import ImageError, fingerprint
+from legradnet.data.film_names import as_name
 from legradnet.data.images import check_header, read_film
 from legradnet.data.reading.pool import Stop
 from legradnet.data.remarks import by_kind
@@ -210,13 +212,20 @@ def real_path(root: str, name: str, folders: dict[str, str]) -> str:
 
     Args:
         root: The resolved folder.
-        name: Relative to it, or absolute.
+        name: Relative to it, or absolute; one that isn't UTF-8 as `as_text` tells it.
         folders: Folders that were looked at already; kept from call to call.
 
     Raises:
         OutsideError: It leads out of `root`.
         OSError: It is not a file, or its name is too long.
     """
+    if "\\" in name and (told := as_name(name)) != name:
+        with suppress(FileNotFoundError):
+            return _real_path(root, told, folders)
+    return _real_path(root, name, folders)
+
+
+def _real_path(root: str, name: str, folders: dict[str, str]) -> str:
     if len(name) > _LONGEST_FILENAME:
         raise OSError(f"the name is longer than {_LONGEST_FILENAME:,} characters")
     folder, base = os.path.split(name)

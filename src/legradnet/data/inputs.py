@@ -10,6 +10,7 @@ from pathlib import Path
 
 from legradnet.data.checks import SHOWN, OutsideError, check_quotes, missing, parse_label, real_path
 from legradnet.data.film import ImageError
+from legradnet.data.film_names import as_text
 from legradnet.data.images import HEAD, format_of
 from legradnet.data.sides import SIDE_WORDS, Side
 from legradnet.data.sources import is_other_file
@@ -60,7 +61,7 @@ def list_films(source: Path, dataset_path: Path | None = None) -> list[InputFilm
     if not source.is_file():
         raise UserError(f"input={source} does not exist.")
     if not _is_table(source):
-        return [InputFilm(str(source), source)]
+        return [InputFilm(as_text(str(source)), source)]
     return list(_in_table(read_table(source, [PATHS]), dataset_path or source.parent))
 
 
@@ -73,10 +74,11 @@ def _in_folder(folder: Path) -> Iterator[InputFilm]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         names += [os.path.relpath(os.path.join(place, name), root) for name in files]
     for name in sorted(names, key=lambda name: name.split(os.sep)):
-        film = _find(root, name, real_folders)
+        told = as_text(name.replace(os.sep, "/"))
+        film = _find(root, told, real_folders)
         if is_other_file(os.path.basename(name)) and not (isinstance(film, Path) and _is_film(film)):
             continue
-        yield InputFilm(name.replace(os.sep, "/"), film)
+        yield InputFilm(told, film)
 
 
 def _in_table(table: Table, folder: Path) -> Iterator[InputFilm]:

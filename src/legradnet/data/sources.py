@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from legradnet.data.checks import COLUMNS, SHOWN, Draft, check_quotes
+from legradnet.data.film_names import as_text
 from legradnet.data.splits import SPLITS
 from legradnet.errors import UserError
 from legradnet.tables import TableError, read_table, shown
@@ -80,7 +81,7 @@ def read_folders(root: Path, num_classes: int) -> Draft:
             else:
                 named += [f"{shown(folder)} = {grade}"] if str(grade) != name else []
                 unused += [f"{folder}/{below}" for below in _folders(root / folder)]
-                films += [(f"{folder}/{film}", str(grade), split) for film in _films(root / folder)]
+                films += [(as_text(f"{folder}/{film}"), str(grade), split) for film in _films(root / folder)]
     if unused:
         _log.warning("%d folders in %s are not used: %s", len(unused), root, ", ".join(map(shown, unused[:SHOWN])))
     if named:

@@ -1,8 +1,9 @@
 """`legradnet-explain`: maps of films, the gate over many of them, or a test of whether the maps mean anything."""
 
+import errno
 import logging
 import sys
-from collections import Counter
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from legradnet.claims import claimed
 from legradnet.data.film import ImageError
+from legradnet.data.film_names import output_names
 from legradnet.data.inputs import InputFilm, list_films
 from legradnet.errors import UserError
 from legradnet.explain.faithfulness import measure_faithfulness
@@ -28,9 +30,12 @@ from legradnet.grading.predictions import PredictionsTable, Record, record
 from legradnet.run_folder import RunFolder
 from legradnet.settings import checked
 from legradnet.statistics.bootstrap import patient_numbers
-from legradnet.tables import table_text
+from legradnet.tables import PATHS, table_line, table_text
 
 log = logging.getLogger(__name__)
+
+# what some file systems say of names that others take
+_OF_A_NAME = (errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOTDIR)
 
 
 def explain(config: Mapping[str, Any] | ExplainSettings, run_folder: str | Path) -> bool:
@@ -68,8 +73,10 @@ def _explain(settings: ExplainSettings, folder: RunFolder) -> bool:
 
 
 def _draw_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
+    """`maps/`, and `maps.csv` for films whose maps can't have the film's own name."""
     network = only_checkpoint(grader.networks)
-    places, rows = iter(_places(films)), []
+    places = output_names([film.filename for film in films], (".npz", ".png"))
+    rows: list[Record] = []
     with told(folder.path / "maps"):
         make_folder(folder.path / "maps", mode=0o700)  # names of films are in it
     for batch in _batches(grader, films, settings):
@@ -78,16 +85,23 @@ def _draw_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, fil
         how: dict[str, Any] = {"method": settings.method, "target": settings.target}
         explanations = iter(explain_films(network, good, gradings, **how))
         for film, prepared in batch:
-            place = next(places)
             if isinstance(prepared, ImageError):
                 rows.append(record(film, prepared))
+                continue
+            explained, place = next(explanations), folder.path / "maps" / places[len(rows)]
+            if isinstance(explained, FilmExplanation):
+                rows.append(record(film, _written(explained, place, PurePosixPath(film.filename).name)))
             else:
-                explained = next(explanations)
-                if isinstance(explained, ImageError):
-                    rows.append(record(film, explained))
-                    continue
-                rows.append(record(film, explained.grading))
-                _write(explained, folder.path / "maps" / place, PurePosixPath(film.filename).name)
+                rows.append(record(film, explained))
+    columns = [PATHS, "map"]
+    renamed = [
+        table_line([film.filename, f"maps/{place}.png"], columns)
+        for film, row, place in zip(films, rows, places, strict=True)
+        if row["error"] is None and not film.filename.endswith((place, place + PurePosixPath(film.filename).suffix))
+    ]
+    if renamed:
+        write_text(folder.path / "maps.csv", table_line(columns) + "".join(renamed))
+        log.info("%d maps have other names than their films: %s", len(renamed), folder.path / "maps.csv")
     print(folder.path / "maps")
     return _write_rows(folder, grader, films, rows)
 
@@ -211,20 +225,26 @@ def _prepared(grader: Grader, film: InputFilm, settings: ExplainSettings) -> Pre
     return grader.prepare(Request(film.film, film.side or settings.side or ""))
 
 
-def _places(films: Sequence[InputFilm]) -> list[Path]:
-    """Where each film's files go, without ending: its own name below the folder or CSV, whole where names repeat."""
-    names = [PurePosixPath(film.filename) for film in films]
-    if len(names) == 1:
-        names = [PurePosixPath(names[0].name)]
-    names = [PurePosixPath(*(part for part in name.parts if part not in ("/", ".."))) for name in names]
-    times = Counter(name.with_suffix("") for name in names)
-    return [Path(name if times[name.with_suffix("")] > 1 else name.with_suffix("")) for name in names]
+def _written(explained: FilmExplanation, place: Path, name: str) -> Grading | ImageError:
+    """Write the files of a film; what is wrong with their names is this film's trouble alone."""
+    try:
+        _write(explained, place, name)
+    except (OSError, UserError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError) or cause.errno not in _OF_A_NAME:
+            raise
+        return ImageError(f"its map can't be written as {place.name}: {cause.strerror}")
+    return explained.grading
 
 
 def _write(explained: FilmExplanation, place: Path, name: str) -> None:
     native = {f"native_{key}": native for key, native in explained.native.items()}
-    with written_whole(place.with_name(f"{place.name}.npz")) as file:
-        arrays: dict[str, Any] = {**explained.maps, **native}
-        np.savez_compressed(file, **arrays)
+    with (
+        written_whole(place.with_name(f"{place.name}.npz")) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as arrays,  # numpy's writer takes no array named "file"
+    ):
+        for key, array in {**explained.maps, **native}.items():
+            with arrays.open(f"{key}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array)
     with written_whole(place.with_name(f"{place.name}.png")) as file:
         file.write(picture(explanation_figure(explained, name), "png"))
