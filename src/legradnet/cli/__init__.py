@@ -1,5 +1,6 @@
 """Commands: one thin file each. What they share is how they start Hydra and how they tell a mistake."""
 
+import gc
 import io
 import logging
 import os
@@ -77,6 +78,7 @@ def _told_in_words() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         print("legradnet: stopped.", file=sys.stderr)
+        gc.freeze()  # on its way out Python would look through all that torch has made: for two seconds
         raise SystemExit(130) from None
     except BrokenPipeError:
         raise SystemExit(_PIPE) from None

@@ -114,27 +114,37 @@ def film_of_colour(rgb: Gray) -> Film:
     return Film(np.array(Image.fromarray(rgb).convert("L")), colour=float(spread.mean()) / 255)
 
 
-def stretch_range(deep: npt.NDArray[np.generic], ignored: npt.NDArray[np.bool_] | None = None) -> Gray:
-    """Map the `DEEP_PERCENTILES` of `deep` [...] linearly to 0-255; where `ignored` [...] is true they do not count."""
-    if not all(np.isfinite(rows).all() for _, rows in _by_rows(deep)):
+def stretch_range(
+    deep: npt.NDArray[np.generic],
+    ignored: npt.NDArray[np.bool_] | None = None,
+    counts: npt.NDArray[np.int64] | None = None,
+) -> Gray:
+    """Map the `DEEP_PERCENTILES` of `deep` [...] linearly to 0-255.
+
+    Args:
+        deep: Values.
+        ignored: Where they do not count [...].
+        counts: How often each is there, of values [N] that stand for more; None: once.
+    """
+    if not all(np.isfinite(rows).all() for _, rows in by_rows(deep)):
         raise ImageError("holds NaN or infinite values")
-    counted = (deep if ignored is None or ignored.all() else deep[~ignored]).flatten()
-    low, high = _percentiles(counted)
+    counted = slice(None) if ignored is None or ignored.all() else ~ignored
+    low, high = deep_percentiles(deep[counted], None if counts is None else counts[counted])
     if low == high:  # nearly all of the film is one value; use whatever contrast is left
-        low, high = float(counted.min()), float(counted.max())
+        low, high = float(deep[counted].min()), float(deep[counted].max())
     if low == high:
         return np.zeros(deep.shape, np.uint8)
     if not np.isfinite(high - low):
         raise ImageError("holds too large values")
     gray = np.empty(deep.shape, np.uint8)
-    for place, rows in _by_rows(deep):
+    for place, rows in by_rows(deep):
         rows -= low
         rows *= 255 / (high - low)
         gray[place] = np.clip(np.rint(rows, out=rows), 0, 255, out=rows)
     return gray
 
 
-def _by_rows(deep: npt.NDArray[np.generic]) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
+def by_rows(deep: npt.NDArray[np.generic]) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
     """Some rows of `deep` at a time as floats, and which they are: all at once would be eight bytes a pixel."""
     step = max(1, _AT_ONCE * len(deep) // deep.size)
     for start in range(0, len(deep), step):
@@ -142,19 +152,27 @@ def _by_rows(deep: npt.NDArray[np.generic]) -> Iterator[tuple[slice, npt.NDArray
         yield place, deep[place].astype(np.float64)
 
 
-def _percentiles(values: npt.NDArray[np.generic]) -> tuple[float, float]:
-    """The `DEEP_PERCENTILES` of `values` [N], which change their order, as `np.percentile` gives them for floats.
+def deep_percentiles(
+    values: npt.NDArray[np.generic], counts: npt.NDArray[np.int64] | None = None
+) -> tuple[float, float]:
+    """The `DEEP_PERCENTILES` of `values` [...], each there as often as `counts` says.
 
-    That would first make float64 of them, and copy these.
+    They are those of `np.percentile`, which would first make float64 of the values, and copy these.
     """
-    places = [percent / 100 * (len(values) - 1) for percent in DEEP_PERCENTILES]
+    total = values.size if counts is None else int(counts.sum())
+    places = [percent / 100 * (total - 1) for percent in DEEP_PERCENTILES]
     below = [math.floor(place) for place in places]
-    above = [min(place + 1, len(values) - 1) for place in below]
-    values.partition(below + above)
-    low, high = (
-        _between(float(values[first]), float(values[second]), place - first)
-        for first, second, place in zip(below, above, places, strict=True)
-    )
+    above = [min(place + 1, total - 1) for place in below]
+    if counts is None:
+        ordered = values.flatten()
+        ordered.partition(below + above)
+        at = below + above
+    else:
+        order = np.argsort(values, axis=None, kind="stable")
+        ordered = values.reshape(-1)[order]
+        at = np.searchsorted(counts[order].cumsum(), below + above, side="right").tolist()
+    found = [float(ordered[place]) for place in at]
+    low, high = (_between(found[i], found[i + 2], places[i] - below[i]) for i in range(2))
     return low, high
 
 

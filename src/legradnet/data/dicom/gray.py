@@ -5,6 +5,9 @@ Ours and not pydicom's `apply_modality_lut` and `apply_voi_lut`, with which it a
 
 What a header says is tried in turn, each VOI LUT before each window as PS3.3 C.11.2.1.1 has it, until the picture shows
 something: a window beside the values, or far wider, gives a black or white film, which nobody meant.
+
+All of that asks only what a pixel's value is, so it is done with each value that there is, once, and how often it is
+there (`Levels`): a film has some thousands, and floats for each of its pixels would be gigabytes.
 """
 
 from collections.abc import Iterator
@@ -13,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from legradnet.data.dicom import remarks as said
 from legradnet.data.dicom.elements import items, numbers, real
+from legradnet.data.dicom.levels import Counts, Levels, levels_of
 from legradnet.data.dicom.remarks import Remark
 from legradnet.data.dicom.tables import table_of
-from legradnet.data.film import DEEP_PERCENTILES, Gray, stretch_range
+from legradnet.data.film import DEEP_PERCENTILES, Gray, by_rows, deep_percentiles, stretch_range
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -35,10 +38,15 @@ Seen = npt.NDArray[np.float64]
 
 
 def meant_gray(values: Values, header: "Dataset", remarks: list[Remark]) -> Gray:
-    """Turn stored values [H, W] into gray as they are meant to be seen, bone bright."""
-    padding = _padding(values, header, remarks)
-    physical = _modality(values, header, remarks)
-    gray = _gray_of_interest(physical, values, header, padding, remarks)
+    """Turn stored values [H, W], whole numbers, into gray as they are meant to be seen, bone bright."""
+    levels = levels_of(values)
+    return levels.picture(_gray_of_levels(levels, header, remarks))
+
+
+def _gray_of_levels(levels: Levels, header: "Dataset", remarks: list[Remark]) -> Gray:
+    padding = _padding(levels, header, remarks)
+    physical = _modality(levels.values, header, remarks)
+    gray = _gray_of_interest(physical, levels, header, padding, remarks)
     # PS3.3 C.7.6.3.1.2: the lowest value of MONOCHROME1 is shown white. PS3.3 C.8.11.3 states the same turn a second
     # time, as PresentationLUTShape INVERSE. It is one turn; and IDENTITY says that the values are turned already.
     first_is_white = header.PhotometricInterpretation == "MONOCHROME1"
@@ -53,8 +61,9 @@ def meant_gray(values: Values, header: "Dataset", remarks: list[Remark]) -> Gray
     return gray
 
 
-def _padding(values: Values, header: "Dataset", remarks: list[Remark]) -> npt.NDArray[np.bool_]:
-    """Where `values` are no picture (PS3.3 C.7.5.1.1.2)."""
+def _padding(levels: Levels, header: "Dataset", remarks: list[Remark]) -> npt.NDArray[np.bool_]:
+    """Which levels are no picture (PS3.3 C.7.5.1.1.2)."""
+    values, counts = levels.values, levels.counts
     nowhere = np.zeros(values.shape, np.bool_)
     value = real(header, "PixelPaddingValue")
     if not numbers(header, "PixelPaddingValue"):
@@ -63,7 +72,7 @@ def _padding(values: Values, header: "Dataset", remarks: list[Remark]) -> npt.ND
     padding = (values >= min(value, limit)) & (values <= max(value, limit))
     left = values[~padding]
     if np.isfinite([value, limit]).all() and (
-        not padding.any() or (left.size >= _LEAST_LEFT * values.size and left.min() < left.max())
+        not padding.any() or (counts[~padding].sum() >= _LEAST_LEFT * counts.sum() and left.min() < left.max())
     ):
         return padding
     if values.min() < values.max():
@@ -92,9 +101,10 @@ def _modality(values: Values, header: "Dataset", remarks: list[Remark]) -> Value
 
 
 def _gray_of_interest(
-    physical: Values, values: Values, header: "Dataset", padding: npt.NDArray[np.bool_], remarks: list[Remark]
+    physical: Values, levels: Levels, header: "Dataset", padding: npt.NDArray[np.bool_], remarks: list[Remark]
 ) -> Gray:
     """The first choice of the header that shows something, else all values that there are."""
+    values, counts = levels.values, levels.counts
     is_flat = physical.min() == physical.max()
     first: tuple[Gray, list[Remark]] | None = None
     tried: list[Remark] = []
@@ -102,17 +112,17 @@ def _gray_of_interest(
         if seen is not None and (is_flat or seen.min() < seen.max()):
             gray = scaled(seen, 1)
             first = first or (gray, [*tried, *about])
-            if is_flat or _shows_something(gray, padding):
+            if is_flat or _shows_something(gray, counts, padding):
                 remarks += [*tried, *about]
                 return gray
         tried.append(remark)
     if physical is values and values.min() >= 0 and header.get("BitsStored") == 8:
         gray = values.astype(np.uint8)
     else:
-        gray = stretch_range(physical, padding)
-    if first and not _shows_something(gray, padding):
+        gray = stretch_range(physical, padding, counts)
+    if first and not _shows_something(gray, counts, padding):
         gray, tried = first
-    elif first and _share_of_range(values, header, padding) < _LEAST_VALUES:
+    elif first and _share_of_range(levels, header, padding) < _LEAST_VALUES:
         tried.append(said.LITTLE_CONTRAST)
     remarks += tried
     return gray
@@ -136,16 +146,16 @@ def _choices(values: Values, header: "Dataset") -> Iterator[tuple[Remark, Seen |
         yield said.WINDOW, windowed(values, centre, width, function) if usable else None, []
 
 
-def _shows_something(gray: Gray, padding: npt.NDArray[np.bool_]) -> bool:
+def _shows_something(gray: Gray, counts: Counts, padding: npt.NDArray[np.bool_]) -> bool:
     """Whether there are grays in a picture; a film is not only black and white, nor only one gray."""
-    picture = gray[~padding].reshape(1, -1) if padding.any() else gray
-    counts, total = np.array(Image.fromarray(picture).histogram()), picture.size
-    low, high = np.searchsorted(counts.cumsum(), np.array(DEEP_PERCENTILES) / 100 * total)
-    return bool(high - low >= _LEAST_SPAN and counts[1:255].sum() >= _LEAST_BETWEEN * total)
+    of_grays = np.bincount(gray[~padding], counts[~padding], 256)
+    total = of_grays.sum()
+    low, high = np.searchsorted(of_grays.cumsum(), np.array(DEEP_PERCENTILES) / 100 * total)
+    return bool(high - low >= _LEAST_SPAN and of_grays[1:255].sum() >= _LEAST_BETWEEN * total)
 
 
-def _share_of_range(values: Values, header: "Dataset", padding: npt.NDArray[np.bool_]) -> float:
-    low, high = np.percentile(values[~padding], DEEP_PERCENTILES)
+def _share_of_range(levels: Levels, header: "Dataset", padding: npt.NDArray[np.bool_]) -> float:
+    low, high = deep_percentiles(levels.values[~padding], levels.counts[~padding])
     return float(high - low) / 2**header.BitsStored
 
 
@@ -163,6 +173,7 @@ def windowed(values: npt.NDArray[Any], centre: float, width: float, function: st
 
 def scaled(values: npt.NDArray[Any], top: float) -> Gray:
     """Map `values` from 0 to `top` linearly to 0-255."""
-    if top == 255:
-        return np.clip(values, 0, 255).astype(np.uint8)
-    return np.rint(np.clip(values / top, 0, 1) * 255).astype(np.uint8)
+    gray = np.empty(values.shape, np.uint8)
+    for place, rows in by_rows(values):
+        gray[place] = np.clip(rows, 0, 255) if top == 255 else np.rint(np.clip(rows / top, 0, 1) * 255)
+    return gray
