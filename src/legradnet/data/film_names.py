@@ -13,7 +13,7 @@ from unicodedata import normalize
 
 from legradnet.tables import readable
 
-_LONGEST_STEM, _LONGEST_SUFFIX, _LONGEST_FOLDER = 235, 10, 255  # bytes; with a number and an ending at most 255
+_LONGEST_FILM, _LONGEST_SUFFIX, _LONGEST_FOLDER = 245, 10, 255  # bytes; with a number and an ending at most 255
 _MARK = re.compile(r"\\(?=x(?:5c|[89a-f][0-9a-f]))", re.IGNORECASE)
 _MARKED = re.compile(rb"\\x(5c|[89a-f][0-9a-f])", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -43,19 +43,20 @@ def output_names(filenames: Sequence[str], endings: Sequence[str]) -> list[str]:
         filenames: Of all films, as text, with `/` between folders.
         endings: What will be appended, as ".png".
     """
-    wholes = [_safe(name) for name in filenames]
-    if len(wholes) == 1:
-        wholes = [PurePosixPath(wholes[0].name)]
-    folders = {_alike(str(folder)) for whole in set(wholes) for folder in whole.parents}
+    safe = [_safe(name) for name in filenames]
+    if len(safe) == 1:
+        safe = [(PurePosixPath(), *safe[0][1:])]
+    folders = {_alike(str(place)) for folder, _, _ in safe for place in (folder, *folder.parents)}
+    wholes = [str(folder / f"{stem}{suffix}") for folder, stem, suffix in safe]
 
     def is_free(name: str) -> bool:
         return not any(_alike(name + ending) in folders for ending in endings)
 
-    names = [str(whole.with_suffix("")) for whole in wholes]
+    names = [str(folder / stem) for folder, stem, _ in safe]
     short = set(range(len(names)))
     while clashing := _clashing(names, short, is_free):
         for i in clashing:
-            names[i] = str(wholes[i])
+            names[i] = wholes[i]
         short -= clashing
     wanted, taken = {_alike(name) for name in names}, set[str]()
     numbers: defaultdict[str, int] = defaultdict(lambda: 1)
@@ -83,14 +84,17 @@ def _alike(name: str) -> str:
     return normalize("NFC", normalize("NFD", name).casefold())
 
 
-def _safe(filename: str) -> PurePosixPath:
+def _safe(filename: str) -> tuple[PurePosixPath, str, str]:
+    """Folder, stem and suffix that a film's outputs can have."""
     parts = [_CONTROL.sub("_", readable(part)) for part in filename.split("/") if part not in ("", ".", "..")]
     *folders, film = parts or ["film"]
     stem, suffix = PurePosixPath(film).stem, PurePosixPath(film).suffix
-    if len(suffix.encode()) > _LONGEST_SUFFIX:
+    if not stem.strip("."):
         stem, suffix = film, ""
-    folders = [_shortened(folder, _LONGEST_FOLDER) for folder in folders]
-    return PurePosixPath(*folders, _shortened(stem, _LONGEST_STEM) + suffix)
+    if len(film.encode()) > _LONGEST_FILM:
+        suffix = suffix if len(suffix.encode()) <= _LONGEST_SUFFIX else ""
+        stem = _shortened(film.removesuffix(suffix), _LONGEST_FILM - _LONGEST_SUFFIX)
+    return PurePosixPath(*(_shortened(folder, _LONGEST_FOLDER) for folder in folders)), stem, suffix
 
 
 def _shortened(name: str, most: int) -> str:
