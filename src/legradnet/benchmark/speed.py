@@ -16,6 +16,7 @@ from torch import Tensor
 from legradnet.benchmark.settings import BenchmarkSettings
 from legradnet.memory import keep_freed_memory
 from legradnet.network.backbones import BackboneSettings
+from legradnet.training.lone_film import let_norms_rest
 from legradnet.training.module import GradingModule
 from legradnet.training.optimizer import OptimizerSettings
 
@@ -132,12 +133,15 @@ def _training_step(module: GradingModule, request: Request, device: torch.device
     def step(batch_size: int) -> None:
         films, grades = _batch(batch_size, request, device)
         films = module.augment(films) if module.augment else films
+        wake = let_norms_rest(module.ensemble) if batch_size == 1 else None
         with _autocast(request, device):
             loss = module.loss(module.ensemble(films).logits, grades)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
+        if wake:
+            wake()
 
     return step
 
