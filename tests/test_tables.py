@@ -163,6 +163,23 @@ def test_numbers_that_are_none_are_told_by_row(table):
         read_numbers(table("epoch,qwk\n0,0.5\n1"))
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "explain", "export"])
+def test_every_command_tells_of_a_stray_quote_before_it_works(command, typed, table, knees, trained, tmp_path):
+    names = sorted(path.name for path in knees.glob("*.png"))
+    path = table(f'filename,label,note\n{names[0]},1,"knee pain\n{names[1]},2,x\n')
+    arguments = [f"hydra.run.dir={tmp_path}/run", f"data.dataset_path={knees}"]
+    if command != "train":
+        arguments.append(f"checkpoint={trained}/checkpoints/best.ckpt")
+    if command == "export":
+        arguments.append(f"output={tmp_path}/export")
+    arguments += [f"input={path}"] if command in ("predict", "explain") else ["data=csv", f"data.csv_path={path}"]
+    done = typed(f"legradnet-{command}", *arguments, *(["backbone=tiny"] if command == "train" else []))
+    assert done.returncode == 1
+    assert "row 2: unexpected end of data; is a quote missing?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run/predictions.csv").exists()
+
+
 # -------------------------------------------------------------------------------------------------------------- writing
 def harmless(cell):
     return not re.match(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]", cell)
