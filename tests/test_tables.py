@@ -174,7 +174,7 @@ def test_every_command_tells_of_a_stray_quote_before_it_works(command, typed, ta
         arguments.append(f"output={tmp_path}/export")
     arguments += [f"input={path}"] if command in ("predict", "explain") else ["data=csv", f"data.csv_path={path}"]
     done = typed(f"legradnet-{command}", *arguments, *(["backbone=tiny"] if command == "train" else []))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "row 2: unexpected end of data; is a quote missing?" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run/predictions.csv").exists()
