@@ -171,7 +171,7 @@ def test_every_command_tells_of_a_stray_quote_before_it_works(command, typed, ta
     if command != "train":
         arguments.append(f"checkpoint={trained}/checkpoints/best.ckpt")
     if command == "export":
-        arguments.append(f"output={tmp_path}/export")
+        arguments += [f"output={tmp_path}/export", "precision=int8"]
     arguments += [f"input={path}"] if command in ("predict", "explain") else ["data=csv", f"data.csv_path={path}"]
     done = typed(f"legradnet-{command}", *arguments, *(["backbone=tiny"] if command == "train" else []))
     assert done.returncode == 2

@@ -22,7 +22,13 @@ def split_of(knees, tmp_path):
         films = films[films["label"].isin(["0", "1"])].head(sum(counts)).assign(patient="")
         films["split"] = [split for split, n in zip(("train", "val", "test"), counts, strict=True) for _ in range(n)]
         films.to_csv(tmp_path / "knees.csv", index=False)
-        return ["data=csv", f"data.dataset_path={knees}", f"data.csv_path={tmp_path}/knees.csv", "data.cache=off"]
+        return [
+            "data=csv",
+            f"data.dataset_path={knees}",
+            f"data.csv_path={tmp_path}/knees.csv",
+            "data.cache=off",
+            "data.num_workers=0",
+        ]
 
     return write
 
@@ -59,7 +65,7 @@ def test_the_films_of_an_epoch_keep_their_dimensions_whatever_their_number():
 def test_batches_of_every_size_have_films_labels_and_rows(split_of):
     config = compose(*split_of(5, 1, 1))
     for size in (1, 2, 4, 5, 8):
-        data = KneeDataModule(config["data"] | {"batch_size": size}, num_classes=2)
+        data = KneeDataModule(config["data"] | {"batch_size": size, "num_workers": 0}, num_classes=2)
         data.setup()
         for split in ("train", "val", "test"):
             for batch in data.loader(split, shuffle=split == "train"):
