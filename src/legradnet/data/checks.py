@@ -104,7 +104,7 @@ class Draft:
             try:
                 path = real_path(str(self.root), name, folders) if name else ""
             except OutsideError as error:
-                outside[position] = str(error)
+                outside[position] = error
             except OSError as error:
                 self.bad[position] = missing(name, error)
             except ValueError:  # a NUL byte
@@ -113,7 +113,7 @@ class Draft:
                 again[position], path = earlier, ""
             self.paths.append(path)
         self._name_from_root()
-        self.add_rows("filename leaves data.dataset_path", list(outside), outside.__getitem__)
+        self.add_rows("filename leaves data.dataset_path", list(outside), lambda i: str(outside[i]))
         self.add_rows("film is named twice", list(again), lambda i: f"the same file as {self.place(again[i])}")
 
     def _name_from_root(self) -> None:
@@ -204,7 +204,18 @@ def parse_label(text: str, num_classes: int) -> int:
 
 
 class OutsideError(Exception):
-    """A name that leads out of the folder it should be in; says how."""
+    """A name that leads out of the folder it should be in; says how, if it is asked.
+
+    Args:
+        root: The folder.
+        name: Relative to it, or absolute.
+    """
+
+    def __init__(self, root: str, name: str) -> None:
+        super().__init__(root, name)
+
+    def __str__(self) -> str:
+        return _way_out(*self.args)
 
 
 def real_path(root: str, name: str, folders: dict[str, str]) -> str:
@@ -235,13 +246,13 @@ def _real_path(root: str, name: str, folders: dict[str, str]) -> str:
         real = os.path.realpath(os.path.join(root, folder))
         folders[folder] = real if _within(root, real) else ""
     if not folders[folder]:
-        raise OutsideError(_way_out(root, name))
+        raise OutsideError(root, name)
     path = os.path.join(folders[folder], base)
     mode = os.lstat(path).st_mode
     if stat.S_ISLNK(mode):
         path = os.path.realpath(path)
         if not _within(root, path):
-            raise OutsideError(_way_out(root, name))
+            raise OutsideError(root, name)
         mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         raise OSError("is a folder" if stat.S_ISDIR(mode) else "is not a regular file")
