@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from legradnet.data.film import ImageError
 from legradnet.data.inputs import list_films
 from legradnet.data.sources import read_csv
 from legradnet.errors import UserError
@@ -73,6 +74,23 @@ def test_every_path_reads_whatever_csv_writes_row_for_row(tmp_path, table, rows,
     assert trained_on.table["site"].tolist() == [site for *_, site in rows]
     to_grade = list_films(path, tmp_path)
     assert [(film.filename, film.patient) for film in to_grade] == [*zip(names, patients, strict=True)]
+
+
+@quick
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.text(st.sampled_from('a.png,"\n\r;\0 =/'), max_size=40).map(
+            lambda text: b"filename,label\n" + text.encode()
+        ),
+    )
+)
+def test_any_bytes_are_rows_to_grade_or_refused(tmp_path, table, content):
+    try:
+        films = list_films(table(content), tmp_path)
+    except UserError:
+        return
+    assert films and all(isinstance(film.film, ImageError) for film in films)
 
 
 @pytest.mark.parametrize(
