@@ -16,7 +16,6 @@ import pytest
 from dicom_films import KNEE, written
 from pictures import RAMP, saved
 from PIL import Image
-from slow_films import SIDE, chunk, float_tiff, jpeg, many_scans, png, rle_bmp
 
 from hostile_films import dicom
 from legradnet.data.film import ImageError
@@ -24,6 +23,7 @@ from legradnet.data.images import read_film, read_image
 from legradnet.data.reading import pool
 from legradnet.data.reading.bounded import is_bounded_jpeg, is_bounded_png
 from legradnet.data.reading.claims import UNIT, Claims, new_file
+from slow_films import SIDE, chunk, float_tiff, jpeg, many_scans, png, rle_bmp
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="limits are Linux's")
 BUSY_LOOP = "while True: pass"
@@ -159,11 +159,8 @@ def test_readers_never_hold_more_memory_than_there_is_for_all():
 # ------------------------------------------------------------------------------------------ files made to be slow
 SLOW = {
     "scans.jpg": lambda: many_scans(3000, (1500, 1500)),
-    "rle.bmp": lambda: rle_bmp(b"\1\0\0\0" * 2000),
     "runs.bmp": lambda: rle_bmp(b"\1\x55" * 6_000_000),
-    "parts.png": lambda: png(chunk(b"teSt") * 1_000_000),
     "parts-behind.png": lambda: png(after=(chunk(b"IDAT") * 1_000_000,)),
-    "segments.jpg": lambda: jpeg()[:2] + b"\xff\xfe\0\2" * 2_000_000 + jpeg()[2:],
     "floats.tiff": lambda: float_tiff(),
 }
 
@@ -182,7 +179,8 @@ def test_a_file_made_to_be_slow_costs_seconds_and_memory_of_its_reader_only(tmp_
         except ImageError as error:
             print(error)
         mine = resource.getrusage(resource.RUSAGE_SELF)
-        print(mine.ru_utime + mine.ru_stime, mine.ru_maxrss / 1024)
+        held = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]  # ru_maxrss is that of who forked it
+        print(mine.ru_utime + mine.ru_stime, int(held) / 1024)
         from legradnet.data.reading import pool
         for reader in list(pool._pools[0].readers):
             reader.end()

@@ -1,13 +1,16 @@
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from legradnet.data.synthetic import write_knees
+from slow_films import many_scans
 
 
 @pytest.mark.slow
@@ -40,3 +43,33 @@ def test_predictions_killed_and_resumed_equal_predictions_never_killed(trained, 
     assert start("killed", "resume=true").wait(300) == 0
     for name in ("predictions.csv", "predictions.jsonl"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for children in /proc")
+def test_an_interrupt_waits_for_no_decoder_and_leaves_no_reader(trained, tmp_path):
+    (tmp_path / "films").mkdir()
+    for film in range(8):
+        (tmp_path / f"films/{film}.jpg").write_bytes(many_scans(2000, (4000, 4000)))
+    script = Path(sys.executable).with_name("legradnet-predict")
+    words = [f"checkpoint={trained}/checkpoints/best.ckpt", f"input={tmp_path}/films", "num_workers=4"]
+    process = subprocess.Popen([script, *words, f"hydra.run.dir={tmp_path}/run"], stderr=subprocess.PIPE)
+    while len(readers := children(process.pid)) < 4:
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.5)  # they decode
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    assert b"stopped" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert time.monotonic() - start < 4  # two on a machine that does nothing else
+    assert not any(Path(f"/proc/{reader}/cmdline").exists() for reader in readers)
+
+
+def children(process):
+    """Processes that any thread of a process has started."""
+    found = []
+    for thread in Path(f"/proc/{process}/task").glob("*"):
+        with suppress(OSError):
+            found += (thread / "children").read_text().split()
+    return found
