@@ -1,6 +1,7 @@
 """Killed and resumed: the same numbers as never killed."""
 
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -221,9 +222,9 @@ def test_a_changed_bit_in_what_a_run_goes_on_from_is_told(finished, tmp_path):
 )
 def test_a_state_that_no_run_can_go_on_from_is_told_in_words(finished, tmp_path, change):
     shutil.copytree(finished[0], tmp_path / "run")
-    last = tmp_path / "run/checkpoints/last.ckpt"
-    content = read_checkpoint(last)
+    last = Path("checkpoints/last.ckpt")
+    content = read_checkpoint(finished[0] / last)
     change(content)
-    torch.save(content, last)
+    torch.save(content, tmp_path / "run" / last)
     with pytest.raises(UserError, match=r"The run can't go on from .*last\.ckpt"):
         train(compose("trainer.max_epochs=5", "ckpt_path=last"), tmp_path / "run")
