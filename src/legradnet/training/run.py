@@ -137,8 +137,9 @@ def _train(
         if isinstance(error, UserError) or ckpt_path is None or first_epoch.is_over:
             raise
         log.debug("Not resumed", exc_info=True)
+        why = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"The run can't go on from {ckpt_path} (is it damaged, or of another version?): {error}"
+            f"The run can't go on from {ckpt_path} (is it damaged, or of another version?): {why}"
         ) from error
     finally:
         if settings.logger.name == "wandb":
