@@ -249,5 +249,5 @@ def test_what_is_not_finite_is_not_measured(best, tmp_path):
     content["state_dict"]["ensemble.head.2.weight"] = content["state_dict"]["ensemble.head.2.weight"] * float("nan")
     torch.save(content, tmp_path / "spoilt.ckpt")
     with pytest.raises(UserError, match=r"spoilt\.ckpt answers is not finite"):
-        evaluate(config_of(str(tmp_path / "spoilt.ckpt"), data={"source": "synthetic", "count": 8}), tmp_path / "run")
+        evaluate(config_of(str(tmp_path / "spoilt.ckpt"), data={"source": "synthetic", "count": 12}), tmp_path / "run")
     assert not (tmp_path / "run/metrics.json").exists()
