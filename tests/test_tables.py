@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from legradnet.data.film import ImageError
@@ -85,12 +85,14 @@ def test_every_path_reads_whatever_csv_writes_row_for_row(tmp_path, table, rows,
         ),
     )
 )
-def test_any_bytes_are_rows_to_grade_or_refused(tmp_path, table, content):
+@example(b"II\0*")
+def test_any_bytes_are_rows_to_grade_or_a_film_or_refused(tmp_path, table, content):
+    path = table(content)
     try:
-        films = list_films(table(content), tmp_path)
+        films = list_films(path, tmp_path)
     except UserError:
         return
-    assert films and all(isinstance(film.film, ImageError) for film in films)
+    assert films and all(film.film == path or isinstance(film.film, ImageError) for film in films)
 
 
 @pytest.mark.parametrize(
