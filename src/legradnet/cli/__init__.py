@@ -101,12 +101,16 @@ def _warnings_in_the_log() -> Iterator[None]:
     before = logger.handlers, logger.propagate
     logger.handlers, logger.propagate = files or [logging.NullHandler()], False
     os.environ[_WARNINGS] = "ignore"  # in processes that it starts
+    of_compiler = logging.getLogger("torch.utils.cpp_extension")  # which says that there is no CUDA to compile for
+    level = of_compiler.level
+    of_compiler.setLevel(logging.ERROR)
     logging.captureWarnings(True)
     try:
         yield
     finally:
         logging.captureWarnings(False)
         logger.handlers, logger.propagate = before
+        of_compiler.setLevel(level)
         os.environ.pop(_WARNINGS, None)
 
 
