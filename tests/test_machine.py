@@ -39,6 +39,7 @@ def test_without_a_container_all_cores_are_ours_that_we_are_bound_to(system):
 def test_a_quota_of_any_group_around_us_counts(system, quota, cores, folder):
     system(**{"proc/self/cgroup": "0::/a/b\n", f"cgroup/{folder}cpu.max": quota})
     assert machine.cores() == cores
+    assert machine.quota() == (cores if cores < 8 else None)
 
 
 @pytest.mark.parametrize("path", ["/", "/docker/0123"])

@@ -17,8 +17,12 @@ def cores() -> int:
 
     A quota of one and a half is two: the second is there half of the time.
     """
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([bound, *map(math.ceil, _quotas())]))
+    return max(1, min([_bound(), *map(math.ceil, _quotas())]))
+
+
+def quota() -> int | None:
+    """Threads to tell a library that knows of no quota; None where there is none below the cores that it counts."""
+    return count if (count := cores()) < _bound() else None
 
 
 def memory() -> int:
@@ -28,6 +32,10 @@ def memory() -> int:
         free = _PROC.joinpath("meminfo").read_text().partition("MemAvailable:")[2].split()[0]
         limits.append(1024 * int(free))
     return min(limits, default=_ELSEWHERE)
+
+
+def _bound() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _quotas() -> Iterator[float]:

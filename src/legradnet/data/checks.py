@@ -140,14 +140,11 @@ class Draft:
             return _looked(self.paths[position], verify, cache)
 
         # Threads: Pillow and hashlib let go of the interpreter's lock, so processes would be no faster.
-        stop = Stop()
-        try:
-            with ThreadPool(cores() if workers is None else max(1, workers), stop.heed) as pool:
-                films = pool.imap(look, order, chunksize=32)
-                bar = tqdm(films, "Checking films", len(order), unit="film", disable=not progress)
-                results = dict(zip(order, bar, strict=True))
-        finally:
-            stop.set()  # whoever is interrupted waits for no decoder
+        count = cores() if workers is None else max(1, workers)
+        with Stop() as stop, ThreadPool(count, stop.heed) as pool:
+            films = pool.imap(look, order, chunksize=32)
+            bar = tqdm(films, "Checking films", len(order), unit="film", disable=not progress)
+            results = dict(zip(order, bar, strict=True))
         looks: dict[int, Look] = {}
         for position in positions:
             result = results.pop(position)

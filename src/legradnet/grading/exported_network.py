@@ -20,6 +20,7 @@ from legradnet.grading.metadata import read_metadata
 from legradnet.grading.networks import Answers, batch_of
 from legradnet.grading.runtimes import RUNTIMES
 from legradnet.grading.runtimes.runtime import Outputs
+from legradnet.machine import quota
 
 if TYPE_CHECKING:
     from legradnet.grading.checkpoint_network import HyperParameters
@@ -33,7 +34,7 @@ class ExportedNetwork:
 
     Args:
         folder: What `legradnet-export` wrote.
-        threads: CPU threads; None: the runtime's choice.
+        threads: CPU threads; None: the runtime's choice, or what a container's quota allows.
 
     Raises:
         UserError: No export, a damaged one or one of another version, or its runtime is not installed.
@@ -55,7 +56,7 @@ class ExportedNetwork:
         self.not_finite = ""  # a graph that doesn't answer in finite numbers is not exported
         _check_files(self.path, said.digests)
         runtime = RUNTIMES[said.format]
-        self.runs_in, side, self._run = runtime.start(self.path, self.precision, threads)
+        self.runs_in, side, self._run = runtime.start(self.path, self.precision, threads or quota())
         if side != self.image_size:
             raise UserError(f"{file} is damaged: its films have {self.image_size} px, its network's {side} px.")
 

@@ -31,12 +31,21 @@ _STOPPED = "its reading was stopped"
 
 
 class Stop:
-    """Ends what some threads are reading, at once: for who is interrupted and must not wait for a decoder."""
+    """Ends what some threads are reading, at once: for who is interrupted and must not wait for a decoder.
+
+    As a context it does so at its end.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reading: set[subprocess.Popen[bytes]] = set()
         self.is_set = False
+
+    def __enter__(self) -> "Stop":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.set()
 
     def set(self) -> None:
         """End the readings of the threads that heed this, now and from now on: each is an `ImageError`."""
