@@ -1,0 +1,157 @@
+"""Metal on a film: a prosthesis, which has no KL grade, or something small.
+
+Metal is told from bone by what bone never is at once: flat within, and falling off as steeply as a cut along nearly all
+of its border. Only shares of the film's own range count, so that the window it was saved with does not matter.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy import ndimage
+
+from legradnet.data.film import Gray
+
+Metal = Literal["", "small", "prosthesis"]
+Mask = npt.NDArray[np.bool_]
+
+_SIDE = 128  # pixels that a joint is looked at with: sharp borders are still sharp, and the glow around them is not
+_MOST = 400  # pixels of a film
+_LEAST = 96  # a side of fewer says nothing of borders
+_LEAST_RANGE = 20  # grays
+_STEP = 5  # pixels within which a border falls off
+_AROUND = 13  # and within which it falls little more
+_LEVELS = 14
+_MOST_AREA = 0.6  # of the film
+_ONES = np.ones((3, 3), bool)
+
+# Shares of the side of a joint cut close. Of 20 films with prostheses and 28 with screws, rods and plates, the smallest
+# prosthesis, of one condyle, has a radius of 0.11, and the thickest plate one of 0.08.
+_LARGE = 0.085
+_THIN = 0.018
+_MARGIN = 0.12
+
+
+class Region(NamedTuple):
+    """Connected pixels above one gray level.
+
+    Attributes:
+        radius: Of the largest circle within, pixels.
+        steep: Share of its border where the gray falls by a quarter of the film's range, and soon little more.
+        fall: Share of its border where the gray falls by 15 % of the range.
+        far_fall: Same by a quarter.
+        step: Median fall along the border, share of the range.
+        spread: Standard deviation within, share of the range.
+        cut: Share of its border that is the film's edge.
+        x: Its centre, share of the width.
+        y: Same of the height.
+    """
+
+    radius: float
+    steep: float
+    fall: float
+    far_fall: float
+    step: float
+    spread: float
+    cut: float
+    x: float
+    y: float
+
+    @property
+    def is_metal(self) -> bool:
+        """Sharp all around; or, where what is bright glows, quite flat and less sharp."""
+        is_sharp = self.steep >= 0.7 and self.spread <= 0.1 and self.cut < 0.2
+        is_flat = self.fall >= 0.55 and self.far_fall >= 0.45 and self.spread <= 0.035 and self.cut < 0.3
+        return is_sharp or is_flat
+
+    def is_small_metal(self, joint: float) -> bool:
+        """Same of what is thin: bone's own dense lines are sharp, but thinner or less bright."""
+        return False
+
+    def is_within(self, margin: float) -> bool:
+        return margin <= self.x <= 1 - margin and margin <= self.y <= 1 - margin
+
+
+def find_metal(gray: Gray, joint_share: float = 1.0) -> Metal:
+    """Look for metal in a film [H, W] whose bone is bright.
+
+    Args:
+        gray: The film as read, any size.
+        joint_share: Side of the square that would cut one joint close, share of the film's longer side.
+
+    Returns:
+        "prosthesis", "small" (screw, staple, rod, plate), or "" for none, for a lead letter at the margin, and for a
+        film of fewer than 96 pixels a side.
+    """
+    if min(gray.shape) < _LEAST:
+        return ""
+    if _has_large_metal(gray, 1.0) or (joint_share < 1 and _has_large_metal(gray, joint_share)):
+        return "prosthesis"
+    return "small" if joint_share == 1 and _has_small_metal(gray) else ""
+
+
+def _has_large_metal(gray: Gray, joint_share: float) -> bool:
+    gray = _shrunk(gray, min(_SIDE / joint_share, _MOST))
+    radius = _LARGE * joint_share * max(gray.shape)
+    regions = steep_regions(gray, least=np.pi * radius**2)
+    return any(region.is_metal and region.radius >= radius and region.is_within(_MARGIN) for region in regions)
+
+
+def _has_small_metal(gray: Gray) -> bool:
+    return False
+
+
+def _shrunk(gray: Gray, longest: float) -> Gray:
+    scale = longest / max(gray.shape)
+    if scale >= 1:
+        return gray
+    size = (round(gray.shape[1] * scale), round(gray.shape[0] * scale))
+    return np.array(Image.fromarray(gray).resize(size, Image.Resampling.BOX, reducing_gap=2.0))
+
+
+def steep_regions(gray: Gray, least: float) -> Iterator[Region]:
+    """Connected pixels of a film [H, W] above one of `_LEVELS` levels, `least` or more, whose border falls off."""
+    low, high = np.percentile(gray, (1, 99.9))
+    span = float(high - low)
+    if span < _LEAST_RANGE:
+        return
+    near, wide = (ndimage.maximum_filter(gray, side) - ndimage.minimum_filter(gray, side) for side in (_STEP, _AROUND))
+    fall, far_fall = near > 0.15 * span, near > 0.25 * span
+    steep = far_fall & (near > 0.6 * wide)
+    if far_fall.sum() < 4 * np.sqrt(least):
+        return
+    for level in np.linspace(low + 0.3 * span, low + 0.97 * span, _LEVELS):
+        labels, _ = ndimage.label(gray >= level)
+        for number, place in enumerate(ndimage.find_objects(labels), 1):
+            around = tuple(slice(max(0, side.start - 3), side.stop + 3) for side in place)
+            region = labels[around] == number
+            area = np.count_nonzero(region)
+            if not least <= area <= _MOST_AREA * gray.size:
+                continue
+            rim = region & ~ndimage.binary_erosion(region, border_value=1)
+            border = np.count_nonzero(rim)
+            falls = np.count_nonzero(fall[around][rim])
+            if not border or falls < 0.55 * border:
+                continue
+            inner = ndimage.binary_erosion(region, _ONES, iterations=2, border_value=1)
+            within = gray[around][inner if inner.any() else region]
+            edge = _on_edge(labels, number)
+            y, x = ndimage.center_of_mass(region)
+            yield Region(
+                radius=float(ndimage.distance_transform_edt(np.pad(region, 1)).max()),
+                steep=np.count_nonzero(steep[around][rim]) / border,
+                fall=falls / border,
+                far_fall=np.count_nonzero(far_fall[around][rim]) / border,
+                step=float(np.median(near[around][rim])) / span,
+                spread=float(within.std()) / span,
+                cut=edge / (edge + border),
+                x=(x + around[1].start) / gray.shape[1],
+                y=(y + around[0].start) / gray.shape[0],
+            )
+
+
+def _on_edge(labels: npt.NDArray[np.int32], number: int) -> int:
+    """Pixels of a region on the film's edge."""
+    return sum(np.count_nonzero(line == number) for line in (labels[0], labels[-1], labels[:, 0], labels[:, -1]))
