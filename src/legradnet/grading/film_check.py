@@ -54,6 +54,11 @@ class FilmCheck(Settings):
     mean_histogram: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=_BINS, max_length=_BINS)
     films: int = Field(ge=1)
 
+    @property
+    def mean_film(self) -> Floats:
+        """`mean_look` as a picture, [THUMBNAIL, THUMBNAIL]."""
+        return np.asarray(self.mean_look).reshape(THUMBNAIL, THUMBNAIL)
+
     def reason(self, film: Film) -> str:
         """Why `film`, or its thumbnail, should be looked at by a reader; "" if nothing is wrong with its look."""
         measures = _measures(*_look(film), np.asarray(self.mean_look), np.asarray(self.mean_histogram))
@@ -90,6 +95,11 @@ def fit_film_check(films: Iterable[Film]) -> FilmCheck | None:
     return FilmCheck(
         limits=limits, mean_look=mean_look.ravel().tolist(), mean_histogram=mean_histogram.tolist(), films=len(looks)
     )
+
+
+def mean_look_of(films: Iterable[Film]) -> Floats:
+    """Mean of the standardised thumbnails of `films`, [THUMBNAIL, THUMBNAIL]."""
+    return np.mean([_standardised(_look(film)[0]) for film in films], axis=0)
 
 
 def _look(film: Film) -> tuple[Floats, float]:

@@ -30,6 +30,7 @@ from legradnet.grading.grading import (
     listed,
     readable,
 )
+from legradnet.grading.look import look_at
 from legradnet.grading.networks import Answers, GradingNetwork
 from legradnet.machine import cores
 
@@ -231,9 +232,9 @@ class Grader:
                 views.append(kinds[side] if network.mirror_left else [square])
             if any(len(of_network) > 1 for of_network in views):
                 remarks.append(UNKNOWN_SIDE)
-            checks = (network.film_check for network in self.networks)
-            look = next((reason for check in checks if check and (reason := check.reason(film))), "")
-            return Prepared(film, side, views, "; ".join(filter(None, [*film.doubts, look])), remarks)
+            look = look_at(film, [network.film_check for network in self.networks])
+            refer = "; ".join(filter(None, [*film.doubts, look.refer]))
+            return Prepared(film, side, views, refer, [*remarks, *look.remarks])
         except ImageError as error:
             return error
 

@@ -1,4 +1,4 @@
-"""Is a film a joint cut close? In a whole film some part looks more like the training films than the film itself does."""
+"""Is a film a joint cut close? In a whole film some part looks more like the training films than the film does."""
 
 from typing import NamedTuple
 

@@ -18,20 +18,17 @@ Metal = Literal["", "small", "prosthesis"]
 Mask = npt.NDArray[np.bool_]
 
 _SIDE = 128  # pixels that a joint is looked at with: sharp borders are still sharp, and the glow around them is not
-_MOST = 400  # pixels of a film
-_LEAST = 96  # a side of fewer says nothing of borders
+_FINE_SIDE = 192  # for what is thin
+_MOST = 400  # pixels of a film's longer side
+_LEAST = 96  # of the shorter: fewer say nothing of borders
 _LEAST_RANGE = 20  # grays
 _STEP = 5  # pixels within which a border falls off
 _AROUND = 13  # and within which it falls little more
 _LEVELS = 14
-_MOST_AREA = 0.6  # of the film
-_ONES = np.ones((3, 3), bool)
-
-# Shares of the side of a joint cut close. Of 20 films with prostheses and 28 with screws, rods and plates, the smallest
-# prosthesis, of one condyle, has a radius of 0.11, and the thickest plate one of 0.08.
-_LARGE = 0.085
-_THIN = 0.018
+_LARGEST_AREA = 0.6  # of the film
+_LARGE = 0.085  # radius, share of the side of a joint cut close: screws, rods and plates have at most 0.08
 _MARGIN = 0.12
+_ONES = np.ones((3, 3), bool)
 
 
 class Region(NamedTuple):
@@ -66,12 +63,21 @@ class Region(NamedTuple):
         is_flat = self.fall >= 0.55 and self.far_fall >= 0.45 and self.spread <= 0.035 and self.cut < 0.3
         return is_sharp or is_flat
 
-    def is_small_metal(self, joint: float) -> bool:
-        """Same of what is thin: bone's own dense lines are sharp, but thinner or less bright."""
-        return False
+    def is_small_metal(self, side: float) -> bool:
+        """Same of what is thin, in a film of `side` pixels: lines of dense bone are thinner, or less sharp."""
+        radius = self.radius / side
+        is_screw = radius >= 0.026 and self.steep >= 0.8 and self.step >= 0.3
+        is_staple = radius >= 0.015 and self.steep >= 0.85 and self.step >= 0.45
+        is_rod = radius >= 0.033 and (self.steep >= 0.74 or (self.far_fall >= 0.7 and self.spread <= 0.035))
+        return self.spread <= 0.1 and self.cut < 0.3 and (is_screw or is_staple or is_rod)
 
     def is_within(self, margin: float) -> bool:
+        """Whether the centre is off all four edges by `margin`, share of the film."""
         return margin <= self.x <= 1 - margin and margin <= self.y <= 1 - margin
+
+    def is_central(self) -> bool:
+        """Whether the centre is in the ellipse that leaves the film's corners, where letters lie, free."""
+        return ((self.x - 0.5) / 0.45) ** 2 + ((self.y - 0.5) / 0.48) ** 2 <= 1
 
 
 def find_metal(gray: Gray, joint_share: float = 1.0) -> Metal:
@@ -100,7 +106,9 @@ def _has_large_metal(gray: Gray, joint_share: float) -> bool:
 
 
 def _has_small_metal(gray: Gray) -> bool:
-    return False
+    gray = _shrunk(gray, _FINE_SIDE)
+    regions = steep_regions(gray, least=0.002 * gray.size)
+    return any(region.is_small_metal(max(gray.shape)) and region.is_central() for region in regions)
 
 
 def _shrunk(gray: Gray, longest: float) -> Gray:
@@ -120,31 +128,31 @@ def steep_regions(gray: Gray, least: float) -> Iterator[Region]:
     near, wide = (ndimage.maximum_filter(gray, side) - ndimage.minimum_filter(gray, side) for side in (_STEP, _AROUND))
     fall, far_fall = near > 0.15 * span, near > 0.25 * span
     steep = far_fall & (near > 0.6 * wide)
-    if far_fall.sum() < 4 * np.sqrt(least):
+    if np.count_nonzero(steep) < np.sqrt(least):
         return
     for level in np.linspace(low + 0.3 * span, low + 0.97 * span, _LEVELS):
-        labels, _ = ndimage.label(gray >= level)
-        for number, place in enumerate(ndimage.find_objects(labels), 1):
-            around = tuple(slice(max(0, side.start - 3), side.stop + 3) for side in place)
-            region = labels[around] == number
-            area = np.count_nonzero(region)
-            if not least <= area <= _MOST_AREA * gray.size:
-                continue
-            rim = region & ~ndimage.binary_erosion(region, border_value=1)
-            border = np.count_nonzero(rim)
-            falls = np.count_nonzero(fall[around][rim])
-            if not border or falls < 0.55 * border:
-                continue
+        above = gray >= level
+        labels, count = ndimage.label(above)
+        rim = above & ~ndimage.binary_erosion(above, border_value=1)
+        rims = labels[rim]
+        areas, borders = np.bincount(labels.ravel()), np.bincount(rims, minlength=count + 1)
+        falls = np.bincount(rims, weights=fall[rim], minlength=count + 1)
+        likely = (areas >= least) & (areas <= _LARGEST_AREA * gray.size) & (falls >= 0.55 * borders) & (borders > 0)
+        places = ndimage.find_objects(labels) if likely[1:].any() else []
+        for number in np.flatnonzero(likely[1:]) + 1:
+            around = tuple(slice(max(0, side.start - 3), side.stop + 3) for side in places[number - 1])
+            region, border = labels[around] == number, int(borders[number])
+            own_rim = region & rim[around]
             inner = ndimage.binary_erosion(region, _ONES, iterations=2, border_value=1)
             within = gray[around][inner if inner.any() else region]
             edge = _on_edge(labels, number)
             y, x = ndimage.center_of_mass(region)
             yield Region(
                 radius=float(ndimage.distance_transform_edt(np.pad(region, 1)).max()),
-                steep=np.count_nonzero(steep[around][rim]) / border,
-                fall=falls / border,
-                far_fall=np.count_nonzero(far_fall[around][rim]) / border,
-                step=float(np.median(near[around][rim])) / span,
+                steep=np.count_nonzero(steep[around][own_rim]) / border,
+                fall=float(falls[number]) / border,
+                far_fall=np.count_nonzero(far_fall[around][own_rim]) / border,
+                step=float(np.median(near[around][own_rim])) / span,
                 spread=float(within.std()) / span,
                 cut=edge / (edge + border),
                 x=(x + around[1].start) / gray.shape[1],
