@@ -56,20 +56,24 @@ class Region(NamedTuple):
     x: float
     y: float
 
-    @property
-    def is_metal(self) -> bool:
-        """Sharp all around; or, where what is bright glows, quite flat and less sharp."""
-        is_sharp = self.steep >= 0.7 and self.spread <= 0.1 and self.cut < 0.2
-        is_flat = self.fall >= 0.55 and self.far_fall >= 0.45 and self.spread <= 0.035 and self.cut < 0.3
-        return is_sharp or is_flat
+    def is_large_metal(self, joint: float) -> bool:
+        """Sharp all around, or, where it glows, flat and less sharp; `joint` is the side of a joint cut close, pixels.
 
-    def is_small_metal(self, side: float) -> bool:
-        """Same of what is thin, in a film of `side` pixels: lines of dense bone are thinner, or less sharp."""
-        radius = self.radius / side
+        Bone that is sharp all around, as it is drawn, is cut by the film's edge, and not as thick as a whole hinge.
+        """
+        radius = self.radius / joint
+        is_sharp = self.spread <= 0.1 and self.steep >= 0.7 and self.cut < 0.1
+        is_flat = self.spread <= 0.025 and self.fall >= 0.55 and self.far_fall >= 0.45 and self.cut < 0.3
+        is_hinge = self.spread <= 0.1 and self.steep >= 0.97 and self.cut < 0.2 and radius >= 0.29
+        return radius >= _LARGE and (is_sharp or is_flat or is_hinge)
+
+    def is_small_metal(self, joint: float) -> bool:
+        """Same of what is thin: lines of dense bone are thinner, or less sharp."""
+        radius = self.radius / joint
         is_screw = radius >= 0.026 and self.steep >= 0.8 and self.step >= 0.3
         is_staple = radius >= 0.015 and self.steep >= 0.85 and self.step >= 0.45
         is_rod = radius >= 0.033 and (self.steep >= 0.74 or (self.far_fall >= 0.7 and self.spread <= 0.035))
-        return self.spread <= 0.1 and self.cut < 0.3 and (is_screw or is_staple or is_rod)
+        return radius < _LARGE and self.spread <= 0.1 and self.cut < 0.3 and (is_screw or is_staple or is_rod)
 
     def is_within(self, margin: float) -> bool:
         """Whether the centre is off all four edges by `margin`, share of the film."""
@@ -100,9 +104,9 @@ def find_metal(gray: Gray, joint_share: float = 1.0) -> Metal:
 
 def _has_large_metal(gray: Gray, joint_share: float) -> bool:
     gray = _shrunk(gray, min(_SIDE / joint_share, _MOST))
-    radius = _LARGE * joint_share * max(gray.shape)
-    regions = steep_regions(gray, least=np.pi * radius**2)
-    return any(region.is_metal and region.radius >= radius and region.is_within(_MARGIN) for region in regions)
+    joint = joint_share * max(gray.shape)
+    regions = steep_regions(gray, least=np.pi * (_LARGE * joint) ** 2)
+    return any(region.is_large_metal(joint) and region.is_within(_MARGIN) for region in regions)
 
 
 def _has_small_metal(gray: Gray) -> bool:
