@@ -233,8 +233,7 @@ class Grader:
             if any(len(of_network) > 1 for of_network in views):
                 remarks.append(UNKNOWN_SIDE)
             look = look_at(film, [network.film_check for network in self.networks])
-            refer = "; ".join(filter(None, [*film.doubts, look.refer]))
-            return Prepared(film, side, views, refer, [*remarks, *look.remarks])
+            return Prepared(film, side, views, "; ".join([*film.doubts, *look.refer]), [*remarks, *look.remarks])
         except ImageError as error:
             return error
 

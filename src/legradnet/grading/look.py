@@ -17,9 +17,9 @@ _DRAWN_KNEES = 40
 
 
 class Look(NamedTuple):
-    """Why a film is referred, "" if for nothing; and what is told without that."""
+    """Why a film is referred, () if for nothing; and what is told without that."""
 
-    refer: str
+    refer: tuple[str, ...]
     remarks: tuple[str, ...]
 
 
@@ -40,8 +40,8 @@ def look_at(film: Film, checks: Sequence[FilmCheck | None]) -> Look:
             reasons += [PROSTHESIS] if metal == "prosthesis" else []
             remarks = (SMALL_METAL,) if metal == "small" else ()
         if reason := joint.why_not_close(looks_odd=bool(odd)) or odd:
-            return Look("; ".join([*reasons, reason]), remarks)
-    return Look("; ".join(reasons), remarks)
+            return Look((*reasons, reason), remarks)
+    return Look(tuple(reasons), remarks)
 
 
 @lru_cache(maxsize=1)

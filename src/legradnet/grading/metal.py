@@ -143,7 +143,7 @@ def steep_regions(gray: Gray, least: float) -> Iterator[Region]:
         falls = np.bincount(rims, weights=fall[rim], minlength=count + 1)
         likely = (areas >= least) & (areas <= _LARGEST_AREA * gray.size) & (falls >= 0.55 * borders) & (borders > 0)
         places = ndimage.find_objects(labels) if likely[1:].any() else []
-        for number in np.flatnonzero(likely[1:]) + 1:
+        for number in (np.flatnonzero(likely[1:]) + 1).tolist():
             around = tuple(slice(max(0, side.start - 3), side.stop + 3) for side in places[number - 1])
             region, border = labels[around] == number, int(borders[number])
             own_rim = region & rim[around]
@@ -166,4 +166,4 @@ def steep_regions(gray: Gray, least: float) -> Iterator[Region]:
 
 def _on_edge(labels: npt.NDArray[np.int32], number: int) -> int:
     """Pixels of a region on the film's edge."""
-    return sum(np.count_nonzero(line == number) for line in (labels[0], labels[-1], labels[:, 0], labels[:, -1]))
+    return sum(int(np.count_nonzero(line == number)) for line in (labels[0], labels[-1], labels[:, 0], labels[:, -1]))
