@@ -68,7 +68,7 @@ def _predict(settings: PredictSettings, folder: RunFolder) -> bool:
         if network.calibration.coverage is None:
             log.warning("%s is not calibrated: no prediction sets, and no film is referred as unsure.", network.path)
         if network.film_check is None:
-            log.warning("%s has no film check: no film is referred for its look.", network.path)
+            log.warning("%s has no film check: no film is referred as unlike its training films.", network.path)
     counts = Counter(map(_outcome, done))
     rest = iter(films[len(done) :])
     requests = (Request(film.film, film.side or settings.side or "") for film in films[len(done) :])

@@ -85,4 +85,4 @@ def _describe_film_check(film_check: FilmCheck | None, referred: int, films: int
     if film_check:
         log.info("Film check: %d of %d validation films would be referred for their look.", referred, films)
     else:
-        log.warning("Film check: too few training films; no film is referred for its look.")
+        log.warning("Film check: too few training films; none is referred for a look unlike theirs.")
