@@ -226,12 +226,6 @@ def test_formulas_are_text_and_paths_stay_paths(formula):
     assert original_text(inert_text(formula)) == formula
 
 
-def test_a_name_that_is_not_utf_8_is_found_again():
-    name = b"\xff\xe4 \xc3\xa4.png".decode("utf-8", "surrogateescape")
-    assert inert(name).encode() == b"\\udcff\\udce4 \xc3\xa4.png"
-    assert original(inert(name)) == original_text(inert_text(name)) == name
-
-
 def test_numbers_and_ordinary_text_are_written_as_ever():
     frame = pd.DataFrame(
         {"filename": ["a/b.png", "c d.png"], "label": [1, 2], "patient": ["007", "NA"], "change": [-0.5, None]}

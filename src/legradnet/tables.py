@@ -26,7 +26,6 @@ _FORMULA = re.compile(r"\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # its first 
 _BYTE = re.compile("[\udc80-\udcff]")  # what Python makes of one that is not UTF-8
 _TO_MARK = re.compile(rf"\s|{_FORMULA.pattern}")  # spaces around a cell count for nothing
 _QUOTED = re.compile(r'[^"]*+(?:""[^"]*+)*+')  # up to a quotation mark that is not doubled
-_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # as `inert` writes a byte that is not UTF-8
 _UNQUOTED = re.compile(r"[^,\r\n]*+")
 
 
@@ -269,12 +268,12 @@ def inert_text(text: str) -> str:
 def original(path: str) -> str:
     """The path that became `path` by `inert`."""
     bare = path.removeprefix("./")
-    return _undecoded(bare if _TO_MARK.match(bare) else path)
+    return bare if _TO_MARK.match(bare) else path
 
 
 def original_text(text: str) -> str:
     """The text that became `text` by `inert_text`."""
-    return _undecoded(text[1:] if text.startswith("'") and _FORMULA.match(text.lstrip("'")) else text)
+    return text[1:] if text.startswith("'") and _FORMULA.match(text.lstrip("'")) else text
 
 
 def readable(text: str) -> str:
@@ -283,11 +282,6 @@ def readable(text: str) -> str:
         return text
     told = _BYTE.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text.replace("\0", "\N{REPLACEMENT CHARACTER}"))
     return told.encode("utf-8", "backslashreplace").decode()  # Windows has other surrogates
-
-
-def _undecoded(text: str) -> str:
-    """`text` with the bytes of names that are not UTF-8 as Python has them."""
-    return _BYTE.sub(lambda found: chr(int(found[1], 16)), text) if "\\udc" in text else text
 
 
 def table_line(cells: Sequence[Any], columns: Sequence[str] = ()) -> str:

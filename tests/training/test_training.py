@@ -160,7 +160,7 @@ def test_weights_of_a_checkpoint_name_no_file_of_this_machine(finished, tmp_path
         (["backbone.vit.weights=/nowhere.pth"], "backbone.vit.weights: no file at /nowhere.pth"),
         (["gating.num_heads=3"], "gating.num_heads=3 must divide model.feature_dim=16"),
         (["augment.rotation=-4"], "augment.rotation=-4 must be a number from 0 to 180"),
-        (["trainer.accelerator=abacus"], "trainer: .*abacus"),
+        (["trainer.accelerator=abacus"], "trainer.accelerator=abacus must be one of auto, gpu"),
         (["trainer.precision=7-bit"], "trainer.precision=7-bit must be one of auto"),
         (["data.count=10", "data.val_fraction=0.01"], "the val split is empty"),
         (["data.fold=1"], "data.fold=1 needs data.num_folds"),
