@@ -23,7 +23,7 @@ from legradnet.grading.exported_network import ExportedNetwork
 pytestmark = needs_runtimes
 
 
-NEVER = ("torch", "torchvision", "timm", "lightning", "torchmetrics", "pandas", "scipy", "matplotlib", "rich")
+NEVER = ("torch", "torchvision", "timm", "lightning", "torchmetrics", "pandas", "matplotlib", "rich")
 
 
 def without(program, **environment):
@@ -38,7 +38,7 @@ def without(program, **environment):
 
 
 @pytest.mark.parametrize("kind", ["folder", "onnx_folder"])
-def test_grading_from_an_export_needs_only_the_runtime_numpy_pillow_and_pydicom(kind, knees, tmp_path, request):
+def test_grading_from_an_export_needs_only_the_runtime_numpy_scipy_pillow_and_pydicom(kind, knees, tmp_path, request):
     png = next(knees.glob("*.png"))
     (tmp_path / "film").write_bytes(dicom_bytes(dicom(read_image(png))))
     folder = request.getfixturevalue(kind)

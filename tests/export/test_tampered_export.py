@@ -136,5 +136,5 @@ def test_settings_of_another_network_are_told_when_they_are_asked_for(copy):
         _ = ExportedNetwork(copy).settings
     described["settings"]["loss"] = {"name": "none"}
     file.write_text(json.dumps(described))
-    with pytest.raises(UserError, match="loss.name=none must be one of cross_entropy, corn, soft_labels"):
+    with pytest.raises(UserError, match="loss.name=none must be one of cross_entropy, corn, cumulative, soft_labels"):
         _ = ExportedNetwork(copy).settings

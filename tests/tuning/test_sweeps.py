@@ -103,7 +103,9 @@ def test_best_is_the_best_trial_whatever_was_chosen(run, search, tmp_path, monke
     assert "${oc.env:FILMS}" in written
     status, shown, err = run("--config-dir", f"{tmp_path}/sweep", "experiment=best", "--cfg", "job", "--resolve")
     assert status == 0, err
-    ours, theirs = yaml.safe_load(shown), config_of(tmp_path, best["number"].item())
+    ours, of_trial = yaml.safe_load(shown), config_of(tmp_path, best["number"].item())
+    assert of_trial["data"]["cache_dir"] == "${oc.env:FILMS}"  # what the environment holds may be a secret
+    theirs = OmegaConf.to_container(OmegaConf.create(of_trial), resolve=True)
     assert ours["test"] is True and ours["calibration"]["name"] == "conformal"
     assert theirs["test"] is False and theirs["calibration"]["name"] is None
     for config in (ours, theirs):

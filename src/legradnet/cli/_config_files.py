@@ -10,7 +10,7 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from legradnet.errors import UserError
-from legradnet.files import NOT_YAML, not_yaml
+from legradnet.files import NOT_YAML, not_yaml, of_the_system
 
 _OF_HYDRA = ("mode", "run", "sweep", "sweeper", "verbose")  # what such a file may say of Hydra: the rest loads code
 _CODE = ("_target_", "custom_search_space")
@@ -35,7 +35,7 @@ def look_at_config_files(ours: Path) -> None:
             raise not_yaml(file, error) from None
         except OSError as error:
             if error.strerror:
-                raise UserError(f"{file}: {error.strerror}.") from None
+                raise UserError(of_the_system(error)) from None
             raise UserError(f"{file} must hold keys and their values.") from None
         if not isinstance(found.config, DictConfig):
             raise UserError(f"{file} must hold keys and their values, not a list.")

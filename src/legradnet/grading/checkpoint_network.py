@@ -55,6 +55,12 @@ class HyperParameters(NetworkSettings):
     seed: Seed = 0
 
     @model_validator(mode="after")
+    def _says_how_large_films_were(self) -> "HyperParameters":
+        if self.films is not None and "image_size" not in self.films.model_fields_set:
+            raise ValueError("films.image_size is missing")
+        return self
+
+    @model_validator(mode="after")
     def _counts_every_class(self) -> "HyperParameters":
         if self.class_counts is not None and len(self.class_counts) != self.model.num_classes:
             raise ValueError(f"there are {len(self.class_counts)} class_counts for {self.model.num_classes} classes")
