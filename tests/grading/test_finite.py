@@ -75,6 +75,15 @@ def test_an_infinite_logit_is_none_though_its_probability_would_be_one(best, fil
         Grader.load(path, precision="f32").grade(next(films.iterdir()), "R")
 
 
+def test_a_weight_that_is_not_finite_grades_no_film_though_the_answer_hides_it(best, films):
+    grader = Grader.load(best, precision="f32")
+    film = next(films.iterdir())
+    assert grader.grade(film, "R").grade in range(5)
+    grader.networks[0].not_finite = "backbones.densenet.trunk.norm.running_var"  # infinite: what it divides becomes 0
+    with pytest.raises(ImageError, match="not finite"):
+        grader.grade(film, "R")
+
+
 def test_predict_writes_an_error_for_each_film(spoilt, films, tmp_path):
     assert predict(config_of("predict", checkpoint=spoilt, input=films), tmp_path / "run") is False
     table = pd.read_csv(tmp_path / "run/predictions.csv")

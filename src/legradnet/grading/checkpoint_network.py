@@ -109,7 +109,8 @@ class CheckpointNetwork:
         self.batch_size = batch_of(run.batch_size, self.image_size, *sides)
         self.not_finite = _first_not_finite(self.ensemble)
         if self.not_finite:
-            log.warning("%s is damaged, or its training failed: %s is not finite.", path, self.not_finite)
+            log.warning("%s is damaged, or its training failed: %s is not finite. It grades no film.",
+                        path, self.not_finite)  # fmt: skip
         self.ensemble.to(self.device).eval().requires_grad_(False)
 
     @property
@@ -137,6 +138,8 @@ class CheckpointNetwork:
         with torch.inference_mode(), self.autocast():
             output = self.ensemble(batch)
         logits = output.logits.float().cpu()
+        if self.not_finite:  # such a weight may give numbers, but none that training has learned
+            logits = torch.full_like(logits, torch.nan)
         weights = output.gate_weights
         gate_weights = None if weights is None else weights.float().cpu().numpy().astype(np.float64)
         return Answers(logits.numpy(), self.loss.probabilities(logits).numpy(), gate_weights)
