@@ -77,6 +77,7 @@ def _pretend(config, run_folder):
 
 if __name__ == "__main__":
     from legradnet.cli import run
+    from legradnet.cli.train import _keys
 
     sys.modules.setdefault("pretended", sys.modules["__main__"])
-    run("train", _pretend)
+    run("train", _pretend, _keys)
