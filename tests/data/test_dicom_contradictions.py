@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pydicom
 import pytest
-from dicom_films import KNEE, film_of
+from dicom_films import DEEP, KNEE, film_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataelem import RawDataElement
@@ -117,6 +117,49 @@ def test_a_table_of_65536_entries_says_0_and_a_cut_one_has_those_that_it_has():
     cut = film(VOILUTSequence=lut(LINE[:4000], [4096, 0, 12]))
     assert np.array_equal(cut.gray, np.minimum(cut.gray, np.rint(3999 / 4095 * 255)))
     assert np.abs(cut.gray.astype(int) - np.minimum(RIGHT, 249)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        lut(LINE[:2000], [4096, 0, 16]),  # entries are wanting
+        lut(LINE[:3000] * 16, [4096, 0, 16]),
+        lut(LINE[:2000], [2000, 0, 12]),  # it stops in the middle of the grays
+        lut(LINE[:3000] * 16, [3000, 0, 16]),
+        lut(LINE[1500:], [2596, 1500, 12]),
+        lut(LINE * 16, [4096, 2500, 16]),  # for other values than the film's
+        lut(LINE * 16, [4096, 63_036, 16]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["VOI", "Modality"])
+def test_a_table_that_leaves_out_much_of_the_film_is_ignored_and_told(table, kind):
+    read = film(**{f"{kind}LUTSequence": table})
+    assert is_right(read, off=0)
+    assert read.remarks == (f"its {'VOI' if kind == 'VOI' else 'modality'} LUT can't be used and was ignored",)
+    assert not read.doubts
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        np.minimum(LINE[:3000] * 2, 4095),  # to white
+        np.minimum(LINE[:3000] + 900, 3700),  # to one gray
+        np.maximum(4095 - LINE[:3000] * 2, 0),  # to black
+    ],
+)
+def test_a_table_whose_curve_has_come_to_its_end_may_leave_out_a_background(entries):
+    read = film(VOILUTSequence=lut(entries, [3000, 0, 12]))
+    assert np.abs(read.gray - entries[np.minimum(PIXELS, 2999)] / 4095 * 255).max() <= 1
+    assert not read.remarks
+
+
+@pytest.mark.parametrize("kind", ["VOI", "Modality"])
+def test_a_table_has_all_entries_that_its_data_have(kind):
+    assert is_right(film(**{f"{kind}LUTSequence": lut(LINE, [2000, 0, 12])}))
+    filled = lut([*np.minimum(LINE[:3000] * 2, 4095), *[0] * 1096], [3000, 0, 12])
+    whole = lut(np.minimum(LINE[:3000] * 2, 4095), [3000, 0, 12])
+    reads = [film(**{f"{kind}LUTSequence": table}).gray for table in (filled, whole)]
+    assert np.array_equal(*reads)
 
 
 @pytest.mark.parametrize("table", [EMPTY, lut([], [0, 0, 16]), lut(LINE * 0, [4096, 0, 16]), lut(LINE, None)])
@@ -248,11 +291,17 @@ def test_an_overlay_in_the_other_bits_is_left_out():
 
 @pytest.mark.parametrize(
     ("pixels", "elements"),
-    [(PIXELS, {"HighBit": 15}), (PIXELS << 4, {}), (PIXELS, {"HighBit": 40}), (PIXELS, {"HighBit": 3})],
+    [
+        (PIXELS, {"HighBit": 15}),
+        *((DEEP, {"HighBit": high}) for high in (12, 13, 15)),  # their lowest bits are 0
+        (PIXELS << 4, {}),
+        (PIXELS, {"HighBit": 40}),
+        (PIXELS, {"HighBit": 3}),
+    ],
 )
 def test_a_high_bit_that_the_pixels_contradict_is_ignored_and_told(pixels, elements):
     read = film(pixels, **elements)
-    assert is_right(read, off=0)
+    assert np.array_equal(read.gray, film(DEEP).gray if pixels is DEEP else RIGHT)
     assert read.remarks == ("its HighBit contradicts its pixels and was ignored",)
     assert not read.doubts
 

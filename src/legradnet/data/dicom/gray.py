@@ -4,7 +4,8 @@ Ours and not pydicom's `apply_modality_lut` and `apply_voi_lut`, with which it a
 12 bits, wrap around in long or signed ones, turn the window where a slope is negative, and refuse a wrong window.
 
 What a header says is tried in turn, each VOI LUT before each window as PS3.3 C.11.2.1.1 has it, until the picture shows
-something: a window beside the values, or far wider, gives a black or white film, which nobody meant.
+something: a window beside the values, or far wider, gives a black or white film, which nobody meant. So does a table
+that leaves out much of the film.
 
 All of that asks only what a pixel's value is, so it is done with each value that there is, once, and how often it is
 there (`Levels`): a film has some thousands, and floats for each of its pixels would be gigabytes.
@@ -45,7 +46,7 @@ def meant_gray(values: Values, header: "Dataset", remarks: list[Remark]) -> Gray
 
 def _gray_of_levels(levels: Levels, header: "Dataset", remarks: list[Remark]) -> Gray:
     padding = _padding(levels, header, remarks)
-    physical = _modality(levels.values, header, remarks)
+    physical = _modality(levels, header, padding, remarks)
     gray = _gray_of_interest(physical, levels, header, padding, remarks)
     # PS3.3 C.7.6.3.1.2: the lowest value of MONOCHROME1 is shown white. PS3.3 C.8.11.3 states the same turn a second
     # time, as PresentationLUTShape INVERSE. It is one turn; and IDENTITY says that the values are turned already.
@@ -80,13 +81,16 @@ def _padding(levels: Levels, header: "Dataset", remarks: list[Remark]) -> npt.ND
     return nowhere
 
 
-def _modality(values: Values, header: "Dataset", remarks: list[Remark]) -> Values:
+def _modality(levels: Levels, header: "Dataset", padding: npt.NDArray[np.bool_], remarks: list[Remark]) -> Values:
     """Give the values in the units that windows are in (PS3.3 C.11.1)."""
+    values = levels.values
     is_flat = values.min() == values.max()
     for item in items(header, "ModalityLUTSequence"):
         if table := table_of(item, header):
-            looked_up = table.matched(values).look_up(values)
-            if is_flat or looked_up.min() < looked_up.max():
+            table = table.matched(values)
+            looked_up = table.look_up(values)
+            is_missed = table.misses(values[~padding], levels.counts[~padding], header.BitsStored)
+            if is_flat or (looked_up.min() < looked_up.max() and not is_missed):
                 return looked_up
         remarks.append(said.MODALITY_TABLE)
     slope, intercept = real(header, "RescaleSlope", 1.0), real(header, "RescaleIntercept", 0.0)
@@ -108,7 +112,7 @@ def _gray_of_interest(
     is_flat = physical.min() == physical.max()
     first: tuple[Gray, list[Remark]] | None = None
     tried: list[Remark] = []
-    for remark, seen, about in _choices(physical, header):
+    for remark, seen, about in _choices(physical, counts, header, padding):
         if seen is not None and (is_flat or seen.min() < seen.max()):
             gray = scaled(seen, 1)
             first = first or (gray, [*tried, *about])
@@ -128,16 +132,22 @@ def _gray_of_interest(
     return gray
 
 
-def _choices(values: Values, header: "Dataset") -> Iterator[tuple[Remark, Seen | None, list[Remark]]]:
+def _choices(
+    values: Values, counts: Counts, header: "Dataset", padding: npt.NDArray[np.bool_]
+) -> Iterator[tuple[Remark, Seen | None, list[Remark]]]:
     """What the header chooses to be seen (PS3.3 C.11.2), as 0-1; how it is said that it can't; what is to be said."""
     for item in items(header, "VOILUTSequence"):
         table = table_of(item, header)
         if table is None or table.entries.min() == table.entries.max():
             yield said.VOI_TABLE, None, []
             continue
+        table = table.matched(values)
+        if values.min() < values.max() and table.misses(values[~padding], counts[~padding], header.BitsStored):
+            yield said.VOI_TABLE, None, []
+            continue
         low, high = table.range
         about = [] if (low, high) == (0, 2**table.bits - 1) else [said.TABLE_RANGE]
-        yield said.VOI_TABLE, (table.matched(values).look_up(values) - low) / (high - low), about
+        yield said.VOI_TABLE, (table.look_up(values) - low) / (high - low), about
     function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
     windows = zip_longest(numbers(header, "WindowCenter"), numbers(header, "WindowWidth"), fillvalue=np.nan)
     for centre, width in windows:

@@ -53,7 +53,8 @@ def _cut(raw: Cells, allocated: int, stored: int, header: "Dataset", remarks: li
         return raw, stored
     used, mask = int(np.bitwise_or.reduce(raw, axis=None)), 2**stored - 1
     lower = used & (2 ** max(shift, 0) - 1)
-    if not 0 <= shift <= allocated - stored or (lower and not used >> stored):  # they are at the lower end
+    is_lower = used > 0 and not used >> stored and (shift > 1 or used & -used != 2 ** max(shift, 0))
+    if not 0 <= shift <= allocated - stored or is_lower:  # they are at the lower end
         remarks.append(said.HIGH_BIT)
         shift = lower = 0
     values = raw >> shift if shift else raw

@@ -11,16 +11,21 @@ from legradnet.data.dicom.elements import numbers
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+_MOST_BEYOND = 0.02  # share of a film's pixels that any table may leave out
+_FEWEST_BITS = 10  # of a film whose table has an entry for each value that it may have
+_END = 64  # part of a table that is its end
+
 
 class Table(NamedTuple):
     """A lookup table: the value that its first entry is for, its entries [N], and the bits that they are said to have.
 
-    The number of entries in the descriptor is 0 for 65536; what there are counts.
+    The number of entries in the descriptor, `stated`, is 0 for 65536; what there are counts.
     """
 
     first: int
     entries: npt.NDArray[np.int64]
     bits: int
+    stated: int
 
     @property
     def range(self) -> tuple[int, int]:
@@ -46,6 +51,32 @@ class Table(NamedTuple):
                 return self._replace(first=first)
         return self
 
+    def misses(self, values: npt.NDArray[Any], counts: npt.NDArray[np.int64], stored: int) -> bool:
+        """Whether it is not for a film of `values` [N] of `stored` bits, each in so many pixels as `counts` [N] has.
+
+        More than a few pixels lie beyond its entries, and that was not meant: entries are wanting, or there is one for
+        each value, but for others than these, or its curve stops in the middle of the grays.
+        """
+        total, step = counts.sum(), max(1, len(self.entries) // _END)
+        places = np.rint(values) - self.first
+        before, behind = counts[places < 0].sum(), counts[places >= len(self.entries)].sum()
+        if before + behind <= _MOST_BEYOND * total:
+            return False
+        is_for_others = len(self.entries) == 2**stored and stored >= _FEWEST_BITS
+        if len(self.entries) < self.stated or is_for_others:
+            return True
+        steps = np.diff(self.entries)
+        if steps.min(initial=0) < 0 < steps.max(initial=0):  # no curve of grays
+            return False
+        ends = [(before, self.entries[:step]), (behind, self.entries[-step:])]
+        return any(beyond > _MOST_BEYOND / 2 * total and not self._ends_with(end) for beyond, end in ends)
+
+    def _ends_with(self, end: npt.NDArray[np.int64]) -> bool:
+        """Whether these entries at an end come to black or white, or change no more."""
+        top = 2**self.bits - 1
+        is_flat = np.ptp(end) <= np.ptp(self.entries) / _END / 4
+        return bool(is_flat or end.min() <= top / _END or end.max() >= top - top / _END)
+
 
 def table_of(item: "Dataset", header: "Dataset") -> Table | None:
     """Read an item of a sequence of tables; None if there is no table in it, or one without meaning."""
@@ -57,8 +88,11 @@ def table_of(item: "Dataset", header: "Dataset") -> Table | None:
     count = count or 2**16
     if first >= 2**15 and header.PixelRepresentation == 1:  # read as unsigned
         first -= 2**16
-    entries = _entries(item, count, bits, is_little=header.original_encoding[1] is not False)[:count]
-    return Table(first, entries, bits) if 1 <= bits <= 16 and len(entries) else None
+    entries = _entries(item, count, bits, is_little=header.original_encoding[1] is not False)
+    more = entries[count:]
+    if not len(more) or more.min() == more.max():  # filled up; else there are more than the descriptor says
+        entries = entries[:count]
+    return Table(first, entries, bits, count) if 1 <= bits <= 16 and len(entries) else None
 
 
 def _entries(item: "Dataset", count: int, bits: int, is_little: bool) -> npt.NDArray[np.int64]:
