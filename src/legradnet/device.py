@@ -14,12 +14,13 @@ def devices() -> list[str]:
     return ["cpu", *names, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str | torch.device = "auto") -> torch.device:
     """`auto`: CUDA, else MPS, else the CPU; or one of `devices`, of which `cuda` is the first of its kind.
 
     Raises:
         UserError: There is no such device here, or it can't be used.
     """
+    name = str(name)
     there = devices()
     kinds = [kind for kind in ("cuda", "mps", "cpu") if any(device.split(":")[0] == kind for device in there)]
     if name not in ("auto", *kinds, *there):

@@ -150,3 +150,10 @@ def test_all_arguments_that_cannot_be_read_are_told_at_once():
     assert side.startswith("side: L,R is several values: -m runs once for each")
     assert batch.startswith("batch_size: ")
     assert key.endswith("a b can't be the name of a key.")
+
+
+@pytest.mark.parametrize("argument", ["=5", "=", "+=5", "~=5", "~", "@=5"])
+def test_a_setting_without_a_key_is_told_how_one_is_written(argument):
+    with pytest.raises(UserError) as told:
+        readable([argument], lambda: keys(TrainSettings))
+    assert str(told.value) == f"{argument} is no setting: a setting is written KEY=VALUE."

@@ -1,5 +1,6 @@
 """What a command keeps to itself: warnings of libraries, and what the environment holds."""
 
+import os
 import warnings
 
 import pytest
@@ -62,3 +63,35 @@ def test_a_value_by_way_of_another_key_is_written_as_a_reference_too(typed, tmp_
     assert done.returncode == 0, done.stderr
     assert written["seen"] == 12345
     assert "12345" not in str({**written, "seen": None})
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("=5", "=5 is no setting: a setting is written KEY=VALUE."),
+        ("~nothing", "~nothing takes nothing out: there is no nothing."),
+        ("--config-name=foo", "--config-name=foo: there is no such config; each command has its own without it."),
+        ("data=5", "What a group of configs is set to must be the name of one of its files, as in data=folder."),
+        ("~data=5", "What a group of configs is set to must be the name of one of its files, as in data=folder."),
+    ],
+)
+def test_what_hydra_would_tell_in_its_own_words_is_told_in_one_sentence(typed, argument, words):
+    done = typed("legradnet-train", argument)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"legradnet: {words}\n")
+
+
+@pytest.mark.parametrize(
+    ("key", "more"),
+    [("hydra.sweeper.storage", ["-m", "tuning=gating"]), ("hydra.run.dir", []), ("hydra.sweep.dir", ["-m"])],
+)
+def test_an_environment_variable_that_is_not_set_is_told_with_its_key(typed, monkeypatch, recwarn, key, more):
+    monkeypatch.delenv("PGURL", raising=False)
+    done = typed("legradnet-train", *more, "backbone=tiny", f"{key}=${{oc.env:PGURL}}")
+    assert (done.returncode, done.stderr) == (2, f"legradnet: {key}: Environment variable 'PGURL' not found.\n")
+    assert not [warned for warned in recwarn if "Callback" in str(warned.message)]
+
+
+def test_a_name_that_is_not_utf_8_is_told_by_its_bytes(typed, trained):
+    best = f"checkpoint={trained}/checkpoints/best.ckpt"
+    done = typed("legradnet-predict", best, "input=" + os.fsdecode(b"./caf\xe9.png"))
+    assert (done.returncode, done.stderr) == (2, "legradnet: input=caf\\xe9.png does not exist.\n")

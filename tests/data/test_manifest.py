@@ -254,7 +254,7 @@ def test_class_folders_are_taken_by_the_number_that_they_begin_with(split, root,
 def test_a_plain_number_stands_before_names_and_two_names_for_one_grade_are_a_problem(root, caplog):
     film(root, "0/a.png"), film(root, "0_old/b.png"), film(root, "1/c.png")
     assert load_manifest(root, num_classes=5).table["filename"].tolist() == ["0/a.png", "1/c.png"]
-    assert "1 folders in" in caplog.text and "'0_old'" in caplog.text
+    assert "1 folder in" in caplog.text and "'0_old'" in caplog.text
     film(root, "2Mild/d.png"), film(root, "2nd visit/e.png")
     with pytest.raises(ManifestError, match="'2Mild' and '2nd visit' both begin with 2"):
         load_manifest(root, num_classes=5)
@@ -303,3 +303,10 @@ def test_a_regex_without_meaning_is_told(root, regex, reason):
     film(root, "0/1.png")
     with pytest.raises(UserError, match=rf"data\.patient_regex=.*{reason}"):
         load_manifest(root, num_classes=5, patient_regex=regex)
+
+
+def test_a_class_folder_that_names_no_grade_beside_others_is_told_the_remedy(root, caplog):
+    film(root, "Grade 0/a.png"), film(root, "1/b.png")
+    assert load_manifest(root, num_classes=5).table["filename"].tolist() == ["1/b.png"]
+    assert "1 folder in" in caplog.text and "is not used: 'Grade 0' (a class folder: let its name begin" in caplog.text
+    assert "as 0 or 0Normal" in caplog.text

@@ -308,3 +308,41 @@ def test_sides_and_counts_that_are_none_are_told(grader, films, trained):
             Grader.load(trained / "checkpoints/best.ckpt", batch_size=count)
         with pytest.raises(UserError, match=f"threads={count} must be a whole number of at least 1, or None"):
             Grader.load(trained / "checkpoints/best.ckpt", threads=count)
+
+
+@pytest.mark.parametrize("target", [True, None, 2.5, 5, "most", [1, 2], b"\1\1"])
+def test_a_target_that_is_none_is_told_with_those_there_are(grader, films, target):
+    with pytest.raises(UserError, match="choose predicted, expected, or a grade from 0 to 4"):
+        grader.explain(films[0], target=target)
+
+
+def test_what_is_no_request_is_told_with_what_is_one(grader, films):
+    assert grader.grade_prepared([]) == []
+    for ask in (
+        lambda: grader.prepare(None),
+        lambda: grader.stream(None),
+        lambda: grader.stream("x.png"),
+        lambda: grader.stream(["x.png"]),
+        lambda: list(grader.stream(iter(["x.png"]))),
+    ):
+        with pytest.raises(UserError, match=r"Request objects are taken.*; this is"):
+            ask()
+    for count in (-1, 1.5, True):
+        with pytest.raises(UserError, match=f"workers={count} must be a whole number of at least 0, or None"):
+            grader.stream([], workers=count)
+    assert list(grader.stream([], workers=0)) == []
+
+
+@pytest.mark.parametrize("side", [5, 0, [5], [[]], ["L", "R"]])
+def test_a_side_that_is_none_is_told(grader, films, side):
+    with pytest.raises(UserError, match="side= is L or R"):
+        grader.grade(films[0], side=side)
+
+
+def test_a_device_of_torch_is_a_device(best):
+    assert Grader.load(best, device=torch.device("cpu")).networks[0].device == torch.device("cpu")
+
+
+def test_a_name_that_no_file_can_have_is_told(grader):
+    with pytest.raises(ImageError, match="no such file can exist"):
+        grader.grade("a\0b.png")

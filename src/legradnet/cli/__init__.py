@@ -25,6 +25,7 @@ from legradnet.errors import without_passwords
 from legradnet.machine import quota
 from legradnet.memory import keep_freed_memory
 from legradnet.run_folder import written_as_references
+from legradnet.tables import readable as readable_text
 
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:")
 _OTHER_KEY = re.compile(r"\$\{\s*([\w.]+)\s*\}")
@@ -178,5 +179,5 @@ def _share_schemas() -> None:
 
 
 def _stop(mistake: str) -> NoReturn:
-    print(f"legradnet: {without_passwords(mistake)}", file=sys.stderr)
+    print(f"legradnet: {readable_text(without_passwords(mistake))}", file=sys.stderr)
     raise SystemExit(2)

@@ -62,10 +62,12 @@ class _Reader:
     def written(self, text: str) -> str:
         """The override as Hydra should get it."""
         if (override := _OVERRIDE.fullmatch(text)) is None:
-            if not text.startswith("~") or self._parsed(text) is None:
+            if not text.startswith("~") or text == "~" or self._parsed(text) is None:
                 raise UserError(f"{text} is no setting: a setting is written KEY=VALUE.")
             return text
         prefix, name, value = override.groups()
+        if name.removeprefix("~").partition("@")[0] == "":
+            raise UserError(f"{text} is no setting: a setting is written KEY=VALUE.")
         if key := next((key for pattern, key in self.keys if pattern.fullmatch(name)), None):
             return f"{prefix}{name}={self._of_key(key, value, self.multirun)}"
         if (parsed := self._parsed(text)) is None:

@@ -5,7 +5,7 @@ import os
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra._internal.hydra
 from hydra._internal.callbacks import Callbacks
@@ -13,8 +13,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from legradnet.claims import claim_for_run, is_later_process, make_numbered
-from legradnet.errors import UserError
+from legradnet.cli._mistakes import unresolved
+from legradnet.errors import UserError, without_passwords
 from legradnet.files import check_writable, opened_without_links
+from legradnet.tables import readable
 
 
 def claim_run_folders() -> None:
@@ -43,6 +45,7 @@ class _ClaimsRunFolder(Callback):
         """Claim `hydra.run.dir`."""
         if "trainer" in config and is_later_process(config.trainer.devices, config.trainer.get("num_nodes", 1)):
             return
+        _check_references(config, "run")
         folder = config.hydra.run.dir
         try:
             claimed = claim_for_run(Path(folder), numbered=_is_default(config, "run"))
@@ -53,6 +56,7 @@ class _ClaimsRunFolder(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Make `hydra.sweep.dir`, which all jobs share: each claims its own folder in it."""
+        _check_references(config, "sweep", "sweeper")
         folder = Path(config.hydra.sweep.dir)
         try:
             if _is_default(config, "sweep"):
@@ -104,6 +108,13 @@ def _choose(config: DictConfig, kind: str, folder: Path) -> None:
         config.hydra.overrides.hydra.append(f"hydra.{kind}.dir='{text}'")  # what the jobs of a sweep are composed with
 
 
-def _stop(mistake: UserError) -> None:
-    print(f"legradnet: {mistake}", file=sys.stderr)
+def _check_references(config: DictConfig, *parts: str) -> None:
+    """Stop where a value of Hydra's own can't be had, as of an environment variable that is not set."""
+    for part in parts:
+        if words := unresolved(config, f"hydra.{part}"):
+            _stop(UserError(words))
+
+
+def _stop(mistake: UserError) -> NoReturn:
+    print(f"legradnet: {readable(without_passwords(str(mistake)))}", file=sys.stderr)
     raise SystemExit(2)

@@ -58,6 +58,8 @@ def read_film(source: Path | Image.Image | npt.NDArray[Any]) -> Film:
             `MIN_SIDE` on a side, larger than `MAX_PIXELS` (told before decoding), or holding NaN or infinite values.
     """
     if isinstance(source, Path):
+        if "\0" in str(source):
+            raise ImageError(f"{str(source)!r}: no such file can exist")
         return _read_file(str(source))
     with _told_about(f"the given {type(source).__name__}"):
         if isinstance(source, Image.Image):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _log = logging.getLogger(__name__)
+_REMEDY = "let its name begin with the grade, as 0 or 0Normal, or list the films in a CSV (data=csv)"
 _NO_FILMS = {
     *(".csv", ".db", ".html", ".ini", ".json", ".jsonl", ".log"),
     *(".md", ".pdf", ".py", ".txt", ".xlsx", ".xml", ".yaml"),
@@ -83,16 +84,19 @@ def read_folders(root: Path, num_classes: int) -> Draft:
                 unused += [f"{folder}/{below}" for below in _folders(root / folder)]
                 films += [(as_text(f"{folder}/{film}"), str(grade), split) for film in _films(root / folder)]
     if unused:
-        _log.warning("%d folders in %s are not used: %s", len(unused), root, ", ".join(map(shown, unused[:SHOWN])))
+        are = "folder in %s is" if len(unused) == 1 else "folders in %s are"
+        gradeless = not splits and any(_grade_of(folder, num_classes) is None for folder in unused)
+        remedy = f" (a class folder: {_REMEDY})" if gradeless else ""
+        told = ", ".join(map(shown, unused[:SHOWN]))
+        _log.warning(f"%d {are} not used: %s%s", len(unused), root, told, remedy)
     if named:
         _log.info("Class folders are taken by the number that they begin with: %s", ", ".join(named[:SHOWN]))
     draft = Draft(pd.DataFrame(films, columns=["filename", "label", "split"], dtype=str), root, str(root))
-    remedy = "let its name begin with the grade, as 0 or 0Normal, or list the films in a CSV (data=csv)"
-    draft.add(f"class folder is not one of 0 to {num_classes - 1} ({remedy})", len(wrong), wrong)
+    draft.add(f"class folder is not one of 0 to {num_classes - 1} ({_REMEDY})", len(wrong), wrong)
     if not films and not wrong:
         layout = f"{{train,val,test}}/{{0..{num_classes - 1}}}/* or {{0..{num_classes - 1}}}/*"
         found = ", ".join(map(shown, top[:SHOWN])) or "no folders"
-        raise ManifestError(f"{root} holds no films as {layout}; found: {found}. A class folder: {remedy}")
+        raise ManifestError(f"{root} holds no films as {layout}; found: {found}. A class folder: {_REMEDY}")
     return draft
 
 

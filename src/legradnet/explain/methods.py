@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -165,8 +165,11 @@ def asked_grades(target: Target, grades: Tensor, num_classes: int) -> Tensor | N
         return grades
     if target == "expected":
         return None
-    asked = [target] * len(grades) if isinstance(target, int) else target
-    if isinstance(asked, str) or any(not isinstance(grade, int) or not 0 <= grade < num_classes for grade in asked):
+    asked: Sequence[Any] = (
+        target if isinstance(target, Sequence) and not isinstance(target, str) else [target] * len(grades)
+    )
+    whole = all(isinstance(grade, int) and not isinstance(grade, bool) for grade in asked)
+    if len(asked) != len(grades) or not whole or not all(0 <= grade < num_classes for grade in asked):
         raise UserError(f"target={target!r}: choose predicted, expected, or a grade from 0 to {num_classes - 1}.")
     return torch.tensor(asked, device=grades.device)
 

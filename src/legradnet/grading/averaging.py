@@ -58,3 +58,9 @@ def mean_gate_weights(
             return None
         total[:, [backbones.index(key) for key in network.backbones]] += answer.gate_weights / len(answers)
     return total
+
+
+def chosen_of(answers: Answers, films: list[int]) -> Answers:
+    """The answers for some of the films."""
+    gates = answers.gate_weights
+    return Answers(answers.logits[films], answers.probabilities[films], None if gates is None else gates[films])

@@ -15,7 +15,7 @@ from legradnet.data.reading.pool import Stop
 from legradnet.data.sides import Side, find_side
 from legradnet.errors import UserError
 from legradnet.grades import grades_of
-from legradnet.grading.averaging import answer_views, are_finite, join_sets, mean_gate_weights
+from legradnet.grading.averaging import answer_views, are_finite, chosen_of, join_sets, mean_gate_weights
 from legradnet.grading.exported_network import ExportedNetwork, is_export
 from legradnet.grading.grading import (
     NO_CHECKPOINT,
@@ -27,8 +27,12 @@ from legradnet.grading.grading import (
     Request,
     Source,
     check_count,
+    check_request,
+    check_stream,
     listed,
     readable,
+    sides_of,
+    why_unsure,
 )
 from legradnet.grading.look import look_at
 from legradnet.grading.networks import Answers, GradingNetwork
@@ -142,9 +146,7 @@ class Grader:
         """
         single = isinstance(films, SOURCES)
         sources: list[Source] = [films] if single else listed(films, SOURCES, NO_SOURCE)  # type: ignore[list-item]
-        sides = [side or ""] * len(sources) if side is None or isinstance(side, str) else list(side)
-        if len(sides) != len(sources) or not set(sides) <= {"L", "R", ""}:
-            raise UserError("side= is L or R, or a list with L, R or an empty string for each film.")
+        sides = sides_of(side, len(sources))
         batches = self.stream(Request(*film) for film in zip(sources, sides, strict=True))
         gradings = [grading for batch in batches for grading in readable(batch)]
         return gradings[0] if single else gradings
@@ -188,7 +190,16 @@ class Grader:
 
         Yields:
             For each batch, in order, a grading for each film, or why there is none.
+
+        Raises:
+            UserError: Something else than requests, or a number of workers that is none.
         """
+        check_stream(requests, workers)
+        return self._stream(requests, workers, alter)
+
+    def _stream(
+        self, requests: Iterable[Request], workers: int | None, alter: Callable[[Gray], Gray] | None
+    ) -> Iterator[list[Grading | ImageError]]:
         workers = max(1, min(8, cores()) if workers is None else workers)
         remaining = iter(requests)
         stop = Stop()
@@ -213,11 +224,9 @@ class Grader:
 
     def prepare(self, request: Request, alter: Callable[[Gray], Gray] | None = None) -> Prepared | ImageError:
         """Read a film and bring it to the form each network wants; what is wrong with its file is given, not raised."""
+        check_request(request)
         if isinstance(request.film, ImageError):
             return request.film
-        listed([request.film], SOURCES, NO_SOURCE)
-        if request.side not in ("L", "R", ""):
-            raise UserError(f"side={request.side!r} must be L, R or an empty string.")
         try:
             source = Path(request.film) if isinstance(request.film, str) else request.film
             film = read_film(source)
@@ -239,11 +248,13 @@ class Grader:
 
     def _grade_batch(self, films: list[Prepared | ImageError]) -> list[Grading | ImageError]:
         good = [film for film in films if isinstance(film, Prepared)]
-        gradings = iter(self.grade_prepared(good) if good else [])
+        gradings = iter(self.grade_prepared(good))
         return [next(gradings) if isinstance(film, Prepared) else film for film in films]
 
     def grade_prepared(self, films: list[Prepared]) -> list[Grading | ImageError]:
         """Grade films that `prepare` has read, in one batch; an `AnswerError` where a network's answer isn't finite."""
+        if not films:
+            return []
         answers = [answer_views(network, [film.views[i] for film in films]) for i, network in enumerate(self.networks)]
         errors: dict[int, ImageError] = {}
         for network, answer in zip(self.networks, answers, strict=True):
@@ -251,7 +262,7 @@ class Grader:
                 errors.setdefault(i, _not_finite(network))
         if errors:
             kept = [i for i in range(len(films)) if i not in errors]
-            graded = iter(self._graded([films[i] for i in kept], [_chosen(answer, kept) for answer in answers]))
+            graded = iter(self._graded([films[i] for i in kept], [chosen_of(answer, kept) for answer in answers]))
             return [errors[i] if i in errors else next(graded) for i in range(len(films))]
         return [*self._graded(films, answers)]
 
@@ -270,7 +281,7 @@ class Grader:
         for i, film in enumerate(films):
             grade = int(grades[i])
             confidence = float(probabilities[i, grade])
-            unsure = "" if confidence >= threshold else _unsure(confidence, threshold)
+            unsure = "" if confidence >= threshold else why_unsure(confidence, threshold)
             gradings.append(
                 Grading(
                     grade=grade,
@@ -296,7 +307,7 @@ def _network(path: str | Path, device: str, precision: str, threads: int | None)
         from legradnet.grading.checkpoint_network import CheckpointNetwork  # late: an export needs no torch
 
         return CheckpointNetwork(path, device=device, precision=precision)
-    if device not in ("auto", "cpu"):
+    if str(device) not in ("auto", "cpu"):
         raise UserError(f"device={device}: the export {path} runs on the CPU.")
     network = ExportedNetwork(path, threads=threads)
     if precision not in ("auto", network.precision):
@@ -304,17 +315,6 @@ def _network(path: str | Path, device: str, precision: str, threads: int | None)
     return network
 
 
-def _chosen(answers: Answers, films: list[int]) -> Answers:
-    gates = answers.gate_weights
-    return Answers(answers.logits[films], answers.probabilities[films], None if gates is None else gates[films])
-
-
 def _not_finite(network: GradingNetwork) -> AnswerError:
     why = f"{network.not_finite} is not" if network.not_finite else f"is it unstable in {network.precision}?"
     return AnswerError(f"not graded: what {network.path} answers is not finite ({why})")
-
-
-def _unsure(confidence: float, threshold: float) -> str:
-    if threshold > 1:
-        return "unsure: no validation knees reached the wanted error rate"
-    return f"unsure: probability {confidence:.2f} of its grade is below {threshold:.2f}"

@@ -18,6 +18,7 @@ Source = str | Path | Image.Image | npt.NDArray[Any]
 
 SOURCES = (str, Path, Image.Image, np.ndarray)
 NO_SOURCE = "A film is a path, a PIL image or an array ([H, W] gray or [H, W, 3] colour), and films are a list of them"
+_REQUESTS = "Request objects are taken, as Request(film) or Request(film, 'L')"
 NO_CHECKPOINT = "A checkpoint is the path of best.ckpt or of an export's folder, and several are a list of them"
 
 
@@ -30,10 +31,42 @@ def listed(values: object, kinds: tuple[type, ...], words: str) -> list[Any]:
     return several
 
 
-def check_count(name: str, count: object) -> None:
-    """Raise UserError if `count` is neither None nor a whole number of at least 1."""
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-        raise UserError(f"{name}={count!r} must be a whole number of at least 1, or None.")
+def check_count(name: str, count: object, least: int = 1) -> None:
+    """Raise UserError if `count` is neither None nor a whole number of at least `least`."""
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < least):
+        raise UserError(f"{name}={count!r} must be a whole number of at least {least}, or None.")
+
+
+def sides_of(side: object, films: int) -> list[Any]:
+    """A side for each of so many films from one for all, or one for each; UserError if it is neither."""
+    several = (
+        list(side)
+        if isinstance(side, Iterable) and not isinstance(side, str)
+        else ["" if side is None else side] * films
+    )
+    if len(several) != films or any(one not in ("L", "R", "") for one in several):
+        raise UserError("side= is L or R, or a list with L, R or an empty string for each film.")
+    return several
+
+
+def check_request(request: object) -> None:
+    """Raise UserError if this is no `Request` for a film and its side."""
+    if not isinstance(request, Request):
+        raise UserError(f"{_REQUESTS}; this is {type(request).__name__}.")
+    if not isinstance(request.film, ImageError):
+        listed([request.film], SOURCES, NO_SOURCE)
+    if request.side not in ("L", "R", ""):
+        raise UserError(f"side={request.side!r} must be L, R or an empty string.")
+
+
+def check_stream(requests: object, workers: object) -> None:
+    """Raise UserError if these can't be requests, or this is no number of reading threads."""
+    first = requests[0] if isinstance(requests, list | tuple) and requests else None
+    if isinstance(requests, str | Request) or not isinstance(requests, Iterable):
+        raise UserError(f"{_REQUESTS}, a list or another row of them; this is {type(requests).__name__}.")
+    if first is not None:
+        check_request(first)
+    check_count("workers", workers, 0)
 
 
 @dataclass(frozen=True)
@@ -96,3 +129,10 @@ class Prepared(NamedTuple):
     views: list[list[Gray]]
     refer: str
     remarks: list[str]
+
+
+def why_unsure(confidence: float, threshold: float) -> str:
+    """Why a grade of this probability is referred."""
+    if threshold > 1:
+        return "unsure: no validation knees reached the wanted error rate"
+    return f"unsure: probability {confidence:.2f} of its grade is below {threshold:.2f}"
