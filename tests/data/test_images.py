@@ -186,7 +186,7 @@ def test_what_is_no_image_is_named_with_the_reason(tmp_path, check):
         (tmp_path / "empty.png", "is empty"),
         (tmp_path / "text.png", "not a readable PNG"),
         (tmp_path / "pipe.png", "not a regular file"),
-        (tmp_path / "nul\0.png", "null"),
+        (tmp_path / "nul\0.png", "no such file can exist"),
         (tmp_path / ("n" * 1000), "too long"),
     ]:
         with pytest.raises(ImageError, match=reason) as told:

@@ -58,8 +58,6 @@ def read_film(source: Path | Image.Image | npt.NDArray[Any]) -> Film:
             `MIN_SIDE` on a side, larger than `MAX_PIXELS` (told before decoding), or holding NaN or infinite values.
     """
     if isinstance(source, Path):
-        if "\0" in str(source):
-            raise ImageError(f"{str(source)!r}: no such file can exist")
         return _read_file(str(source))
     with _told_about(f"the given {type(source).__name__}"):
         if isinstance(source, Image.Image):
@@ -167,6 +165,8 @@ def in_words(error: BaseException) -> str:
     match error:
         case ImageError():
             return str(error)
+        case ValueError() if "null byte" in str(error):  # in a name
+            return "no such file can exist"
         case UnidentifiedImageError():
             *names, last = (film_format.name for film_format in FORMATS)
             return f"not a readable {', '.join(names)} or {last} image"
