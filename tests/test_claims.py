@@ -22,9 +22,9 @@ from pathlib import Path
 from legradnet.claims import claimed
 with claimed(Path(sys.argv[1])):
     if os.fork() == 0:  # as a worker that reads films, which may outlive a killed run
+        print("held", flush=True)  # here: a process that was forked lets go of the claim before all else
         time.sleep(60)
         os._exit(0)
-    print("held", flush=True)
     time.sleep(60)
 """
 
