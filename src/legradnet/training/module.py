@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from legradnet.errors import UserError
 from legradnet.network.backbones import BackboneSettings
 from legradnet.network.ensemble import EnsembleOutput, KneeEnsemble, NetworkSettings
 from legradnet.settings import Seed, checked
+from legradnet.training.gradients import DepthwiseInFloat32
 from legradnet.training.lone_film import let_norms_rest
 from legradnet.training.metrics import CollectedLogits, measured
 from legradnet.training.optimizer import LearningRateCurve, OptimizerSettings, SchedulerSettings, WarmupCosineSettings
@@ -121,6 +123,13 @@ class GradingModule(LightningModule):
         films, partners, share = mixed(films, mixup)
         logits = self.ensemble(films).logits
         return share * self.loss(logits, labels) + (1 - share) * self.loss(logits, labels[partners])
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """As Lightning's own, of which torch computes a part in float32 where a processor is slow in bfloat16."""
+        run = self.settings.run or {}
+        is_slow = self.device.type == "cpu" and run.get("precision") == "bf16-mixed" and not run.get("compile")
+        with DepthwiseInFloat32() if is_slow else nullcontext():
+            super().backward(loss, *args, **kwargs)
 
     def on_train_batch_end(self, *_: Any) -> None:
         """End what a batch of one film needed."""
