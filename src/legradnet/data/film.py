@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from legradnet.data.depth import Deep
 from legradnet.data.sides import Side
 from legradnet.errors import UserError
 
@@ -39,6 +40,7 @@ class Film:
         remarks: What its reader has to say of it, as "the first of 12 frames".
         doubts: Those of the remarks that tell why this is perhaps not the picture that was meant, as two statements of
             what is black: they refer the film, the others are only told.
+        deep: What became `gray`, where that was asked for (`depth_kept`) and was more than 8-bit gray.
     """
 
     gray: Gray
@@ -46,6 +48,7 @@ class Film:
     colour: float = 0.0
     remarks: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    deep: Deep | None = None
 
 
 # What a reader calls before it decodes, with the seconds of a processor and the bytes that this may take, from what is

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from legradnet.data.depth import deep_of
 from legradnet.data.dicom.process import DECODERS, read_dicom
 from legradnet.data.dicom.start import is_dicom
 from legradnet.data.film import (
@@ -125,8 +126,10 @@ def _film_of_image(image: Image.Image) -> Film:
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
-        gray = stretch_range(np.asarray(image))
-        return Film(255 - gray if white_is_zero else gray)
+        values = np.asarray(image)
+        gray = stretch_range(values)
+        gray = 255 - gray if white_is_zero else gray
+        return Film(gray, deep=deep_of(values, gray))
     if image.mode in ("1", "L", "LA", "La"):
         return Film(np.array(image.convert("L")))
     return film_of_colour(np.asarray(image.convert("RGB")))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from legradnet.data.depth import deep_of
 from legradnet.data.dicom import remarks as said
 from legradnet.data.dicom.elements import items, real, whole
 from legradnet.data.dicom.gray import meant_gray, scaled
@@ -119,10 +120,11 @@ def film_of_dicom(header: "Dataset", pixels: BinaryIO, vr: str) -> Film:
     elif values.ndim == 3:
         film = film_of_colour(scaled(values, 2**header.BitsStored - 1))
     else:
-        film = Film(meant_gray(values, header, remarks))
+        gray = meant_gray(values, header, remarks)
+        film = Film(gray, deep=deep_of(values, gray))
     if film.gray.min() == film.gray.max():
         remarks.append(said.BLANK)
-    return film_with(film.gray, side_of(header), film.colour, remarks)
+    return film_with(film, side_of(header), remarks)
 
 
 def _length(header: "Dataset", pixels: BinaryIO) -> int:

@@ -10,6 +10,7 @@ import io
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
+from legradnet.data.depth import is_depth_kept
 from legradnet.data.dicom.film import film_of_dicom, open_dicom, side_of
 from legradnet.data.film import NO_PIXELS, Allow, Film, ImageError
 
@@ -54,4 +55,4 @@ def _bytes_per_pixel(header: "Dataset") -> int:
     """Memory that the decoders and we take at most, measured with each of them."""
     if header.SamplesPerPixel == 3 or header.PhotometricInterpretation == "PALETTE COLOR":
         return 32 if header.BitsAllocated <= 8 else 56
-    return 16 if header.BitsAllocated <= 16 else 64
+    return (16 if header.BitsAllocated <= 16 else 64) + (6 if is_depth_kept() else 0)

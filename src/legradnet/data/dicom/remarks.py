@@ -7,9 +7,10 @@ remark is only told (`remarks`).
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
-from legradnet.data.film import Film, Gray
+from legradnet.data.film import Film
 from legradnet.data.sides import Side
 
 
@@ -52,8 +53,8 @@ POLARITY = Remark("its PresentationLUTShape contradicts its photometric interpre
 BLANK = Remark("blank: all its pixels are the same", refers=True)
 
 
-def film_with(gray: Gray, side: Side, colour: float, remarks: Iterable[Remark]) -> Film:
-    """The film, with each remark once and in its place."""
+def film_with(film: Film, side: Side, remarks: Iterable[Remark]) -> Film:
+    """The film with its side, and each remark once and in its place."""
     said = list(dict.fromkeys(remarks))
     doubts = tuple(remark.text for remark in said if remark.refers)
-    return Film(gray, side, colour, tuple(remark.text for remark in said), doubts)
+    return replace(film, side=side, remarks=tuple(remark.text for remark in said), doubts=doubts)

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from legradnet import machine
+from legradnet.data.depth import Deep, is_depth_kept
 from legradnet.data.film import Film, ImageError
 from legradnet.data.reading import claims
 
@@ -179,16 +180,19 @@ class _Reader:
         self.is_ready = True
         begun = time.monotonic()
         with suppress(BrokenPipeError):
-            stdin.write(json.dumps([path, decode, alone]).encode() + b"\n")
+            stdin.write(json.dumps([path, decode, alone, is_depth_kept()]).encode() + b"\n")
             stdin.flush()
         reply: dict[str, Any] | None = json.loads(stdout.readline() or "null")
         if reply is not None and "error" in reply:
             raise ImageError(reply["error"])
         if reply is not None:
             gray = np.empty(reply["shape"], np.uint8)
-            if stdout.readinto(gray.reshape(-1).data) == gray.size:  # type: ignore[attr-defined]
+            deep = Deep(np.empty(reply["shape"], np.uint16), *reply["deep"]) if "deep" in reply else None
+            parts = [gray.reshape(-1).data, *([deep.values.reshape(-1).data.cast("B")] if deep else [])]
+            if all(stdout.readinto(part) == part.nbytes for part in parts):  # type: ignore[attr-defined]
                 self.spent = reply["seconds"]
-                return Film(gray, **{name: _frozen(value) for name, value in reply["film"].items()})
+                about = {name: _frozen(value) for name, value in reply["film"].items()}
+                return Film(gray, deep=deep, **about)
         code, processor = self.end()
         raise _EndedError(code, processor - self.spent, time.monotonic() - begun, alone)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from legradnet.data import images
+from legradnet.data.depth import depth_kept
 from legradnet.data.film import Film, ImageError
 from legradnet.data.reading.bounded import AT_HAND
 from legradnet.data.reading.claims import Claims
@@ -31,6 +32,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
+_PIXELS = ("gray", "deep")  # fields of a film
 SECONDS = 1.5  # of a processor, for any film; decoding may take more
 HEADER_MEMORY = 2 * AT_HAND  # bytes, for what is known before decoding
 CLOCK = 60.0, 30.0  # seconds that a film may last, and for each second of a processor that it may take
@@ -38,7 +40,7 @@ SLOWED = 1.5  # times the limit of whoever reads alone: it is the last try
 
 
 def serve(asker: int, claims: int, units: int) -> None:
-    """Answer requests on stdin until it closes: [path, decode, alone] -> {"error"} or a film's JSON and its pixels.
+    """Answer requests on stdin until it closes: [path, decode, alone, deep] -> {"error"} or a film's JSON and pixels.
 
     Args:
         asker: Descriptor of a pipe that stays open as long as the process that asks lives.
@@ -57,21 +59,29 @@ def serve(asker: int, claims: int, units: int) -> None:
         reply, pixels = _answer(limits, *json.loads(request))
         limits.lift()
         replies.write(json.dumps(reply).encode() + b"\n")
-        replies.write(pixels)
+        for part in pixels:
+            replies.write(part)
         replies.flush()
         limits.claims.leave()
 
 
-def _answer(limits: "_Limits", path: str, decode: bool, alone: bool) -> tuple[dict[str, Any], memoryview | bytes]:
+def _answer(
+    limits: "_Limits", path: str, decode: bool, alone: bool, deep: bool
+) -> tuple[dict[str, Any], list[memoryview]]:
     try:
         limits.begin(alone)
-        film = _read(limits, Path(path), decode)
+        with depth_kept() if deep else contextlib.nullcontext():
+            film = _read(limits, Path(path), decode)
     except MemoryError:
-        return {"error": "needs more memory than a film of its size may take; it is damaged or made to do so"}, b""
+        return {"error": "needs more memory than a film of its size may take; it is damaged or made to do so"}, []
     except BaseException as error:
-        return {"error": images.in_words(error)}, b""
-    about = {field.name: getattr(film, field.name) for field in dataclasses.fields(Film) if field.name != "gray"}
-    return {"film": about, "shape": film.gray.shape, "seconds": time.process_time()}, film.gray.reshape(-1).data
+        return {"error": images.in_words(error)}, []
+    about = {field.name: getattr(film, field.name) for field in dataclasses.fields(Film) if field.name not in _PIXELS}
+    reply = {"film": about, "shape": film.gray.shape, "seconds": time.process_time()}
+    if film.deep is None:
+        return reply, [film.gray.reshape(-1).data]
+    reply["deep"] = [film.deep.bits, film.deep.centre, film.deep.width]
+    return reply, [film.gray.reshape(-1).data, film.deep.values.reshape(-1).data]
 
 
 def _read(limits: "_Limits", path: Path, decode: bool) -> Film:
