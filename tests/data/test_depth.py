@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from dicom_films import dicom, written
 from PIL import Image
 
 from legradnet.data.depth import deep_of, depth_kept
 from legradnet.data.film import stretch_range
 from legradnet.data.images import read_film
-from dicom_films import dicom, written
 
 
 def ramp(low=300, high=3800, size=64):

@@ -66,7 +66,7 @@ def serve(asker: int, claims: int, units: int) -> None:
 
 
 def _answer(
-    limits: "_Limits", path: str, decode: bool, alone: bool, deep: bool
+    limits: "_Limits", path: str, decode: bool, alone: bool, deep: bool = False
 ) -> tuple[dict[str, Any], list[memoryview]]:
     try:
         limits.begin(alone)
