@@ -72,6 +72,11 @@ def test_a_value_by_way_of_another_key_is_written_as_a_reference_too(typed, tmp_
         ("~nothing", "~nothing takes nothing out: there is no nothing."),
         ("--config-name=foo", "--config-name=foo: there is no such config; each command has its own without it."),
         ("data=5", "What a group of configs is set to must be the name of one of its files, as in data=folder."),
+        ("backbone=[5]", "What a group of configs is set to must be the name of one of its files, as in data=folder."),
+        (
+            "backbone=[[vit]]",
+            "What a group of configs is set to must be the name of one of its files, as in data=folder.",
+        ),
         ("~data=5", "What a group of configs is set to must be the name of one of its files, as in data=folder."),
     ],
 )

@@ -37,12 +37,20 @@ def in_words(error: Exception, configs: Path) -> str | None:
             return _of_hydra(error)
         case OmegaConfBaseException():
             return _of_omegaconf(error)
-        case ValueError() if _NO_CHOICE.match(str(error)):
+        case ValueError() | TypeError() if _NO_CHOICE.match(str(error)) or _among_choices(error):
             return "What a group of configs is set to must be the name of one of its files, as in data=folder."
         case OSError() if error.strerror:
             return of_the_system(error)
     # a mistake found in a process of ddp comes back wrapped in that process's own exception and stack trace
     return _OURS.split(str(error))[-1].strip() if _OURS.search(str(error)) else None
+
+
+def _among_choices(error: Exception) -> bool:
+    """Whether Hydra took a member of a list for the name of a file, as of backbone=[5], and looked no further."""
+    place = error.__traceback__
+    while place and place.tb_next:
+        place = place.tb_next
+    return place is not None and place.tb_frame.f_globals.get("__name__") == "hydra._internal.defaults_list"
 
 
 def _unknown_choice(error: MissingConfigException, configs: Path) -> str:
