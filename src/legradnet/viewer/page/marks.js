@@ -1,0 +1,77 @@
+// Marks on their way to the journal. A mark is shown as saved only when the server has answered that it is; one that it
+// has not answered for is sent again until it has, also after the page was loaded anew in the same tab.
+
+import * as api from "./api.js";
+
+const KEPT = "legradnet marks on their way"; // in sessionStorage, which ends with the tab
+const FIRST_WAIT = 500; // milliseconds until a lost connection is tried again
+const LONGEST_WAIT = 5_000;
+
+let waiting = []; // {kind: "mark" | "undo", id, body, reader}, in the order in which they were given
+let sending = false;
+let reader = "";
+let hear = () => {};
+
+/**
+ * Begin, for this reader. `listener({state, ...})` hears "saving", "saved" with {entry, answer}, "lost" with {count,
+ * over}, "unknown" for an undo of which nobody knows whether it was heard, and "refused" with {entry, words}.
+ */
+export function begin(name, listener) {
+  [reader, hear] = [name, listener];
+  waiting = JSON.parse(sessionStorage.getItem(KEPT) ?? "[]").filter((entry) => entry.reader === reader);
+  window.addEventListener("beforeunload", (event) => {
+    if (waiting.length) event.preventDefault();
+  });
+  sendAll();
+}
+
+/** How many marks are not saved yet. */
+export const unsaved = () => waiting.length;
+
+/** Give a film a mark: `body` as the server takes it. */
+export const give = (id, body) => add({ kind: "mark", id, body, reader });
+
+/** Take back this reader's last mark. */
+export const takeBack = () => add({ kind: "undo", id: null, body: {}, reader });
+
+function add(entry) {
+  waiting.push(entry);
+  keep();
+  hear({ state: "saving", entry });
+  sendAll();
+}
+
+const keep = () => sessionStorage.setItem(KEPT, JSON.stringify(waiting));
+
+async function sendAll() {
+  if (sending) return;
+  sending = true;
+  let wait = FIRST_WAIT;
+  while (waiting.length) {
+    const [entry] = waiting;
+    try {
+      const answer = entry.kind === "undo" ? await api.undo() : await api.mark(entry.id, entry.body);
+      done();
+      hear({ state: "saved", entry, answer });
+      wait = FIRST_WAIT;
+    } catch (error) {
+      if (entry.kind === "undo" && error instanceof api.LostConnection) {
+        done(); // sent twice it might take back two
+        hear({ state: "unknown", entry });
+      } else if (error instanceof api.LostConnection || api.isOver(error) || error.status >= 500) {
+        hear({ state: "lost", count: waiting.length, over: api.isOver(error) });
+        await new Promise((resume) => setTimeout(resume, wait));
+        wait = Math.min(2 * wait, LONGEST_WAIT);
+      } else {
+        done();
+        hear({ state: "refused", entry, words: error.message });
+      }
+    }
+  }
+  sending = false;
+}
+
+function done() {
+  waiting.shift();
+  keep();
+}

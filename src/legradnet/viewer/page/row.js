@@ -1,0 +1,68 @@
+// A row of the worklist.
+
+import { element, fill } from "./elements.js";
+import { markKey, markOf, probability, setOf, sideOf } from "./words.js";
+
+let classes = [0, 1, 2, 3, 4];
+
+/** Tell what all rows need to know: which grades there are. */
+export const describeRows = (session) => (classes = session.classes);
+
+/** Make `row` show `film`, or that it is still asked for where it is null. */
+export function fillRow(row, film, chosen) {
+  row.classList.toggle("chosen", chosen);
+  row.classList.toggle("waiting", film === null);
+  row.setAttribute("aria-selected", String(chosen));
+  if (film === null) {
+    fill(row, cell("film", "…"));
+    return;
+  }
+  const picture = film.error
+    ? element("span", { class: "thumbnail none", "aria-hidden": "true" }, "!")
+    : element("img", { class: "thumbnail", src: `/api/films/${encodeURIComponent(film.id)}/thumbnail`, alt: "", loading: "lazy", decoding: "async" });
+  fill(
+    row,
+    cell("picture", picture),
+    cell("film", element("span", { class: "name", title: film.name }, film.name)),
+    cell("side", sideOf(film)),
+    ...(film.error ? [cell("error", film.error)] : answer(film)),
+    cell("mark", mark(film), others(film)),
+  );
+}
+
+function cell(kind, ...children) {
+  return element("span", { role: "gridcell", class: `cell ${kind}` }, ...children);
+}
+
+function answer(film) {
+  if (film.grade === null) {
+    const words = film.shown ? "not graded yet" : "hidden until you have graded";
+    return [cell("grade", ""), cell("probability", ""), cell("set", ""), cell("referred quiet", words)];
+  }
+  const referred = film.referred ? element("span", { class: "flag" }, "referred") : null;
+  return [
+    cell("grade", String(film.grade)),
+    cell("probability", probability(film.probability)),
+    cell("set", predictionSet(film.prediction_set)),
+    cell("referred", referred, film.reason ? element("span", { class: "reason", title: film.reason }, film.reason) : null),
+  ];
+}
+
+/** All grades in a line, those of the prediction set shaded. */
+export function predictionSet(grades) {
+  if (!grades?.length) return null;
+  const boxes = classes.map((grade) =>
+    element("span", { class: grades.includes(grade) ? "in" : "out", "aria-hidden": "true" }, String(grade)),
+  );
+  return element("span", { class: "set-boxes", role: "img", "aria-label": setOf(grades) }, ...boxes);
+}
+
+function mark({ mark }) {
+  if (!mark) return null;
+  return element("span", { class: "mark-box", role: "img", "aria-label": `your mark: ${markOf(mark)}` }, markKey(mark));
+}
+
+function others({ marks }) {
+  const words = marks.map((mark) => `${mark.reader}: ${markOf(mark)}`).join(", ");
+  return words ? element("span", { class: "quiet others", title: words }, words) : null;
+}

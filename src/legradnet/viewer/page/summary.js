@@ -1,0 +1,66 @@
+// The summary of a study: how readers agree with each other and with the model, and how long a film takes.
+
+import * as api from "./api.js";
+import { element, fill } from "./elements.js";
+import { count } from "./words.js";
+
+const number = (value, digits = 2) => (value === null ? "–" : value.toFixed(digits));
+const percent = (value) => (value === null ? "–" : `${Math.round(100 * value)} %`);
+const interval = ({ qwk, low, high }) => (qwk === null ? "–" : `${number(qwk)} (${number(low)} to ${number(high)})`);
+
+/** Ask for the summary and show it in `parent`. */
+export async function showSummary(parent, session) {
+  let found;
+  try {
+    found = await api.summary();
+  } catch (error) {
+    fill(parent, element("p", { class: "error-words" }, `No summary: ${error.message}`));
+    return;
+  }
+  const { readers, model, changed, pace, films, marked, waiting } = found;
+  const lead = `You have marked ${marked.toLocaleString("en")} of ${count(films, "film")}.`;
+  const confidence = `${Math.round(100 * found.confidence)} %`;
+  fill(
+    parent,
+    element("p", { class: "lead" }, lead),
+    waiting ? element("p", { class: "quiet" }, waiting) : null,
+    part("Readers among each other", readers, ["Readers", "Films", `QWK (${confidence} interval)`, "Same grade"], (row) => [
+      `${row.first} and ${row.second}`, row.films, interval(row), percent(row.agreement),
+    ], "No two readers have graded the same film yet."),
+    part("Readers and the model", model, ["Reader", "Answer of the model", "Films", `QWK (${confidence} interval)`, "Same grade"], (row) => [
+      row.reader, row.when === "before" ? "not yet seen" : "as it stands now", row.films, interval(row), percent(row.agreement),
+    ], "No graded film has a mark yet."),
+    part("Changed after seeing the model's answer", changed, ["Reader", "Films", "Changed", "to the model's side"], (row) => [
+      row.reader, row.films, row.changed, row.towards,
+    ], "Nothing was changed yet."),
+    part("Pace", pace, ["Reader", "Films", "Minutes a film, mean", "median"], (row) => [
+      row.reader, row.films, number(row.minutes), number(row.median),
+    ], "Nothing was graded yet."),
+    element("p", { class: "quiet" }, `QWK is quadratic weighted kappa; its interval is from ${found.resamples.toLocaleString("en")} bootstrap samples of patients. Ungradable films count nowhere.`),
+    element("h3", {}, "Export"),
+    element("div", { class: "exports" }, ...exportLinks(session)),
+  );
+}
+
+function part(title, rows, headings, cells, none) {
+  const section = element("section", { class: "panel" }, element("h3", {}, title));
+  if (!rows.length) {
+    section.append(element("p", { class: "quiet" }, none));
+    return section;
+  }
+  const head = element("tr", {}, ...headings.map((words) => element("th", { scope: "col" }, words)));
+  const body = rows.map((row) => element("tr", {}, ...cells(row).map((cell) => element("td", {}, String(cell)))));
+  const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
+  const scroller = element("div", { class: "table-scroller", tabindex: 0, role: "region", "aria-label": title }, table);
+  section.append(scroller);
+  return section;
+}
+
+/** Links to the tables that legradnet-train and legradnet-evaluate take. */
+export function exportLinks({ reader, study }) {
+  const own = [`/api/export?${new URLSearchParams({ reader })}`, `Grades of ${reader}`];
+  const all = ["/api/export", "Grades of most readers"];
+  const ungradable = ["/api/export/ungradable", "Ungradable films"];
+  const offered = study === "blind" ? [own, all, ungradable] : [all, own, ungradable];
+  return offered.map(([href, words]) => element("a", { href, download: true, class: "button" }, words));
+}
