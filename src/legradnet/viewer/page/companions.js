@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { byId, element, fill } from "./elements.js";
 import { valuesOf } from "./films.js";
+import { thumbnail } from "./row.js";
 import { Surface } from "./surface.js";
 import { markOf, probability, sideOf } from "./words.js";
 
@@ -52,10 +53,9 @@ export class Companions {
   drawList() {
     const items = this.kin.map((film) => {
       const chosen = film.id === this.beside?.id;
-      const picture = element("img", { class: "thumbnail", src: `/api/films/${encodeURIComponent(film.id)}/thumbnail`, alt: "" });
       const words = element("span", { class: "kin-words" }, element("span", { class: "name" }, film.name), element("span", { class: "quiet" }, [film.kinship, captionOf(film)].filter(Boolean).join(": ")));
       const act = () => this.show(chosen ? null : film);
-      return element("button", { type: "button", class: "kin", "aria-pressed": String(chosen), on: { click: act } }, picture, words);
+      return element("button", { type: "button", class: "kin", "aria-pressed": String(chosen), on: { click: act } }, thumbnail(film), words);
     });
     fill(byId("patient"), ...items);
   }

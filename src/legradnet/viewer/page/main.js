@@ -86,10 +86,11 @@ function route() {
   if (view === "reading") reading.show(decodeURIComponent(id), indexWanted);
   else {
     const index = list.focused;
-    if (reading.film) reading.leave();
+    const wasReading = Boolean(reading.film);
+    if (wasReading) reading.leave();
     document.title = "LegRadNet reading room";
     if (view === "summary") showSummary(byId("summary-body"), session).then(() => byId("main").focus());
-    else list.focus(index);
+    else list.focus(index, { only: !wasReading });
   }
   list.draw();
 }
@@ -154,6 +155,7 @@ function listen() {
     try {
       heard(await api.session());
       refreshSoon();
+      reading.refresh().catch(() => {});
     } catch (error) {
       if (api.isOver(error)) ended();
     }

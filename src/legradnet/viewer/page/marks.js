@@ -7,7 +7,7 @@ const KEPT = "legradnet marks on their way"; // in sessionStorage, which ends wi
 const FIRST_WAIT = 500; // milliseconds until a lost connection is tried again
 const LONGEST_WAIT = 5_000;
 
-let waiting = []; // {kind: "mark" | "undo", id, body, reader}, in the order in which they were given
+let waiting = []; // {kind: "mark" | "undo", id, name, knee, body, reader}, in the order in which they were given
 let sending = false;
 let reader = "";
 let hear = () => {};
@@ -28,8 +28,8 @@ export function begin(name, listener) {
 /** How many marks are not saved yet. */
 export const unsaved = () => waiting.length;
 
-/** Give a film a mark: `body` as the server takes it. */
-export const give = (id, body) => add({ kind: "mark", id, body, reader });
+/** Give a film {id, name, knee} a mark: `body` as the server takes it. */
+export const give = ({ id, name, knee }, body) => add({ kind: "mark", id, name, knee, body, reader });
 
 /** Take back this reader's last mark. */
 export const takeBack = () => add({ kind: "undo", id: null, body: {}, reader });
@@ -62,6 +62,8 @@ async function sendAll() {
         hear({ state: "lost", count: waiting.length, over: api.isOver(error) });
         await new Promise((resume) => setTimeout(resume, wait));
         wait = Math.min(2 * wait, LONGEST_WAIT);
+      } else if (error.status === 404 && (await isElsewhere(entry))) {
+        keep();
       } else {
         done();
         hear({ state: "refused", entry, words: error.message });
@@ -69,6 +71,21 @@ async function sendAll() {
     }
   }
   sending = false;
+}
+
+/** Whether the film is there by another id, as after a new start of the server; the entry then has that. */
+async function isElsewhere(entry) {
+  const id = await idOf(entry).catch(() => null);
+  if (!id || id === entry.id) return false;
+  entry.id = id;
+  return true;
+}
+
+/** The id of the one film of this name and knee, or null. */
+export async function idOf({ name, knee }) {
+  const { items } = await api.films({ q: name, limit: 1000 });
+  const same = items.filter((film) => film.name === name && film.knee === knee);
+  return same.length === 1 ? same[0].id : null;
 }
 
 function done() {

@@ -16,7 +16,7 @@ export function showProgress({ total, finished, graded, state, error, ready }) {
   const place = `${WORDS[state]} ${number(state === "done" ? graded : finished)} of ${number(total)}`;
   const words = ready ? place : "Loading the model";
   byId("progress-words").textContent = total ? words : "No films yet";
-  byId("progress-failed").textContent = failed ? `${count(failed, "film")} with an error` : "";
+  byId("progress-failed").textContent = failed ? `${count(failed, "error")}` : "";
   const ongoing = total > 0 && (state === "grading" || state === "paused");
   for (const name of ["pause", "stop"]) byId(name).hidden = !ongoing;
   byId("pause").textContent = state === "paused" ? "Go on" : "Pause";

@@ -84,15 +84,15 @@ export class Reader {
     const { id, shown } = this.film;
     const body = { grade, ungradable, note: byId("note").value, seconds: this.seconds, shown: shown && this.film.status === "graded" };
     this.pending = { id, grade, ungradable };
-    marks.give(id, body);
+    marks.give(this.film, body);
     this.follow(this.film);
   }
 
   noteChanged() {
-    const { mark, id, shown } = this.film ?? {};
+    const { mark, shown } = this.film ?? {};
     const note = byId("note").value;
     if (!mark || this.pending || note === mark.note) return; // without a mark it goes with the next
-    marks.give(id, { grade: mark.grade, ungradable: mark.ungradable, note, seconds: this.seconds, shown });
+    marks.give(this.film, { grade: mark.grade, ungradable: mark.ungradable, note, seconds: this.seconds, shown });
   }
 
   undo() {

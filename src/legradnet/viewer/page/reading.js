@@ -6,6 +6,7 @@ import { captionOf, Companions } from "./companions.js";
 import { announce, byId, element } from "./elements.js";
 import { fetchAhead, valuesOf } from "./films.js";
 import { HeatMap } from "./heat.js";
+import { idOf } from "./marks.js";
 import { Reader } from "./reader.js";
 import { Surface } from "./surface.js";
 import { sideOf } from "./words.js";
@@ -136,7 +137,14 @@ export class Reading {
   async refresh() {
     const id = this.film?.id;
     if (!id) return;
-    const film = await api.oneFilm(id);
+    let film;
+    try {
+      film = await api.oneFilm(id);
+    } catch (error) {
+      const other = error.status === 404 ? await idOf(this.film) : null; // after a new start of the server
+      if (other && this.film?.id === id) this.open(other, this.index);
+      return;
+    }
     if (this.film?.id !== id) return;
     const before = this.film;
     this.film = film;

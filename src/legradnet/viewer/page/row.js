@@ -12,22 +12,27 @@ export const describeRows = (session) => (classes = session.classes);
 export function fillRow(row, film, chosen) {
   row.classList.toggle("chosen", chosen);
   row.classList.toggle("waiting", film === null);
+  row.classList.toggle("failed", Boolean(film?.error));
   row.setAttribute("aria-selected", String(chosen));
   if (film === null) {
     fill(row, cell("film", "…"));
     return;
   }
-  const picture = film.error
-    ? element("span", { class: "thumbnail none", "aria-hidden": "true" }, "!")
-    : element("img", { class: "thumbnail", src: `/api/films/${encodeURIComponent(film.id)}/thumbnail`, alt: "", loading: "lazy", decoding: "async" });
   fill(
     row,
-    cell("picture", picture),
+    cell("picture", thumbnail(film)),
     cell("film", element("span", { class: "name", title: film.name }, film.name)),
     cell("side", sideOf(film)),
     ...(film.error ? [cell("error", film.error)] : answer(film)),
     cell("mark", mark(film), others(film)),
   );
+}
+
+/** A small picture of a film, or a sign that there is none. */
+export function thumbnail(film) {
+  if (film.error) return element("span", { class: "thumbnail none", "aria-hidden": "true" }, "!");
+  const src = `/api/films/${encodeURIComponent(film.id)}/thumbnail`;
+  return element("img", { class: "thumbnail", src, alt: "", loading: "lazy", decoding: "async" });
 }
 
 function cell(kind, ...children) {
@@ -39,7 +44,7 @@ function answer(film) {
     const words = film.shown ? "not graded yet" : "hidden until you have graded";
     return [cell("grade", ""), cell("probability", ""), cell("set", ""), cell("referred quiet", words)];
   }
-  const referred = film.referred ? element("span", { class: "flag" }, "referred") : null;
+  const referred = film.referred ? element("span", { class: "flag", title: "referred" }, "referred") : null;
   return [
     cell("grade", String(film.grade)),
     cell("probability", probability(film.probability)),

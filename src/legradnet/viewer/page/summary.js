@@ -27,13 +27,13 @@ export async function showSummary(parent, session) {
     part("Readers among each other", readers, ["Readers", "Films", `QWK (${confidence} interval)`, "Same grade"], (row) => [
       `${row.first} and ${row.second}`, row.films, interval(row), percent(row.agreement),
     ], "No two readers have graded the same film yet."),
-    part("Readers and the model", model, ["Reader", "Answer of the model", "Films", `QWK (${confidence} interval)`, "Same grade"], (row) => [
-      row.reader, row.when === "before" ? "not yet seen" : "as it stands now", row.films, interval(row), percent(row.agreement),
+    part("Readers and the model", model, ["Reader", "Answer", "Films", `QWK (${confidence} interval)`, "Same grade"], (row) => [
+      row.reader, row.when === "before" ? "before it was shown" : "as it stands now", row.films, interval(row), percent(row.agreement),
     ], "No graded film has a mark yet."),
-    part("Changed after seeing the model's answer", changed, ["Reader", "Films", "Changed", "to the model's side"], (row) => [
+    part("Changed after seeing the model's answer", changed, ["Reader", "Films", "Changed", "Towards the model"], (row) => [
       row.reader, row.films, row.changed, row.towards,
     ], "Nothing was changed yet."),
-    part("Pace", pace, ["Reader", "Films", "Minutes a film, mean", "median"], (row) => [
+    part("Pace", pace, ["Reader", "Films", "Minutes a film (mean)", "Median"], (row) => [
       row.reader, row.films, number(row.minutes), number(row.median),
     ], "Nothing was graded yet."),
     element("p", { class: "quiet" }, `QWK is quadratic weighted kappa; its interval is from ${found.resamples.toLocaleString("en")} bootstrap samples of patients. Ungradable films count nowhere.`),

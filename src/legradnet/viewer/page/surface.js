@@ -23,6 +23,7 @@ export class Surface {
     this.opacity = 0.5;
     this.onChange = onChange;
     this.drawn = 0;
+    this.fits = null;
     this.part = document.createElement("canvas");
     new ResizeObserver(() => this.resize()).observe(this.element);
     listen(this.element, {
@@ -64,6 +65,7 @@ export class Surface {
       ? { x: box.x - margin, y: box.y - margin, width: box.side + 2 * margin, height: box.side + 2 * margin }
       : { x: 0, y: 0, width, height };
     this.placement = fitted(area, this.canvas);
+    this.fits = { knee }; // until it is moved or zoomed
     this.redraw();
   }
 
@@ -95,6 +97,7 @@ export class Surface {
   place(change, ...by) {
     if (!this.film || !this.placement) return;
     this.placement = change(this.placement, ...by, this.film, this.canvas);
+    this.fits = null;
     this.redraw();
   }
 
@@ -105,6 +108,7 @@ export class Surface {
     const before = { width: this.canvas.width, height: this.canvas.height };
     Object.assign(this.canvas, { width, height });
     if (!this.placement || !before.width) this.fit();
+    else if (this.fits) this.fit(this.fits);
     else {
       const scale = Math.min(width / before.width, height / before.height) || 1; // the middle stays in the middle
       const { left, top } = this.placement;

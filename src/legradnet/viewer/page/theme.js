@@ -9,7 +9,8 @@ const button = document.getElementById("theme");
 function wear(choice) {
   if (choice === "system") delete root.dataset.theme;
   else root.dataset.theme = choice;
-  button.textContent = { system: "Theme: system", dark: "Theme: dark", light: "Theme: light" }[choice];
+  button.textContent = { system: "Auto", dark: "Dark", light: "Light" }[choice];
+  button.setAttribute("aria-label", { system: "Auto: colours as the system's", dark: "Dark colours", light: "Light colours" }[choice]);
 }
 
 let chosen = localStorage.getItem(KEPT) ?? "system";
