@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 BEST = "best.ckpt"
 LAST = "last.ckpt"
+# what a best.ckpt holds: it is for using, not for resuming, without optimiser, schedule and loops
+KEPT_IN_BEST = ("state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version", "legradnet")
 _ARCHIVE = b"PK\x03\x04"  # torch's files before release 1.6, which have no checksums, begin otherwise
 _END = b"PK\x05\x06"  # of the record that ends an archive, before its comment
 _END_BYTES = 22
@@ -37,7 +39,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     path = Path(path)
     if not path.is_file():
-        is_folder = f"{path} is a folder, neither a checkpoint nor an export."
+        is_folder = f"{path} is a folder, neither a checkpoint nor an export nor a model."
         raise UserError(is_folder if path.is_dir() else f"No checkpoint at {path}.")
     try:
         with path.open("rb") as file:
@@ -54,6 +56,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint.")
     return dict(content)
+
+
+def digest_of_checkpoint(path: str | Path) -> str:
+    """SHA-256 by which a checkpoint is known, 64 hex digits: its seal's, or where it has none, that of the file."""
+    with Path(path).open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - _SEAL_BYTES))
+        seal = file.read()
+        if seal.startswith(_SEAL):
+            return seal[len(_SEAL) :].decode("ascii", "replace")
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_checkpoint(content: Mapping[str, Any], file: BinaryIO) -> None:

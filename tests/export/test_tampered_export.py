@@ -13,8 +13,8 @@ from legradnet.errors import UserError
 from legradnet.grading.export_description import ExportDescription
 from legradnet.grading.exported_network import ExportedNetwork
 from legradnet.grading.grader import Grader
-from legradnet.grading.metadata import read_metadata
 from legradnet.grading.runtimes import RUNTIMES
+from legradnet.models.described import read_metadata
 from tampering import tampered
 
 pytest.importorskip("openvino", reason="pip install -e '.[export]'")

@@ -13,7 +13,8 @@ import torch
 from legradnet.checkpoint import read_checkpoint
 from legradnet.errors import UserError
 from legradnet.grading.checkpoint_network import CheckpointNetwork
-from legradnet.grading.metadata import Learned, read_metadata
+from legradnet.grading.metadata import Learned
+from legradnet.models.described import read_metadata
 
 TESTS = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are tested on Linux")

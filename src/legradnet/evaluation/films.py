@@ -15,6 +15,7 @@ from legradnet.data.sides import Side
 from legradnet.errors import UserError
 from legradnet.evaluation.settings import MeasuredFilms
 from legradnet.grading.grading import Request
+from legradnet.models.named import is_model_folder, name_of
 from legradnet.run_folder import RunFolder
 from legradnet.tables import read_own
 
@@ -45,8 +46,9 @@ class LabelledFilms:
 
 
 def run_of(checkpoint: str | Path) -> RunFolder:
-    """The run folder that a checkpoint lies in, if it still does."""
-    return RunFolder(Path(checkpoint).resolve().parent.parent)
+    """The run folder that a checkpoint lies in, if it still does; a model folder has none, and stands in its place."""
+    path = Path(checkpoint).resolve()
+    return RunFolder(path if is_model_folder(path) else path.parent.parent)
 
 
 def check_run(run: RunFolder) -> None:
@@ -100,7 +102,8 @@ def load_films(
 def _own_settings(run: RunFolder, data: MeasuredFilms, checkpoint: str | Path) -> dict[str, Any]:
     if not run.config.is_file():
         raise UserError(
-            f"{checkpoint} lies in no run folder that tells its films: choose data=csv, data=folder or data=synthetic."
+            f"{name_of(checkpoint)} lies in no run folder that tells its films: choose data=csv, data=folder or "
+            "data=synthetic."
         )
     settings = run.read_group("data")
     keys = (*_PLACES, "num_workers", "cache_dir")

@@ -70,7 +70,11 @@ def _evaluate(settings: EvaluateSettings, folder: RunFolder) -> None:
         if films is None:
             size = grader.networks[0].image_size
             films = load_films(
-                settings.data, paths[0], split=settings.split, num_classes=grader.classes, image_size=size
+                settings.data,
+                grader.networks[0].path,
+                split=settings.split,
+                num_classes=grader.classes,
+                image_size=size,
             )
             group_names(films.table, settings.subgroups)  # a wrong one is told before the work
         log.info("%s: grading %d films (split %s)", name, len(films.table), films.split)

@@ -1,10 +1,12 @@
 """Does an export grade like its checkpoint?"""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from legradnet.data.synthetic import synthesize
 from legradnet.errors import UserError
@@ -59,30 +61,12 @@ class Quality:
 
 
 def check_parity(checkpoint: CheckpointNetwork, exported: ExportedNetwork) -> float:
-    """Compare probabilities and gate weights of generated knees in batches of 1, 2 and 7.
-
-    Returns:
-        The largest difference.
+    """As `largest_difference`.
 
     Raises:
         UserError: It is more than `TOLERANCE`.
     """
-    size = checkpoint.image_size
-    films, _ = synthesize(sum(_BATCHES), size=max(size, 32), seed=0)
-    largest, begin = 0.0, 0
-    for batch in _BATCHES:
-        some = np.ascontiguousarray(films[begin : begin + batch, None, :size, :size])
-        begin += batch
-        expected, outputs = checkpoint(some), exported.outputs(some)
-        pairs = [
-            (expected.probabilities, outputs["raw"]),
-            (checkpoint.calibration.probabilities(expected.probabilities), outputs["probabilities"]),
-        ]
-        if expected.gate_weights is not None:
-            pairs.append((expected.gate_weights, outputs["gate_weights"]))
-        for ours, theirs in pairs:
-            difference = float(np.abs(ours - theirs).max())
-            largest = max(largest, difference if np.isfinite(difference) else np.inf)
+    largest = largest_difference(checkpoint, exported)
     if not largest <= TOLERANCE:
         raise UserError(
             f"Nothing was written: on generated knees the export's probabilities differ from the checkpoint's by "
@@ -91,8 +75,38 @@ def check_parity(checkpoint: CheckpointNetwork, exported: ExportedNetwork) -> fl
     return largest
 
 
+def largest_difference(checkpoint: CheckpointNetwork, exported: ExportedNetwork | CheckpointNetwork) -> float:
+    """How far probabilities and gate weights of generated knees, in batches of 1, 2 and 7, are apart at most."""
+    size = checkpoint.image_size
+    films, _ = synthesize(sum(_BATCHES), size=max(size, 32), seed=0)
+    largest, begin = 0.0, 0
+    for batch in _BATCHES:
+        some = np.ascontiguousarray(films[begin : begin + batch, None, :size, :size])
+        begin += batch
+        expected, found = _outputs(checkpoint, some), _outputs(exported, some)
+        for name, values in expected.items():
+            difference = float(np.abs(values - found[name]).max())
+            largest = max(largest, difference if np.isfinite(difference) else np.inf)
+    return largest
+
+
+def _outputs(
+    network: ExportedNetwork | CheckpointNetwork, films: npt.NDArray[np.uint8]
+) -> Mapping[str, npt.NDArray[Any]]:
+    """`raw`, `probabilities` and, where the gate gives any, `gate_weights`, by the names that a graph has for them."""
+    if isinstance(network, ExportedNetwork):
+        return network.outputs(films)
+    answers = network(films)
+    said = {"raw": answers.probabilities, "probabilities": network.calibration.probabilities(answers.probabilities)}
+    return said if answers.gate_weights is None else said | {"gate_weights": answers.gate_weights}
+
+
 def measure_quality(
-    checkpoint: CheckpointNetwork, exported: ExportedNetwork, films: LabelledFilms, *, workers: int | None = None
+    checkpoint: CheckpointNetwork,
+    exported: ExportedNetwork | CheckpointNetwork,
+    films: LabelledFilms,
+    *,
+    workers: int | None = None,
 ) -> Quality:
     """Grade labelled films with the checkpoint and with its export.
 
@@ -117,5 +131,5 @@ def measure_quality(
         accuracy=(metrics[0]["accuracy"], metrics[1]["accuracy"]),
         changed_grades=sum(old.grade != new.grade for old, new in zip(before, after, strict=True)),
         largest_probability_change=float(max(changes)),
-        measured_in=exported.runs_in,
+        measured_in=exported.runs_in if isinstance(exported, ExportedNetwork) else exported.precision,
     )

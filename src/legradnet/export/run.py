@@ -1,6 +1,5 @@
 """`legradnet-export`: one checkpoint to one folder, written whole and checked, or not at all."""
 
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -16,14 +15,17 @@ from legradnet.errors import UserError
 from legradnet.evaluation.films import LabelledFilms, load_films
 from legradnet.export.check import Quality, check_parity, measure_quality
 from legradnet.export.graph import write_onnx
+from legradnet.export.model import export_model
 from legradnet.export.quantize import MOST_FILMS, quantise
-from legradnet.export.settings import ExportSettings
+from legradnet.export.settings import MODEL, ExportSettings
 from legradnet.grading.checkpoint_network import CheckpointNetwork
-from legradnet.grading.exported_network import DESCRIPTION, ExportedNetwork, digest, digest_of_text
+from legradnet.grading.exported_network import DESCRIPTION, ExportedNetwork
 from legradnet.grading.grader import Grader
 from legradnet.grading.runtimes import RUNTIMES
 from legradnet.grading.runtimes.openvino import unreported
 from legradnet.grading.runtimes.runtime import Films, imported
+from legradnet.models.described import digest, write_description
+from legradnet.models.named import local_path
 from legradnet.run_folder import versions
 from legradnet.settings import checked
 
@@ -42,6 +44,8 @@ def export(config: Mapping[str, Any] | ExportSettings) -> Path:
     """
     settings = checked(ExportSettings, config)
     kind, precision, output = settings.format, settings.precision, Path(settings.output)
+    if kind == MODEL:
+        return export_model(settings)
     runtime = RUNTIMES[kind]
     if precision not in runtime.precisions:
         ways = [f"precision={other}" for other in runtime.precisions]
@@ -64,7 +68,7 @@ def _fill(folder: Path, settings: ExportSettings) -> dict[str, Any]:
     for package in runtime.packages(precision):
         with unreported():
             imported(package)  # what lacks is told before the work
-    checkpoint = CheckpointNetwork(settings.checkpoint, device="cpu", precision="f32")
+    checkpoint = CheckpointNetwork(local_path(settings.checkpoint), device="cpu", precision="f32")
     if checkpoint.not_finite:
         raise UserError(f"{checkpoint.path} can't be exported: {checkpoint.not_finite} is not finite.")
     films = None if precision == "f32" else _films(settings, checkpoint)
@@ -75,7 +79,7 @@ def _fill(folder: Path, settings: ExportSettings) -> dict[str, Any]:
     if graph.name not in runtime.files:
         graph.unlink()
     described = _description(checkpoint, kind, precision, folder)
-    _write_description(folder, described)
+    write_description(folder / DESCRIPTION, described)
     exported = ExportedNetwork(folder)
     if films is None:
         described["largest_difference"] = check_parity(checkpoint, exported)
@@ -83,13 +87,13 @@ def _fill(folder: Path, settings: ExportSettings) -> dict[str, Any]:
         quality = measure_quality(checkpoint, exported, films, workers=settings.data.num_workers)
         _refuse_worse(quality, settings.max_qwk_drop)
         described["quality"] = quality.to_plain()
-    _write_description(folder, described)
+    write_description(folder / DESCRIPTION, described)
     return described
 
 
 def _films(settings: ExportSettings, checkpoint: CheckpointNetwork) -> LabelledFilms:
     classes, size = checkpoint.classes, checkpoint.image_size
-    films = load_films(settings.data, settings.checkpoint, split=settings.split, num_classes=classes, image_size=size)
+    films = load_films(settings.data, checkpoint.path, split=settings.split, num_classes=classes, image_size=size)
     log.info("%d films to %s on (split %s)", len(films.requests),
              "calibrate and compare" if settings.precision == "int8" else "compare", films.split)  # fmt: skip
     return films
@@ -158,12 +162,6 @@ def _description(checkpoint: CheckpointNetwork, kind: str, precision: str, folde
         "digests": {name: digest(folder / name) for name in RUNTIMES[kind].files},
         "made_with": versions() | {name: version(name) for name in RUNTIMES[kind].packages(precision)},
     }
-
-
-def _write_description(folder: Path, described: Mapping[str, Any]) -> None:
-    whole = {**described, "digest": digest_of_text(json.dumps(described, allow_nan=False))}
-    text = json.dumps(whole, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
 def _tell(output: Path, described: Mapping[str, Any]) -> None:

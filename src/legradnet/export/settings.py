@@ -5,14 +5,21 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from legradnet.evaluation.settings import MeasuredFilms, MeasuredSplit
-from legradnet.grading.export_description import Format
 from legradnet.grading.runtimes import RUNTIMES
 from legradnet.settings import PathText, Seed, Settings
 
+MODEL = "model"  # a folder of weights and settings, which any machine with LegRadNet computes as it does a checkpoint
+_FORMATS = (*RUNTIMES, MODEL)
 _FORMATS_OF = {
     precision: [name for name, runtime in RUNTIMES.items() if precision in runtime.precisions]
     for precision in dict.fromkeys(precision for runtime in RUNTIMES.values() for precision in runtime.precisions)
 }
+
+
+def _known_format(name: str) -> str:
+    if name not in _FORMATS:
+        raise ValueError(f"must be one of {', '.join(_FORMATS)}")
+    return name
 
 
 def _known(precision: str) -> str:
@@ -31,7 +38,10 @@ class ExportSettings(Settings):
     data: MeasuredFilms = MeasuredFilms()
     checkpoint: PathText = Field(description="one checkpoint")
     output: PathText = Field(description="a folder that is new or empty")
-    format: Format = Field(default="openvino", description=", ".join(RUNTIMES))
+    format: Annotated[str, AfterValidator(_known_format)] = Field(
+        default="openvino",
+        description=f"{', '.join(RUNTIMES)}; {MODEL} = a folder that is taken wherever a checkpoint is, half as large",
+    )
     precision: Annotated[str, AfterValidator(_known)] = Field(
         default="f32", description=", ".join(_in_words(*choice) for choice in _FORMATS_OF.items())
     )

@@ -1,4 +1,4 @@
-"""A trained network that answers batches of films: from a checkpoint, without Lightning, Hydra or the internet."""
+"""A trained network of a checkpoint or a model folder answers batches of films: no Lightning, Hydra or internet."""
 
 import logging
 from collections.abc import Mapping
@@ -12,16 +12,18 @@ import numpy.typing as npt
 import torch
 from pydantic import ConfigDict, Field, model_validator
 
-from legradnet.checkpoint import is_ours, read_checkpoint, whole_tensors
+from legradnet.checkpoint import is_ours, whole_tensors
 from legradnet.data.augment import AugmentSettings
 from legradnet.data.settings import FilmSettings
 from legradnet.device import choose_device, choose_precision
 from legradnet.errors import UserError
 from legradnet.grades import Rule
 from legradnet.grading.calibration import Calibration
-from legradnet.grading.metadata import Count, Learned, read_metadata
+from legradnet.grading.metadata import Learned
 from legradnet.grading.networks import Answers, batch_of
 from legradnet.grading.settings import Precision
+from legradnet.models.described import Count, read_metadata
+from legradnet.models.folder import digest_of, read_trained
 from legradnet.network.backbones import Backbone
 from legradnet.network.drawn_apart import DrawnApart
 from legradnet.network.ensemble import KneeEnsemble, NetworkSettings
@@ -68,10 +70,10 @@ class HyperParameters(NetworkSettings):
 
 
 class CheckpointNetwork:
-    """The network of a checkpoint, ready to grade.
+    """The network of a checkpoint or a model folder, ready to grade.
 
     Args:
-        path: A `best.ckpt` or `last.ckpt` of `legradnet-train`.
+        path: A `best.ckpt` or `last.ckpt` of `legradnet-train`, or a model folder of `legradnet-export`.
         device: auto, cpu, cuda, cuda:1, mps.
         precision: auto (bf16 where the hardware multiplies it natively), f32 or bf16.
 
@@ -82,10 +84,10 @@ class CheckpointNetwork:
     def __init__(self, path: str | Path, *, device: str = "auto", precision: str = "auto") -> None:
         if precision not in _PRECISIONS:
             raise UserError(f"precision={precision!r} is not one of {', '.join(_PRECISIONS)}.")
-        checkpoint = read_checkpoint(path)
+        checkpoint = read_trained(path)
         if not is_ours(checkpoint):
             raise UserError(f"{path} is no LegRadNet checkpoint.")
-        self.path = Path(path)
+        self.path, self.digest = Path(path), digest_of(path)
         self.settings = read_metadata(HyperParameters, checkpoint["hyper_parameters"], path)
         learned = checkpoint.get("legradnet")
         self.learned = Learned() if learned is None else read_metadata(Learned, learned, path)

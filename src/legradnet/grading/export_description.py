@@ -9,8 +9,9 @@ from legradnet.data.settings import FilmSettings, GradedPixels
 from legradnet.grades import Rule
 from legradnet.grading.calibration import Calibration
 from legradnet.grading.film_check import FilmCheck
-from legradnet.grading.metadata import Count, Learned, Versions
+from legradnet.grading.metadata import Learned
 from legradnet.grading.runtimes import RUNTIMES
+from legradnet.models.described import Count, Versions
 from legradnet.settings import Settings
 
 

@@ -16,7 +16,7 @@ from legradnet.data.sides import Side, find_side
 from legradnet.errors import UserError
 from legradnet.grades import grades_of
 from legradnet.grading.averaging import answer_views, are_finite, chosen_of, join_sets, mean_gate_weights
-from legradnet.grading.exported_network import ExportedNetwork, is_export
+from legradnet.grading.exported_network import ExportedNetwork
 from legradnet.grading.grading import (
     NO_CHECKPOINT,
     NO_SOURCE,
@@ -34,9 +34,11 @@ from legradnet.grading.grading import (
     sides_of,
     why_unsure,
 )
+from legradnet.grading.loading import load_network
 from legradnet.grading.look import look_at
 from legradnet.grading.networks import Answers, GradingNetwork
 from legradnet.machine import cores
+from legradnet.models.named import SHIPPED
 
 if TYPE_CHECKING:
     from legradnet.explain.film import FilmExplanation
@@ -86,17 +88,18 @@ class Grader:
     @classmethod
     def load(
         cls,
-        path: str | Path | Sequence[str | Path],
+        path: str | Path | Sequence[str | Path] = SHIPPED,
         *,
         device: str = "auto",
         precision: str = "auto",
         batch_size: int | None = None,
         threads: int | None = None,
     ) -> "Grader":
-        """Load one checkpoint or export, or several to average; nothing is downloaded.
+        """Load one model, or several to average.
 
         Args:
-            path: `best.ckpt` of a training run, a folder that `legradnet-export` wrote, or a list of them.
+            path: "oai", the shipped model; `best.ckpt` of a training run; a folder that `legradnet-export` wrote; or a
+                list of them.
             device: auto, cpu, cuda, cuda:1, mps; an export runs on the CPU.
             precision: auto (bf16 where the hardware multiplies it natively), f32, bf16; an export has its own.
             batch_size: Films a batch; None: that of the training run.
@@ -107,7 +110,7 @@ class Grader:
         """
         paths = [path] if isinstance(path, (str, Path)) else listed(path, (str, Path), NO_CHECKPOINT)
         check_count("threads", threads)
-        return cls([_network(path, device, precision, threads) for path in paths], batch_size=batch_size)
+        return cls([load_network(path, device, precision, threads) for path in paths], batch_size=batch_size)
 
     @classmethod
     def from_checkpoint(
@@ -300,19 +303,6 @@ class Grader:
                 )
             )
         return gradings
-
-
-def _network(path: str | Path, device: str, precision: str, threads: int | None) -> GradingNetwork:
-    if not is_export(path):
-        from legradnet.grading.checkpoint_network import CheckpointNetwork  # late: an export needs no torch
-
-        return CheckpointNetwork(path, device=device, precision=precision)
-    if str(device) not in ("auto", "cpu"):
-        raise UserError(f"device={device}: the export {path} runs on the CPU.")
-    network = ExportedNetwork(path, threads=threads)
-    if precision not in ("auto", network.precision):
-        raise UserError(f"precision={precision}: the export {path} is {network.precision}.")
-    return network
 
 
 def _not_finite(network: GradingNetwork) -> AnswerError:

@@ -32,6 +32,7 @@ class GradingNetwork(Protocol):
 
     Attributes:
         path: Where it was read from.
+        digest: By which it is known among others, hex digits; "" where an older export has none.
         learned: What training left beside the weights: counts of films, versions.
         classes: Grades K.
         image_size: Side S of the films it takes, pixels.
@@ -46,6 +47,7 @@ class GradingNetwork(Protocol):
     """
 
     path: Path
+    digest: str
     learned: Learned
     classes: int
     image_size: int

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from legradnet.checkpoint import is_ours, read_checkpoint, whole_tensors
 from legradnet.errors import UserError
+from legradnet.models.folder import read_tensors, read_trained
+from legradnet.models.named import local_path
 from legradnet.network import hub
 from legradnet.network.backbones import BackboneSettings
 from legradnet.network.ensemble import KneeEnsemble
@@ -58,12 +58,12 @@ def load_starting_weights(ensemble: KneeEnsemble, backbones: Mapping[str, Backbo
 
 
 def load_ensemble(ensemble: KneeEnsemble, path: str | Path) -> None:
-    """Start a whole ensemble from a checkpoint of ours (`init_from`).
+    """Start a whole ensemble from a checkpoint or a model of ours (`init_from`).
 
     Raises:
         UserError: The file is no checkpoint of ours, or its ensemble is another than this one.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_trained(local_path(path))
     if not is_ours(checkpoint):
         raise UserError(f"init_from={path} is no LegRadNet checkpoint; for one trunk use backbone.<key>.weights=FILE.")
     theirs = _whole(checkpoint["state_dict"], f"init_from={path}", "ensemble.")
@@ -106,10 +106,7 @@ def _is_from_hub(settings: BackboneSettings, pretrained: bool) -> bool:
 def _read_state(path: Path) -> dict[str, Tensor]:
     """Tensors by name out of a safetensors file, a state dict, or a file that wraps one; of ours, the whole module."""
     if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise UserError(f"{path} is no readable safetensors file: {error}") from error
+        return read_tensors(path)
     content: Any = read_checkpoint(path)
     for wrapper in ("state_dict", "model", "model_state_dict"):
         if isinstance(content.get(wrapper), Mapping):

@@ -14,13 +14,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from torch import Tensor, nn
 
-from legradnet.checkpoint import BEST, read_checkpoint, write_checkpoint
+from legradnet.checkpoint import BEST, KEPT_IN_BEST, read_checkpoint, write_checkpoint
 from legradnet.files import write_text, written_whole
 from legradnet.memory import keep_freed_memory
 from legradnet.run_folder import RunFolder
 from legradnet.tables import table_text
-
-_KEPT_IN_BEST = ("state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version", "legradnet")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -35,7 +33,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Save `checkpoint` at `path` atomically; missing folders are made."""
         target = Path(path)
         if target.name == BEST:
-            checkpoint = {key: checkpoint[key] for key in _KEPT_IN_BEST if key in checkpoint}
+            checkpoint = {key: checkpoint[key] for key in KEPT_IN_BEST if key in checkpoint}
         with written_whole(target, shared=True) as file:
             write_checkpoint(checkpoint, file)
 
