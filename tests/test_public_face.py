@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import legradnet
-from small_runs import command
 
 ROOT = Path(__file__).parents[1]
 NAMES = {"Grader", "Grading", "GradingModule", "ImageError", "KneeDataModule", "KneeEnsemble", "UserError"}
@@ -44,7 +43,7 @@ def test_importing_loads_nothing_slow_before_a_name_is_used():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_grader_loads_a_checkpoint_an_export_or_several(trained, knees, tmp_path):
+def test_a_grader_loads_a_checkpoint_an_export_or_several(trained, knees, typed, tmp_path):
     film = next(knees.glob("*.png"))
     checkpoint = trained / "checkpoints/best.ckpt"
     alone = legradnet.Grader.load(checkpoint, precision="f32").grade(film)
@@ -53,7 +52,7 @@ def test_a_grader_loads_a_checkpoint_an_export_or_several(trained, knees, tmp_pa
     assert several.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
     if find_spec("onnxruntime") is None:
         pytest.skip("the runtimes are missing: pip install -e '.[export]'")
-    done = command("legradnet-export", f"checkpoint={checkpoint}", f"output={tmp_path}/export", "format=onnx")
+    done = typed("legradnet-export", f"checkpoint={checkpoint}", f"output={tmp_path}/export", "format=onnx")
     assert done.returncode == 0, done.stderr
     exported = legradnet.Grader.load(tmp_path / "export", threads=1).grade(film)
     assert exported.probabilities == pytest.approx(alone.probabilities, abs=1e-4)

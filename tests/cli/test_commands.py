@@ -148,7 +148,7 @@ def test_all_mistakes_of_a_csv_are_told_together_by_row(typed, knees, tmp_path):
 
 def test_synthesized_films_can_be_trained_on_as_csv_and_as_folders(typed, tmp_path):
     films = tmp_path / "films"
-    done = command("legradnet-synthesize", f"output={films}", "count=30", "image_size=48", cwd=tmp_path)
+    done = typed("legradnet-synthesize", f"output={films}", "count=30", "image_size=48")
     assert done.returncode == 0, done.stderr
     assert len(list(films.glob("*.png"))) == 30
     again = typed("legradnet-synthesize", f"output={films}", "count=many")
@@ -267,7 +267,7 @@ def test_multirun_gives_each_job_its_folder(typed, tmp_path):
 
 def test_predict_grades_a_folder_and_its_exit_status_says_whether_all_were_graded(trained, knees, typed, tmp_path):
     best = f"checkpoint={trained}/checkpoints/best.ckpt"
-    done = command("legradnet-predict", best, f"input={knees}", f"hydra.run.dir={tmp_path}/run")
+    done = typed("legradnet-predict", best, f"input={knees}", f"hydra.run.dir={tmp_path}/run")
     assert done.returncode == 0, done.stderr
     assert len(pd.read_csv(tmp_path / "run/predictions.csv")) == 40
     (tmp_path / "films").mkdir()
@@ -280,7 +280,7 @@ def test_predict_grades_a_folder_and_its_exit_status_says_whether_all_were_grade
 
 def test_evaluate_measures_a_checkpoint_on_its_own_test_films(trained, typed, tmp_path):
     best = f"checkpoint={trained}/checkpoints/best.ckpt"
-    done = command("legradnet-evaluate", best, "resamples=20", f"hydra.run.dir={tmp_path}/run")
+    done = typed("legradnet-evaluate", best, "resamples=20", f"hydra.run.dir={tmp_path}/run")
     assert done.returncode == 0, done.stderr
     assert "report.html" in done.stdout
     done = typed("legradnet-evaluate", best, "split=nonsense")
@@ -298,9 +298,9 @@ def test_a_missing_setting_or_checkpoint_is_told_in_a_line(name, typed, tmp_path
     assert "No checkpoint at" in done.stderr
 
 
-def test_explain_draws_a_film(trained, knees, tmp_path):
+def test_explain_draws_a_film(trained, knees, typed, tmp_path):
     film = sorted(knees.glob("*.png"))[0]
     best = f"checkpoint={trained}/checkpoints/best.ckpt"
-    done = command("legradnet-explain", best, f"input={film}", "method=gradcam++", f"hydra.run.dir={tmp_path}/run")
+    done = typed("legradnet-explain", best, f"input={film}", "method=gradcam++", f"hydra.run.dir={tmp_path}/run")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / f"run/maps/{film.stem}.png").is_file()

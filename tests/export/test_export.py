@@ -26,7 +26,6 @@ from legradnet.grading.calibration import tempered as tempered_by_numpy
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.exported_network import ExportedNetwork
 from legradnet.grading.run import predict
-from small_runs import command
 
 pytestmark = needs_runtimes
 
@@ -109,8 +108,8 @@ def test_predict_gives_the_rows_that_the_checkpoint_gives(kind, best, knees, tmp
     assert tables[0]["reason"].str.contains("side unknown").any()
 
 
-def test_the_command_exports_and_its_folder_says_what_is_in_it(best, tmp_path):
-    done = command("legradnet-export", f"checkpoint={best}", f"output={tmp_path}/out", "format=onnx", cwd=tmp_path)
+def test_the_command_exports_and_its_folder_says_what_is_in_it(best, typed, tmp_path):
+    done = typed("legradnet-export", f"checkpoint={best}", f"output={tmp_path}/out", "format=onnx")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]  # no run folder, no log
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["export.json", "network.onnx"]

@@ -30,7 +30,7 @@ def outcomes(best, knees, tmp_path_factory):
     """What came of every tampered copy of the small checkpoint."""
     program = [sys.executable, str(TESTS / "grading/grade_tampered.py"), str(best), str(next(knees.glob("*.png")))]
     done = subprocess.run(
-        [*program, str(tmp_path_factory.mktemp("tampered")), "130"],
+        [*program, str(tmp_path_factory.mktemp("tampered")), "60"],
         capture_output=True,
         text=True,
         timeout=300,
@@ -41,11 +41,11 @@ def outcomes(best, knees, tmp_path_factory):
 
 
 def test_a_tampered_checkpoint_is_told_of_in_words_or_grades_as_before_and_takes_little_memory(outcomes):
-    assert len(outcomes) > 150
+    assert len(outcomes) > 80
     assert not [outcome for outcome in outcomes if "crash" in outcome]
     assert not [outcome for outcome in outcomes if not outcome.get("same", True)]
     told = [outcome["told"] for outcome in outcomes if "told" in outcome]
-    assert len(told) > 100
+    assert len(told) > 50
 
 
 def test_what_is_told_names_the_file_and_is_short(outcomes):
