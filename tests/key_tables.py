@@ -14,6 +14,7 @@ from legradnet.grading.settings import PredictSettings
 from legradnet.settings import Key, keys
 from legradnet.training.settings import TrainSettings
 from legradnet.tuning.settings import SweeperSettings
+from legradnet.viewer.settings import ViewSettings
 
 PAGE = Path(__file__).parents[1] / "conf/README.md"
 MODELS: dict[str, type[BaseModel]] = {  # by the heading of their section
@@ -23,6 +24,7 @@ MODELS: dict[str, type[BaseModel]] = {  # by the heading of their section
     "legradnet-explain": ExplainSettings,
     "legradnet-evaluate": EvaluateSettings,
     "legradnet-export": ExportSettings,
+    "legradnet-view": ViewSettings,
     "legradnet-benchmark": BenchmarkSettings,
     "legradnet-synthesize": SynthesizeSettings,
 }

@@ -17,6 +17,7 @@ from legradnet.grading.settings import PredictSettings
 from legradnet.network.ensemble import NetworkSettings
 from legradnet.settings import checked
 from legradnet.training.settings import TrainSettings
+from legradnet.viewer.settings import ViewSettings
 from small_runs import compose
 
 GROUPS = [path.parent.name + "=" + path.stem for path in sorted(config_folder().glob("*/*.yaml"))]
@@ -102,6 +103,7 @@ def test_no_config_names_code_to_run():
         ("evaluate", EvaluateSettings, {"checkpoint": "x"}),
         ("export", ExportSettings, {"checkpoint": "x", "output": "z"}),
         ("synthesize", SynthesizeSettings, {"output": "z"}),
+        ("view", ViewSettings, {}),
     ],
 )
 def test_the_config_of_a_command_and_its_settings_have_the_same_keys_and_defaults(name, model, needed):

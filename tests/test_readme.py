@@ -21,7 +21,7 @@ PAGES = {
     for pattern in ("*.md", "[!.]*/README.md", "tests/benchmarks/README.md", ".github/*.md")
     for path in sorted(ROOT.glob(pattern))
 }
-COMMANDS = ("train", "predict", "evaluate", "explain", "export", "benchmark", "synthesize")
+COMMANDS = ("train", "predict", "evaluate", "explain", "export", "benchmark", "synthesize", "view")
 ROW = re.compile(r"^\| `([\w.<>]+)` \| ([^|]*) \|", re.MULTILINE)
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LINK = re.compile(r"\]\((?!http)([^)]+)\)")

@@ -1,0 +1,151 @@
+"""The films of a reading: a predict run that is finished, what `input` lists, and what was graded or dropped before."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from legradnet.data.inputs import InputFilm, list_films
+from legradnet.data.sides import SIDE_WORDS, Side, side_from_name
+from legradnet.errors import UserError
+from legradnet.files import write_text
+from legradnet.grading.predictions import Record, json_lines, read_json_lines
+from legradnet.grading.settings import PredictSettings
+from legradnet.run_folder import RunFolder
+from legradnet.settings import checked
+from legradnet.statistics.bootstrap import patient_numbers
+from legradnet.tables import inert
+from legradnet.viewer.settings import ViewSettings
+from legradnet.viewer.uploads import KEPT
+from legradnet.viewer.worklist import Row, new_row
+
+
+@dataclass
+class Given:
+    """What a reading begins with.
+
+    Attributes:
+        films: The films, as listed.
+        records: What is known of some, by their name in `predictions.jsonl`; of a whole film there are several.
+        checkpoint: What they were graded by; None where that isn't known.
+        side: Of films without a side of their own.
+    """
+
+    films: list[InputFilm] = field(default_factory=list)
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    checkpoint: str | list[str] | None = None
+    side: Side = ""
+
+
+def given_films(settings: ViewSettings) -> Given:
+    """What `input` names; raises UserError where there is nothing."""
+    own_side: Side = settings.side or ""
+    if settings.input is None:
+        return Given(side=own_side)
+    source = Path(settings.input)
+    dataset_path = None if settings.data.dataset_path is None else Path(settings.data.dataset_path)
+    run = RunFolder(source)
+    if not source.is_dir() or not run.predictions_json.is_file():
+        return Given(list_films(source, dataset_path), side=own_side)
+    if not run.config.is_file():
+        raise UserError(f"input={source} has predictions.jsonl and no {run.config.relative_to(source)}: it is no whole "
+                        "folder of a predict run.")  # fmt: skip
+    predicted = checked(PredictSettings, _resolved(run), title=f"{run.config} is of no predict run of this version:")
+    dataset_path = dataset_path or (Path(predicted.data.dataset_path) if predicted.data.dataset_path else None)
+    try:
+        films = list_films(Path(predicted.input), dataset_path)
+    except UserError as error:
+        raise UserError(f"input={source} is a predict run of films that are not found: {error} Paths in it that are "
+                        "relative lead from the folder in which predict was run.") from None  # fmt: skip
+    return Given(films, by_name(run.predictions_json), predicted.checkpoint, own_side or predicted.side or "")
+
+
+def _resolved(run: RunFolder) -> Any:
+    config = OmegaConf.create({"read": json.loads(json.dumps(run.read_config()))})
+    try:
+        return OmegaConf.to_container(config, resolve=True)["read"]  # type: ignore[index,call-overload]
+    except OmegaConfBaseException as error:
+        raise UserError(f"{run.config}: {str(error).splitlines()[0]}") from None
+
+
+def by_name(path: Path) -> dict[str, list[Record]]:
+    """The records of a `predictions.jsonl`."""
+    found: dict[str, list[Record]] = {}
+    for line in read_json_lines(path):
+        found.setdefault(line["filename"], []).append(line)
+    return found
+
+
+def rows_of(given: Given, settings: ViewSettings) -> Iterator[Row]:
+    """A row for each knee."""
+    pattern = None if settings.data.patient_regex is None else re.compile(settings.data.patient_regex)
+    named = [_patient(film, pattern) for film in given.films]
+    numbers = patient_numbers([patient for patient, _ in named]).tolist()
+    for film, (patient, side), number in zip(given.films, named, numbers, strict=True):
+        records: Sequence[Record | None] = given.records.get(inert(film.filename)) or [None]
+        for record in records:
+            yield new_row(
+                film,
+                film.side or given.side or side or side_from_name(Path(film.filename).name),
+                patient=number if patient else None,
+                record=record,
+                knee=str((record or {}).get("knee") or ""),
+                box=_box(record),
+            )
+
+
+def _patient(film: InputFilm, pattern: re.Pattern[str] | None) -> tuple[str, Side]:
+    found = pattern.search(Path(film.filename).name) if pattern and not film.patient else None
+    if not found:
+        return film.patient, ""
+    named = found.groupdict()
+    return named["patient"] or "", SIDE_WORDS.get((named.get("side") or "").lower(), "")
+
+
+def _box(record: Record | None) -> tuple[int, int, int] | None:
+    box = (record or {}).get("box")
+    parts = box.split() if isinstance(box, str) else box
+    if not isinstance(parts, list) or len(parts) != 3:
+        return None
+    try:
+        x, y, side = (round(float(part)) for part in parts)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return (x, y, side) if side > 0 else None
+
+
+class OwnGrades:
+    """Grades of this reading's films in `output`, so that nothing is graded twice when it is gone on with.
+
+    Args:
+        output: The user's folder.
+        settings: Of which those that grades depend on must be the same.
+
+    Raises:
+        UserError: They are not, or the folder is another command's.
+    """
+
+    def __init__(self, output: Path, settings: ViewSettings) -> None:
+        folder = RunFolder(output)
+        folder.check_other_runs(folder.last, folder.best, folder.report, folder.predictions)
+        self.path = folder.predictions_json
+        now = settings.model_dump()
+        if folder.config.is_file():
+            before = folder.read_config()
+            if changed := [key for key in ("checkpoint", "precision", "side") if before.get(key) != now[key]]:
+                words = "\n".join(f"  {key}: was {before.get(key)}, now {now[key]}" for key in changed)
+                raise UserError(
+                    f"A reading is gone on with by the settings that its grades began with; these differ:\n{words}"
+                )
+        folder.write_config(now)
+        self.records = by_name(self.path) if self.path.is_file() else {}
+        write_text(self.path, "".join(json_lines(records) for records in self.records.values()))
+        self.dropped = [
+            InputFilm(film.filename, film.film)
+            for film in (list_films(output / KEPT) if any((output / KEPT).glob("[!.]*")) else [])
+        ]
