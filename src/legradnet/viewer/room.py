@@ -20,7 +20,6 @@ from legradnet.viewer.maps import Maps
 from legradnet.viewer.order import listed
 from legradnet.viewer.pictures import Pictures
 from legradnet.viewer.sight import Sight
-from legradnet.viewer.study import summary
 from legradnet.viewer.uploads import UPLOAD_LIMIT, Uploads
 from legradnet.viewer.worklist import Row, Worklist, digest_of, new_row
 
@@ -188,6 +187,8 @@ class ReadingRoom:
 
     def summary(self, reader: str) -> dict[str, Any]:
         """Numbers of the reading, as this reader may know them."""
+        from legradnet.viewer.study import summary  # late: slow to import, and the first film waits for nothing
+
         revisions = self.worklist.revision, self.journal.revision
         with self._counting:
             if reader not in self._summaries or self._summaries[reader][0] != revisions:

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import webbrowser
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,8 @@ def listen(settings: ViewSettings) -> tuple[socket.socket, list[str], str]:
                         "cert=CERTIFICATE.pem key=KEY.pem for TLS, or leave host= out.")  # fmt: skip
     if settings.key is not None and settings.cert is None:
         raise UserError("key= is of a certificate: add cert=CERTIFICATE.pem.")
-    with suppress(ValueError):
-        if ipaddress.ip_address(host).is_unspecified:
-            raise UserError(f"host={host} is every address of this machine: name the one that readers will type.")
+    if host in ("0.0.0.0", "::", ""):
+        raise UserError(f"host={host} is every address of this machine: name the one that readers will type.")
     if settings.cert is not None:
         _check_certificate(settings.cert, settings.key)
     try:
