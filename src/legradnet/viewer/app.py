@@ -10,10 +10,10 @@ import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from legradnet.data.film import ImageError
 from legradnet.errors import UserError
@@ -43,7 +43,7 @@ _NO_ENTRY = "This page opens by the address that legradnet-view has printed for 
 Made = TypeVar("Made")
 
 
-def create_app(room: ReadingRoom, *, hosts: Iterable[str], scheme: str = "http") -> Starlette:
+def create_app(room: ReadingRoom, *, hosts: Iterable[str], scheme: str = "http") -> ASGIApp:
     """The application that serves a reading.
 
     Args:
@@ -53,7 +53,7 @@ def create_app(room: ReadingRoom, *, hosts: Iterable[str], scheme: str = "http")
     """
     routes = _Routes(room)
     film = "/api/films/{id:str}"
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", routes.page),
             Route("/page/{name:str}", routes.file),
@@ -72,9 +72,9 @@ def create_app(room: ReadingRoom, *, hosts: Iterable[str], scheme: str = "http")
             Route("/api/export", partial(routes.export, "labels")),
             Route("/api/export/ungradable", partial(routes.export, "ungradable")),
         ],
-        middleware=[Middleware(Guard, hosts=hosts, scheme=scheme)],
         exception_handlers={HTTPException: _told, Exception: _fault},
     )
+    return Guard(app, hosts, scheme)  # around all, also what answers for a fault
 
 
 class _Routes:
@@ -109,21 +109,18 @@ class _Routes:
                 return RedirectResponse("/", 303, {"Set-Cookie": entry.header(value)})
             if known is not None:
                 return RedirectResponse("/", 303)
-        elif known is not None and "index.html" in self.files:
+        elif known is not None and request.url.query:
+            return RedirectResponse("/", 303)
+        elif known is not None:
             content, kind = self.files["index.html"]
             return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
         # A browser that was led here by a link of another site keeps a strict cookie back until we ask ourselves.
-        again = "" if request.url.query else '<meta http-equiv="refresh" content="0; url=/?again=1">'
-        if known is not None and request.url.query:
-            return RedirectResponse("/", 303) if "again" in request.query_params else await self._closed("", 404)
-        return await self._closed(again, 403)
-
-    async def _closed(self, head: str, status: int) -> Response:
+        head = "" if request.url.query else '<meta http-equiv="refresh" content="0; url=/?again">'
         title, words = "LegRadNet reading room", html.escape(_NO_ENTRY)
         return HTMLResponse(
             f'<!doctype html><html lang="en"><head><meta charset="utf-8">{head}<title>{title}</title></head>'
             f"<body><h1>{title}</h1><p>{words}</p><p>{html.escape(NOTICE)}</p></body></html>",
-            status,
+            403,
         )
 
     async def file(self, request: Request) -> Response:
@@ -215,6 +212,8 @@ class _Routes:
 
     async def events(self, request: Request) -> Response:
         reader = self._reader(request)
+        if request.method == "HEAD":
+            raise HTTPException(405, "A stream has no end.")
         if self.room.events.is_full(reader):
             raise HTTPException(429, "This page is open too many times.")
         return StreamingResponse(self.room.events.stream(reader), media_type="text/event-stream")

@@ -211,6 +211,11 @@ class Journal:
         with self._lock:
             return key in self._marked.get(reader, ())
 
+    @property
+    def readers(self) -> set[str]:
+        """All who have ever marked."""
+        return set(self._marked)
+
     def close(self) -> None:
         """Be done with it."""
         with self._lock:

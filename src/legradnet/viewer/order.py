@@ -23,7 +23,7 @@ class HiddenError(AskedError):
 
 
 def _answer(name: str) -> SortKey:
-    return lambda row: None if row.record is None or row.grade is None else row.record[name]
+    return lambda row: None if row.record is None or row.status == "error" else row.record.get(name)
 
 
 def _probability(row: Row) -> float | None:

@@ -74,19 +74,19 @@ class ReadingRoom:
         side: Side = "",
     ) -> None:
         self.worklist, self.journal, self.grading, self.uploads, self.entry = worklist, journal, grading, uploads, entry
-        self.readers, self.model, self.blind, self.seed, self.side = tuple(readers), model, blind, seed, side
+        self.model, self.blind, self.seed, self.side = model, blind, seed, side
+        before = sorted(journal.readers - set(readers))
+        self.readers = (*readers, *before)  # who has read before counts too
         self.events = Events(self.progress)
         self.pictures = Pictures(worklist)
         self.maps = Maps(lambda: grading.grader)
         self.sights = {
-            name: Sight(name, tuple(o for o in self.readers if o != name), worklist, journal, blind)
-            for name in self.readers
+            name: Sight(name, tuple(o for o in self.readers if o != name), worklist, journal, blind) for name in readers
         }
         self._orders: Kept[tuple[int, int, list[Row]]] = Kept(16 * 2**20)
         self._counting = threading.Lock()
         self._adding = threading.Lock()
         self._summaries: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
-        self._uploaded: dict[str, Row] = {}
         worklist.changed = self.events.tell  # which is made of the list, and tells of it
 
     def progress(self) -> dict[str, Any]:
@@ -219,13 +219,11 @@ class ReadingRoom:
         """Put a film that was dropped into the list; gives its row, and whether it is new."""
         with self._adding:
             digest = digest_of(part)
-            if digest in self._uploaded:
-                part.unlink()
-                return self._uploaded[digest], False
+            if (known := next((row for row in self.worklist.rows if row.digest == digest), None)) is not None:
+                return known, False
             taken = {row.film.filename for row in self.worklist.rows}
             path, name = self.uploads.keep(part, name, taken)
             row = new_row(InputFilm(name, path), self.side or side_from_name(name), digest=digest)
-            self._uploaded[digest] = row
             self.worklist.add([row])
         self.grading.add([row])
         return row, True
@@ -233,7 +231,9 @@ class ReadingRoom:
     def recall(self) -> None:
         """Find the films that were marked before, by what is in their files; may take long."""
         for row in list(self.worklist.rows):
-            if not row.digest and row.film.filename in self.journal.names:
+            film = row.film
+            is_dropped = isinstance(film.film, Path) and film.film.parent == self.uploads.folder
+            if not row.digest and (is_dropped or film.filename in self.journal.names):
                 try:
                     self.pictures.digest(row)
                 except ImageError:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from legradnet.errors import UserError
@@ -130,7 +130,7 @@ class Server(uvicorn.Server):
         closing: Called when it is to end.
     """
 
-    def __init__(self, app: Starlette, settings: ViewSettings, closing: Any) -> None:
+    def __init__(self, app: ASGIApp, settings: ViewSettings, closing: Any) -> None:
         self._closing = closing
         config = uvicorn.Config(
             app,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from legradnet.grading.settings import AskedDevice, AskedPrecision, BatchSize, ListedFilms, OneSide
+from legradnet.grading.settings import AskedDevice, AskedPrecision, ListedFilms, OneSide
 from legradnet.settings import PathText, Seed, Settings, VerbatimText
 
 _MOST_READERS = 32
@@ -76,4 +76,6 @@ class ViewSettings(Settings):
     side: OneSide = None
     device: AskedDevice = "auto"
     precision: AskedPrecision = "auto"
-    batch_size: BatchSize = None
+    batch_size: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="films a batch; null = a few, so that the first is there soon"
+    )

@@ -45,11 +45,11 @@ class Sight:
             "patient_group": row.patient,
             "status": row.status,
             "shown": shown,
-            "grade": None if answer is None else answer["grade"],
-            "probability": None if answer is None else answer["probabilities"][answer["grade"]],
-            "prediction_set": None if answer is None else answer["prediction_set"],
-            "referred": None if answer is None else answer["referred"],
-            "reason": None if answer is None else answer["reason"],
+            "grade": None if answer is None else row.grade,
+            "probability": None if answer is None or row.grade is None else answer["probabilities"][row.grade],
+            "prediction_set": None if answer is None else answer.get("prediction_set"),
+            "referred": None if answer is None else answer.get("referred"),
+            "reason": None if answer is None else answer.get("reason"),
             "error": row.error,
             "mark": _mark(self.mark(row)),
             "marks": self._others(row),
@@ -67,10 +67,10 @@ class Sight:
         side = row.knee or row.side
         same = [other.id for other in of_patient if other is not row and (other.knee or other.side) == side]
         return self.brief(row) | {
-            "probabilities": None if answer is None else answer["probabilities"],
-            "expected_grade": None if answer is None else answer["expected_grade"],
-            "gate_weights": (answer["gate_weights"] or None) if answer is not None else None,
-            "reasons": [part for part in answer["reason"].split("; ") if part] if answer is not None else [],
+            "probabilities": None if answer is None else answer.get("probabilities"),
+            "expected_grade": None if answer is None else answer.get("expected_grade"),
+            "gate_weights": None if answer is None else answer.get("gate_weights") or None,
+            "reasons": [] if answer is None else [part for part in (answer.get("reason") or "").split("; ") if part],
             "other_knee": [other.id for other in of_patient if (other.knee or other.side) != side],
             "earlier": same,
         }

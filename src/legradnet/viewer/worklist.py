@@ -51,19 +51,18 @@ class Row:
     @property
     def error(self) -> str | None:
         """Why its film can't be read, if that is known."""
-        if self.record is not None:
-            error: str | None = self.record["error"]
-            return error
-        return None
+        error: str | None = None if self.record is None else self.record["error"]
+        return error
 
     @property
     def grade(self) -> int | None:
-        """The model's."""
-        return None if self.record is None or self.record["error"] is not None else int(self.record["grade"])
+        """The model's; None also where it gives none, and says why."""
+        grade: int | None = None if self.record is None else self.record.get("grade")
+        return grade
 
     @property
     def status(self) -> str:
-        """waiting, graded or error."""
+        """waiting, graded, which is what has an answer, or error."""
         return "waiting" if self.record is None else "graded" if self.record["error"] is None else "error"
 
 
@@ -111,7 +110,7 @@ class Worklist:
 
     def _count(self, row: Row) -> None:
         self.finished += 1
-        self.graded += row.status == "graded"
+        self.graded += row.grade is not None
 
 
 def new_row(film: InputFilm, side: Side, **more: Any) -> Row:
