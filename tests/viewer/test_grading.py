@@ -153,13 +153,29 @@ def test_a_predict_run_is_looked_at_without_grading_and_what_it_left_out_waits(t
 
 
 def test_both_knees_of_a_whole_film_are_a_row_each(tmp_path):
-    write_film(tmp_path, "both.png")
-    lines = [said("both.png", 1, knee="R", box="0 5 20"), said("both.png", 3, knee="L", box=[25, 5, 20])]
-    settings = predict_run(
-        tmp_path / "run", tmp_path / "both.png", [{**line, "filename": str(tmp_path / "both.png")} for line in lines]
-    )
+    name = str(write_film(tmp_path, "both.png"))
+    lines = [said(name, 1, knee="R", box=[0, 5, 20], knees=2), said(name, 3, knee="L", box="25 5 20", knees=2)]
+    settings = predict_run(tmp_path / "run", name, lines)
     rows = list(rows_of(given_films(settings), settings))
     assert [(row.knee, row.box, row.grade) for row in rows] == [("R", (0, 5, 20), 1), ("L", (25, 5, 20), 3)]
+
+
+def test_a_film_that_is_listed_twice_is_two_rows(tmp_path):
+    write_film(tmp_path, "a.png")
+    (tmp_path / "films.csv").write_text("filename\na.png\na.png\n")
+    settings = predict_run(tmp_path / "run", tmp_path / "films.csv", [said("a.png", 1), said("a.png", 2)])
+    assert [row.grade for row in rows_of(given_films(settings), settings)] == [1, 2]
+
+
+def test_a_knee_without_a_grade_is_shown_with_the_reason(tmp_path):
+    left = {"filename": "a.png", "label": None, "error": None, "grade": None, "reason": "metal", "referred": True}
+    row = new_row(InputFilm("a.png", write_film(tmp_path, "a.png")), "", record=left)
+    with a_room(tmp_path, rows=[row]) as room:
+        reader = client(room, "A")
+        (film,) = films(reader)
+        whole = reader.get(f"/api/films/{film['id']}").json()
+        assert (film["status"], film["grade"], film["reason"], whole["reasons"]) == ("graded", None, "metal", ["metal"])
+        assert mark(reader, film["id"], 3)["mark"]["grade"] == 3
 
 
 def test_a_predict_run_whose_films_have_gone_is_told(tmp_path):

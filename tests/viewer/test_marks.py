@@ -123,6 +123,18 @@ def test_a_journal_is_not_written_through_a_link(tmp_path):
     assert not (tmp_path / "victim").exists()
 
 
+def test_who_has_read_before_counts_too(tmp_path):
+    with a_room(tmp_path, readers=("A",)) as room:
+        reader = client(room, "A")
+        mark(reader, films(reader, sort="listed")[0]["id"], 4)
+    with a_room(tmp_path, readers=("B",)) as room:
+        room.recall()
+        reader = client(room, "B")
+        assert [own["reader"] for own in films(reader, sort="listed")[0]["marks"]] == ["A"]
+        assert [row[1] for row in export(reader)] == ["4"]
+        assert reader.get("/api/session").json()["readers"] == ["B", "A"]
+
+
 def export(made, which="", **asked):
     answer = made.get(f"/api/export{which}", params=asked)
     assert answer.headers["content-type"] == "text/csv; charset=utf-8", answer.text

@@ -136,7 +136,10 @@ class _Routes:
     async def films(self, request: Request) -> Response:
         reader, asked = self._reader(request), dict(request.query_params)
         offset, limit = (_number(asked, name, default) for name, default in (("offset", 0), ("limit", 100)))
-        return JSONResponse(await _in_thread(self.room.films, reader, asked, offset, min(limit, _MOST_ROWS)))
+        rows = self.room.kept_order(reader, asked)
+        if rows is None:
+            rows = await _in_thread(self.room.order, reader, asked)
+        return JSONResponse(self.room.part(reader, rows, offset, min(limit, _MOST_ROWS)))
 
     async def film(self, request: Request) -> Response:
         sight = self.room.sights[self._reader(request)]
@@ -144,12 +147,18 @@ class _Routes:
 
     async def thumbnail(self, request: Request) -> Response:
         self._reader(request)
-        content = await _in_thread(self.room.pictures.thumbnail, self._row(request), limiter=self._few)
+        row, pictures = self._row(request), self.room.pictures
+        content = pictures.kept_thumbnail(row)
+        if content is None:
+            content = await _in_thread(pictures.thumbnail, row, limiter=self._few)
         return Response(content, media_type="image/jpeg")
 
     async def pixels(self, request: Request) -> Response:
         self._reader(request)
-        pixels = await _in_thread(self.room.pictures.pixels, self._row(request), limiter=self._few)
+        row, pictures = self._row(request), self.room.pictures
+        pixels = pictures.kept_pixels(row)
+        if pixels is None:
+            pixels = await _in_thread(pictures.pixels, row, limiter=self._few)
         headers = {
             "X-Width": str(pixels.width),
             "X-Height": str(pixels.height),

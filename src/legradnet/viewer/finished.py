@@ -2,8 +2,10 @@
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +33,14 @@ class Given:
 
     Attributes:
         films: The films, as listed.
-        records: What is known of some, by their name in `predictions.jsonl`; of a whole film there are several.
+        records: What is known of some, by their name in `predictions.jsonl`: for each time that a film is listed its
+            records, of a whole film one a knee.
         checkpoint: What they were graded by; None where that isn't known.
         side: Of films without a side of their own.
     """
 
     films: list[InputFilm] = field(default_factory=list)
-    records: dict[str, list[Record]] = field(default_factory=dict)
+    records: dict[str, list[list[Record]]] = field(default_factory=dict)
     checkpoint: str | list[str] | None = None
     side: Side = ""
 
@@ -73,11 +76,13 @@ def _resolved(run: RunFolder) -> Any:
         raise UserError(f"{run.config}: {str(error).splitlines()[0]}") from None
 
 
-def by_name(path: Path) -> dict[str, list[Record]]:
-    """The records of a `predictions.jsonl`."""
-    found: dict[str, list[Record]] = {}
-    for line in read_json_lines(path):
-        found.setdefault(line["filename"], []).append(line)
+def by_name(path: Path) -> dict[str, list[list[Record]]]:
+    """The records of a `predictions.jsonl`, those of one film together."""
+    found: dict[str, list[list[Record]]] = {}
+    lines = iter(read_json_lines(path))
+    for line in lines:
+        of_film = [line, *islice(lines, line.get("knees", 1) - 1)]
+        found.setdefault(line["filename"], []).append(of_film)
     return found
 
 
@@ -86,8 +91,10 @@ def rows_of(given: Given, settings: ViewSettings) -> Iterator[Row]:
     pattern = None if settings.data.patient_regex is None else re.compile(settings.data.patient_regex)
     named = [_patient(film, pattern) for film in given.films]
     numbers = patient_numbers([patient for patient, _ in named]).tolist()
+    waiting = {name: deque(films) for name, films in given.records.items()}
     for film, (patient, side), number in zip(given.films, named, numbers, strict=True):
-        records: Sequence[Record | None] = given.records.get(inert(film.filename)) or [None]
+        known = waiting.get(inert(film.filename))
+        records: Sequence[Record | None] = known.popleft() if known else [None]
         for record in records:
             yield new_row(
                 film,
@@ -144,7 +151,8 @@ class OwnGrades:
                 )
         folder.write_config(now)
         self.records = by_name(self.path) if self.path.is_file() else {}
-        write_text(self.path, "".join(json_lines(records) for records in self.records.values()))
+        films = (film for of_name in self.records.values() for film in of_name)
+        write_text(self.path, "".join(json_lines(film) for film in films))
         self.dropped = [
             InputFilm(film.filename, film.film)
             for film in (list_films(output / KEPT) if any((output / KEPT).glob("[!.]*")) else [])

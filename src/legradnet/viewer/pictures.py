@@ -49,6 +49,14 @@ class Pictures:
         self._pixels: Kept[Pixels] = Kept(192 * 2**20)
         self._small: Kept[bytes] = Kept(64 * 2**20)
 
+    def kept_pixels(self, row: Row) -> Pixels | None:
+        """What `pixels` gives, if it was asked for lately."""
+        return self._pixels.get(row.film.film)
+
+    def kept_thumbnail(self, row: Row) -> bytes | None:
+        """What `thumbnail` gives, if it was asked for lately."""
+        return self._small.get((row.film.film, row.box))
+
     def pixels(self, row: Row) -> Pixels:
         """The film in its depth.
 
@@ -56,7 +64,7 @@ class Pictures:
             ImageError: It can't be read.
         """
         path = path_of(row)
-        if (kept := self._pixels.get(path)) is None:
+        if (kept := self.kept_pixels(row)) is None:
             with depth_kept():
                 film = self._read(row, path)
             deep = film.deep
@@ -69,7 +77,7 @@ class Pictures:
 
     def thumbnail(self, row: Row) -> bytes:
         """A small JPEG of the knee; raises as `pixels`."""
-        if (kept := self._small.get(row.id)) is None:
+        if (kept := self.kept_thumbnail(row)) is None:
             film = self._read(row, path_of(row))
             gray = film.gray
             if row.box is not None:
@@ -80,7 +88,7 @@ class Pictures:
             file = io.BytesIO()
             picture.save(file, "JPEG", quality=80)
             kept = file.getvalue()
-            self._small.put(row.id, kept, len(kept) + 200)
+            self._small.put((row.film.film, row.box), kept, len(kept) + 200)
             self._learn(row, film)
         return kept
 

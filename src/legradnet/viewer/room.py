@@ -83,7 +83,8 @@ class ReadingRoom:
         self.sights = {
             name: Sight(name, tuple(o for o in self.readers if o != name), worklist, journal, blind) for name in readers
         }
-        self._orders: Kept[tuple[int, int, list[Row]]] = Kept(16 * 2**20)
+        self._orders: Kept[tuple[tuple[int, int], list[Row]]] = Kept(16 * 2**20)
+        self._ordering = threading.Lock()
         self._counting = threading.Lock()
         self._adding = threading.Lock()
         self._summaries: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
@@ -98,7 +99,7 @@ class ReadingRoom:
             "state": self.grading.state,
             "error": self.grading.error,
             "ready": self.grading.grader is not None,
-            "revision": self.worklist.revision + self.journal.revision,
+            "revision": sum(self._revisions()),
         }
 
     @property
@@ -133,27 +134,38 @@ class ReadingRoom:
             **progress,
         }
 
-    def films(self, reader: str, asked: Mapping[str, str], offset: int, limit: int) -> dict[str, Any]:
-        """A part of the list.
+    def kept_order(self, reader: str, asked: Mapping[str, str]) -> list[Row] | None:
+        """What `order` gives, if it is known already."""
+        kept = self._orders.get((reader, *sorted(asked.items())))
+        return kept[1] if kept is not None and kept[0] == self._revisions() else None
+
+    def order(self, reader: str, asked: Mapping[str, str]) -> list[Row]:
+        """The rows that a reader asks for, by `sort`, `order` and filters.
 
         Raises:
             AskedError: There is no such order or filter, or not for this reader.
         """
-        sight = self.sights[reader]
-        revisions = self.worklist.revision, self.journal.revision
-        key = (reader, tuple(sorted((name, value) for name, value in asked.items() if name not in ("offset", "limit"))))
-        kept = self._orders.get(key)
-        if kept is None or kept[:2] != revisions:
-            rows = listed(sight, asked, seed=self.seed)
-            kept = (*revisions, rows)
-            self._orders.put(key, kept, _BYTES_A_ROW * len(rows) + 500)
-        rows = kept[2]
+        with self._ordering:  # who asks for the same meanwhile has it then
+            rows = self.kept_order(reader, asked)
+            if rows is None:
+                revisions = self._revisions()
+                rows = listed(self.sights[reader], asked, seed=self.seed)
+                kept = revisions, rows
+                self._orders.put((reader, *sorted(asked.items())), kept, _BYTES_A_ROW * len(rows) + 500)
+            return rows
+
+    def part(self, reader: str, rows: Sequence[Row], offset: int, limit: int) -> dict[str, Any]:
+        """A part of the list."""
+        brief = self.sights[reader].brief
         return {
             "total": len(rows),
             "offset": offset,
-            "revision": sum(revisions),
-            "items": [sight.brief(row) for row in rows[offset : offset + limit]],
+            "revision": sum(self._revisions()),
+            "items": [brief(row) for row in rows[offset : offset + limit]],
         }
+
+    def _revisions(self) -> tuple[int, int]:
+        return self.worklist.revision, self.journal.revision
 
     def mark(self, reader: str, row: Row, grade: int | None, note: str, seconds: float, shown: bool) -> Mark:
         """Store a mark; when this is over it is safe on disk.
@@ -189,7 +201,7 @@ class ReadingRoom:
         """Numbers of the reading, as this reader may know them."""
         from legradnet.viewer.study import summary  # late: slow to import, and the first film waits for nothing
 
-        revisions = self.worklist.revision, self.journal.revision
+        revisions = self._revisions()
         with self._counting:
             if reader not in self._summaries or self._summaries[reader][0] != revisions:
                 numbers = summary(

@@ -1,5 +1,6 @@
 """`legradnet-view`: a page on which films are looked at, checked and marked."""
 
+import gc
 import logging
 import threading
 import time
@@ -70,6 +71,7 @@ def _serve(settings: ViewSettings, run_folder: Path, open_things: ExitStack) -> 
         print(f"{reader}: {address}" if len(settings.readers) > 1 else address, flush=True)
     if settings.browser and len(settings.readers) == 1 and is_loopback(settings.host):
         open_browser(addresses(room.entry.tokens, hosts[0], scheme)[0][1])
+    gc.freeze()  # the list stays: Python need not look through it again and again
     room.grading.start()
     threading.Thread(target=room.recall, name="recall", daemon=True).start()
     server.run([listening])
