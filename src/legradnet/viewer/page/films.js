@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 
-const KEPT = 5; // films, of up to 60 MB each
+const KEPT = 4; // films: the one that is open, one beside it, the next and the last
 
 const known = new Map(); // id -> promise of values, the last used last
 

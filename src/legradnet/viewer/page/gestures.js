@@ -12,6 +12,7 @@ export function listen(surface, acts) {
   const ratio = () => window.devicePixelRatio || 1;
   const pointers = new Map(); // of the fingers and buttons that are down: {x, y}
   let tool = null; // of the drag that goes on
+  let several = false; // whether two fingers were down in it: the one that stays does nothing more
 
   const place = (event) => {
     const corner = surface.getBoundingClientRect();
@@ -27,6 +28,7 @@ export function listen(surface, acts) {
   surface.addEventListener("pointerdown", (event) => {
     surface.setPointerCapture(event.pointerId);
     pointers.set(event.pointerId, place(event));
+    several = pointers.size > 1;
     const other = event.button > 0 || event.shiftKey;
     tool = other ? (acts.tool() === "window" ? "move" : "window") : acts.tool();
     surface.focus({ preventScroll: true });
@@ -39,7 +41,7 @@ export function listen(surface, acts) {
     if (pointers.size > 1) {
       acts.move(after.x - before.x, after.y - before.y);
       if (before.apart > 0 && after.apart > 0) acts.zoom(after.apart / before.apart, after);
-    } else {
+    } else if (!several) {
       acts[tool](after.x - before.x, after.y - before.y);
     }
   });

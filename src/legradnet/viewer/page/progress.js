@@ -6,6 +6,8 @@ import { count } from "./words.js";
 
 const WORDS = { grading: "Grading", paused: "Paused at", stopped: "Stopped at", done: "Graded" };
 
+let told = null; // the state that a screen reader was told last
+
 /** Show {total, finished, graded, state, error} of the session or of an event. */
 export function showProgress({ total, finished, graded, state, error, ready }) {
   const bar = byId("progress-bar");
@@ -17,6 +19,8 @@ export function showProgress({ total, finished, graded, state, error, ready }) {
   const words = ready ? place : "Loading the model";
   byId("progress-words").textContent = total ? words : "No films yet";
   byId("progress-failed").textContent = failed ? `${count(failed, "error")}` : "";
+  if (told !== null && told !== state && state !== "grading") announce(words);
+  told = state;
   const ongoing = total > 0 && (state === "grading" || state === "paused");
   for (const name of ["pause", "stop"]) byId(name).hidden = !ongoing;
   byId("pause").textContent = state === "paused" ? "Go on" : "Pause";

@@ -50,6 +50,8 @@ export class Reading {
     try {
       const film = await api.oneFilm(id);
       if (this.wanted !== id) return;
+      await this.list.film(index);
+      if (this.wanted !== id) return;
       this.film = film;
       this.index = this.list.find(id, index);
       this.list.choose(id, Math.max(this.index, 0));

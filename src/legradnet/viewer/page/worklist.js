@@ -41,7 +41,7 @@ export class Worklist {
   async refresh() {
     this.question += 1;
     const [first, last] = this.inSight();
-    const wanted = [...new Set([pageOf(first), pageOf(last)])];
+    const wanted = [...new Set([first, last, this.focused].map(pageOf))];
     const answers = wanted.map((offset) => this.ask(offset, { forget: true }));
     await Promise.all(answers);
   }
