@@ -36,11 +36,12 @@ export class Surface {
   }
 
   /**
-   * Show a film: {values, width, height, bits, window: {level, width}, box: {x, y, side} or null}; null shows none. It
-   * is placed anew unless `keep` says that it is the same film.
+   * Show a film: {values, width, height, bits, window: {level, width}, box: [x, y, side] of its knee, or null}; null
+   * shows none. It is placed anew unless `keep` says that it is the same film.
    */
   show(film, { keep = false } = {}) {
-    this.film = film;
+    const [x, y, side] = film?.box ?? [];
+    this.film = film && { ...film, box: film.box ? { x, y, side } : null };
     this.heat = null;
     if (film) {
       this.levels = pyramid(film.values, film.width, film.height);
