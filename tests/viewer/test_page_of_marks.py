@@ -1,0 +1,160 @@
+"""What a reader says of films: keys, notes, undo, what is shown as saved, other readers, and a blind study."""
+
+import sqlite3
+
+import pytest
+
+from browsing import column, listed_anew, open_film, opened, saved
+from served import serve, serving
+
+
+def mark_of(served, name, reader="A"):
+    """What the journal says of a film: (grade, note), or None."""
+    row = next(row for row in served.room.worklist.rows if row.film.filename == name)
+    mark = served.room.journal.current(reader, row.key) if row.digest else None
+    return None if mark is None else (mark.grade, mark.note)
+
+
+@pytest.mark.parametrize("key", ["0", "4", "u"])
+def test_a_key_grades_z_takes_back_and_space_goes_on(page, room, key):
+    name = open_film(page, int(key) if key != "u" else 2)
+    page.keyboard.press(key)
+    saved(page)
+    assert mark_of(room, name) == (None if key == "u" else int(key), "")
+    assert page.locator(f".grade-button[data-key={key}]").get_attribute("aria-pressed") == "true"
+    page.keyboard.press("z")
+    saved(page, "Taken back at")
+    assert mark_of(room, name) is None
+    assert page.locator(".grade-button[aria-pressed=true]").count() == 0
+    page.keyboard.press("Space")
+    page.wait_for_function("name => document.getElementById('film-name').textContent !== name", arg=name)
+    page.keyboard.press("Shift+Space")
+    page.locator("#film-name").get_by_text(name, exact=True).wait_for()
+
+
+def test_a_note_goes_with_the_grade_and_may_be_changed(page, room):
+    name = open_film(page, 5)
+    page.keyboard.press("n")
+    page.keyboard.type("=osteophyte 3, <i>u</i> z")
+    page.keyboard.press("Enter")
+    page.keyboard.press("3")
+    saved(page)
+    assert mark_of(room, name) == (3, "=osteophyte 3, <i>u</i> z")
+    page.keyboard.press("n")
+    page.keyboard.type("!")
+    with page.expect_response("**/mark"):
+        page.keyboard.press("Escape")
+    saved(page)
+    assert mark_of(room, name) == (3, "=osteophyte 3, <i>u</i> z!")
+
+
+def test_a_mark_is_shown_as_saved_only_when_the_server_has_answered(page, room):
+    name = open_film(page, 6)
+    held = []
+    page.route("**/mark", held.append)
+    page.keyboard.press("1")
+    page.locator("#saved").get_by_text("Saving").wait_for()
+    page.wait_for_timeout(200)
+    assert page.locator("#saved").inner_text() == "Saving …"
+    assert mark_of(room, name) is None
+    held[0].continue_()
+    saved(page)
+    assert mark_of(room, name) == (1, "")
+
+
+def test_marks_of_a_lost_connection_are_told_and_sent_when_it_is_back(page, room):
+    names = [open_film(page, 8)]
+    page.route("**/mark", lambda route: route.abort())
+    page.keyboard.press("2")
+    page.locator("#saved").get_by_text("Not saved yet: trying again, 1 mark").wait_for()
+    assert page.locator("#lost").is_visible()
+    page.keyboard.press("Space")
+    page.wait_for_function("name => document.getElementById('film-name').textContent !== name", arg=names[0])
+    names.append(page.locator("#film-name").inner_text())
+    page.keyboard.press("3")
+    page.locator("#saved").get_by_text("2 marks wait").wait_for()
+    assert [mark_of(room, name) for name in names] == [None, None]
+    page.unroute("**/mark")
+    saved(page)
+    assert [mark_of(room, name) for name in names] == [(2, ""), (3, "")]
+
+
+def test_what_can_not_be_saved_is_told_in_the_words_of_the_server(page):
+    open_film(page, 10)
+    page.route("**/mark", lambda route: route.fulfill(status=400, json={"error": "A note is shorter."}))
+    page.keyboard.press("1")
+    page.locator("#saved").get_by_text("Not saved: A note is shorter.").wait_for()
+
+
+def test_two_readers_see_each_others_marks_at_once(room, browser, page):
+    with opened(browser, room, "B") as other:
+        name = open_film(page, 11)
+        open_film(other, 11)
+        page.keyboard.press("4")
+        other.locator("#others").get_by_text("A: 4").wait_for()
+        other.keyboard.press("1")
+        page.locator("#others").get_by_text("B: 1").wait_for()
+        page.keyboard.press("Escape")
+        page.locator("#rows .row", has_text=name).get_by_text("B: 1").wait_for()
+
+
+def test_in_a_blind_study_the_answer_comes_after_the_grade_and_may_be_accepted(films, grader, browser, tmp_path):
+    with (
+        serving(tmp_path, films[:6], grader, readers=("A", "B"), blind=True) as served,
+        opened(browser, served) as page,
+        opened(browser, served, "B") as other,
+    ):
+        assert page.locator("#rows .grade").all_inner_texts() == [""] * 6
+        name = open_film(page)
+        assert page.locator("#answer").inner_text() == "Hidden until you have graded this film."
+        page.keyboard.press("h")
+        model = next(row for row in served.room.worklist.rows if row.film.filename == name).record["grade"]
+        own = (model + 1) % 5
+        page.keyboard.press(str(own))
+        page.locator("#decide").get_by_text(f"The model says {model}; you said {own}.").wait_for()
+        assert page.locator("#answer .bar-row.given").count() == 1
+        page.keyboard.press("a")
+        page.locator(f".grade-button[data-key='{model}'][aria-pressed=true]").wait_for()
+        saved(page)
+        assert mark_of(served, name) == (model, "")
+        page.keyboard.press("Space")
+        page.wait_for_function("name => document.getElementById('film-name').textContent !== name", arg=name)
+        assert page.locator("#answer").inner_text() == "Hidden until you have graded this film."
+        assert other.locator("#rows .mark-box, #rows .others").count() == 0
+        assert sorted(column(other, "film")) == sorted(column(page, "film"))
+    before, after = sqlite3.connect(tmp_path / "marks.sqlite").execute("SELECT grade, shown FROM marks ORDER BY id")
+    assert (before, after) == ((own, 0), (model, 1))
+
+
+def test_the_summary_says_how_readers_and_model_agree(page):
+    page.click("#to-summary")
+    page.get_by_role("heading", name="Readers and the model").wait_for()
+    assert "You have marked" in page.locator("#summary-body").inner_text()
+    for link in page.locator("#summary-body .exports a").all():
+        answer = page.request.get(link.evaluate("link => link.href"))
+        assert answer.ok and answer.text().startswith("filename,")
+
+
+def test_reading_goes_on_where_a_killed_server_was(films, grader, browser, tmp_path):
+    first = serve(tmp_path, films[:6], grader)
+    port = int(first.addresses["A"].partition("/?")[0].rpartition(":")[2])
+    with opened(browser, first) as page:
+        with listed_anew(page):
+            page.locator("#headings").get_by_role("button", name="Film").click()
+        names = [open_film(page)]
+        page.keyboard.press("1")
+        saved(page)
+        first.stop()
+        page.locator("#lost").wait_for()
+        page.keyboard.press("Space")
+        page.keyboard.press("3")
+        page.locator("#saved").get_by_text("Not saved yet").wait_for()
+        with serving(tmp_path, films[:6], grader, port=port) as again:
+            page.locator("#saved").get_by_text("open the address that legradnet-view prints").wait_for()
+            page.goto(again.addresses["A"])
+            saved(page)
+            page.locator("#rows .mark-box").nth(1).wait_for()
+            names = sorted(path.name for path in films)[:1]
+            assert mark_of(again, names[0]) == (1, "")
+            marks = [mark_of(again, path.name) for path in films[:6]]
+            assert sorted(mark[0] for mark in marks if mark) in ([1, 3], [3])
