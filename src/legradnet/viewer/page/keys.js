@@ -50,7 +50,7 @@ export function listenToKeys(reading, goToList) {
     let act = null;
     if (event.key === "?") act = showKeys;
     else if (event.key === "z") act = () => reading.reader.undo();
-    else if (reading.film) act = acts[event.key];
+    else if (reading.wanted) act = acts[event.key];
     if (!act) return;
     event.preventDefault();
     act(event);

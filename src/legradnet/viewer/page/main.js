@@ -155,7 +155,7 @@ function listen() {
     try {
       heard(await api.session());
       refreshSoon();
-      reading.refresh().catch(() => {});
+      reading.retry();
     } catch (error) {
       if (api.isOver(error)) ended();
     }

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { showAnswer } from "./answer.js";
 import { captionOf, Companions } from "./companions.js";
-import { announce, byId, element } from "./elements.js";
+import { announce, byId, element, fill } from "./elements.js";
 import { fetchAhead, valuesOf } from "./films.js";
 import { HeatMap } from "./heat.js";
 import { idOf } from "./marks.js";
@@ -46,7 +46,9 @@ export class Reading {
   /** Show the film with this id, at `index` of the list where that is known. */
   async show(id, index = 0) {
     this.wanted = id;
+    this.wantedAt = index;
     byId("film-trouble").hidden = true;
+    if (this.film?.id !== id) this.clear(); // so that no key grades the film before
     try {
       const film = await api.oneFilm(id);
       if (this.wanted !== id) return;
@@ -55,7 +57,6 @@ export class Reading {
       this.film = film;
       this.index = this.list.find(id, index);
       this.list.choose(id, Math.max(this.index, 0));
-      this.surface.show(null);
       this.describe();
       this.surface.element.focus({ preventScroll: true });
       announce([film.name, sideOf(film), film.status === "error" ? film.error : ""].filter(Boolean).join(", "));
@@ -69,12 +70,23 @@ export class Reading {
   /** No film is open any more. */
   leave() {
     this.wanted = null;
-    this.film = null;
-    this.reader.follow(null);
-    this.heat.follow(null);
-    this.companions.follow(null);
-    this.surface.show(null);
+    this.clear();
     this.list.choose(null);
+  }
+
+  clear() {
+    this.film = null;
+    for (const part of [this.reader, this.heat, this.companions]) part.follow(null);
+    this.surface.show(null);
+    for (const id of ["film-name", "film-place", "readout"]) byId(id).textContent = "";
+    fill(byId("answer"));
+    this.caption.textContent = "";
+  }
+
+  /** Try again to show a film that could not be had. */
+  retry() {
+    if (this.wanted && !this.film) this.show(this.wanted, this.wantedAt);
+    else this.refresh().catch(() => {});
   }
 
   /** Say anew what is known of the film that is open. */

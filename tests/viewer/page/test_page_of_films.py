@@ -1,10 +1,10 @@
 """What a reader sees of films: the list, a film in all its depth, its heat map, and what was dropped."""
 
-import json
-
 import numpy as np
+import pytest
+from browsing import column, drag, drop, listed_anew, open_film, opened, pixel, readout, saved
+from served import serving
 
-from browsing import column, drag, drop, listed_anew, open_film, opened, pixel, readout
 from hostile_films import dicom, dicom_bytes
 from legradnet.data.drawn_knee import draw_knee
 
@@ -57,7 +57,9 @@ def test_ten_thousand_films_are_a_few_rows_wherever_one_scrolls(page):
     with listed_anew(page):
         page.locator("#sort").select_option("as listed")
     for place, name in ((0.5, "knee 5000"), (1, "knee 9999"), (0.25, "knee 2500"), (0, "knee 0")):
-        page.evaluate("at => { const s = document.getElementById('scroller'); s.scrollTop = at * s.scrollHeight; }", place)
+        page.evaluate(
+            "at => { const s = document.getElementById('scroller'); s.scrollTop = at * s.scrollHeight; }", place
+        )
         page.get_by_text(name, exact=True).wait_for()
         assert page.locator("#rows .row").count() < 40
     assert page.locator("#grid").get_attribute("aria-rowcount") == "10001"
@@ -179,14 +181,15 @@ def test_a_dropped_dicom_keeps_its_depth_and_a_broken_file_says_why(page):
     deep = dicom_bytes(dicom(KNEE * 16, WindowCenter=2000, WindowWidth=3000))
     drop(page, {"<b onclick=1>deep.dcm": deep, "broken.png": b"\x89PNG\r\n\x1a\n and nothing more"})
     page.locator("#added").get_by_text("2 added").wait_for()
-    page.locator("#rows .error").first.wait_for(timeout=20_000)
-    assert page.locator("#rows .row", has_text="broken.png").locator(".error").inner_text()
     page.click("#show-filters")
+    with listed_anew(page):
+        page.locator("#filters [name=q]").fill("broken")
+    page.locator("#rows .row .error", has_text="PNG").wait_for()
     with listed_anew(page):
         page.locator("#filters [name=q]").fill("deep")
     page.locator("#rows .row .probability", has_text=".").first.wait_for()
     assert "deep.dcm" in open_film(page)
-    assert readout(page)[:2] == (3000, 2000)
+    assert readout(page)[:2] == pytest.approx((3000, 2000), abs=1)  # LINEAR is half a value off
     assert "12 bit" in page.locator("#film-place").inner_text()
 
 
@@ -203,20 +206,27 @@ def test_a_folder_is_taken_with_all_its_films(page, films, tmp_path):
     page.get_by_text("2 films", exact=True).wait_for()
 
 
-def test_grading_is_paused_and_goes_on(page, room):
-    states = iter(["paused", "grading"])
+def test_grading_is_paused_and_goes_on(films, grader, browser, tmp_path):
+    with (
+        serving(tmp_path, films[:9], grader, graded=False, paused=True) as served,
+        opened(browser, served) as page,
+    ):
+        page.locator("#progress-words", has_text="Paused at 0 of 9").wait_for()
+        assert page.locator("#rows .referred").all_inner_texts() == ["not graded yet"] * 9
+        page.get_by_role("button", name="Go on").click()
+        page.locator("#progress-words", has_text="Graded 9 of 9").wait_for()
+        page.locator("#rows .probability", has_text=".").nth(8).wait_for()
 
-    def answer(route):
-        session = room.room.session("A") | {"state": next(states), "finished": 3, "graded": 3}
-        asked.append(json.loads(route.request.post_data)["action"])
-        route.fulfill(json=session)
 
-    asked = []
-    page.route("**/api/grading", answer)
-    going = {"total": 24, "finished": 2, "graded": 2, "state": "grading", "error": "", "ready": True}
-    page.evaluate("async news => (await import('/page/progress.js')).showProgress(news)", going)
-    page.click("#pause")
-    page.locator("#progress-words", has_text="Paused at 3 of 24").wait_for()
-    page.get_by_role("button", name="Go on").click()
-    page.locator("#progress-words", has_text="Grading 3 of 24").wait_for()
-    assert asked == ["pause", "resume"]
+@pytest.mark.slow
+def test_grading_is_stopped_for_good_and_marks_go_on(films, grader, browser, tmp_path):
+    with (
+        serving(tmp_path, films[:6], grader, graded=False, paused=True) as served,
+        opened(browser, served) as page,
+    ):
+        page.get_by_role("button", name="Stop").click()
+        page.locator("#progress-words", has_text="Stopped at 0 of 6").wait_for()
+        assert page.locator("#pause").is_hidden()
+        open_film(page)
+        page.keyboard.press("3")
+        saved(page)

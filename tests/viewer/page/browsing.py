@@ -54,7 +54,7 @@ def open_film(page, number=0):
     name = row.locator(".film .name").inner_text()
     row.click()
     page.locator("#film-name").get_by_text(name, exact=True).wait_for()
-    page.wait_for_function("document.getElementById('readout').textContent")
+    page.locator("#readout", has_text="%").wait_for()
     return name
 
 

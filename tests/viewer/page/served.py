@@ -36,9 +36,11 @@ class Served:
         self._server.should_exit = self._server.force_exit = True
         self._thread.join(10)
         self.room.grading.end()
+        self.room.journal.close()
+        self.room.uploads.close()
 
 
-def serve(folder, films, grader, readers=("A",), port=0, **study):
+def serve(folder, films, grader, readers=("A",), port=0, paused=False, **study):
     """Serve `films`, paths, with the journal of `folder`; knees of a patient have the same digits in their names."""
     settings = ViewSettings(readers=list(readers), port=port)
     listening, hosts, scheme = listen(settings)
@@ -56,6 +58,8 @@ def serve(folder, films, grader, readers=("A",), port=0, **study):
     room.recall()
     server = Server(create_app(room, hosts=hosts, scheme=scheme), settings, room.events.close)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    if paused:
+        grading.act("pause")
     grading.start()
     thread.start()
     return Served(room, dict(addresses(entry.tokens, hosts[0], scheme)), server, thread)
@@ -73,7 +77,6 @@ def serving(*arguments, graded=True, **keywords):
         yield served
     finally:
         served.stop()
-        served.room.uploads.close()
 
 
 def grader_of(run):
