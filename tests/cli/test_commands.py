@@ -3,9 +3,7 @@
 import os
 import subprocess
 import sys
-import threading
 import tomllib
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +12,7 @@ import timm
 import torch
 from safetensors.torch import save
 
+from hub_server import served
 from legradnet.checkpoint import read_checkpoint
 from small_runs import SMALL, command
 
@@ -198,47 +197,16 @@ def test_without_network_and_weights_it_says_at_once_what_to_do(tmp_path):
         assert way_out in done.stderr
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of a weights hub as timm asks for: one file, with the headers that make it cacheable."""
-
-    content = b""
-    asked: list[str]
-
-    def do_HEAD(self):
-        self.asked.append(f"{self.command} {self.path}")
-        found = self.path.endswith("/model.safetensors")
-        self.send_response(200 if found else 404)
-        if found:
-            self.send_header("ETag", '"0123456789abcdef"')
-            self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("Content-Length", str(len(self.content) if found else 0))
-        self.end_headers()
-
-    def do_GET(self):
-        self.do_HEAD()
-        if self.path.endswith("/model.safetensors"):
-            self.wfile.write(self.content)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.mark.slow
 def test_pretrained_weights_come_from_the_hub_once_and_then_from_its_cache(tmp_path):
     torch.manual_seed(7)
     source = timm.create_model("test_vit")  # with its classifier of 1000 classes
-    Hub.content, Hub.asked = save(source.state_dict()), []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    environment = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hub")}
     arguments = [*ONE, "backbone.vit.image_size=null", "backbone.vit.frozen=true", "model.pretrained=true"]
-    try:
+    with served({"model.safetensors": save(source.state_dict())}) as hub:
+        environment = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "hub")}
         first = command("legradnet-train", *arguments, f"hydra.run.dir={tmp_path}/first", **environment)
-    finally:
-        server.shutdown()
-        server.server_close()
     assert first.returncode == 0, first.stderr
-    assert any(line.startswith("GET /timm/test_vit") for line in Hub.asked)
+    assert any(line.startswith("GET /timm/test_vit") for line in hub.asked)
     second = command("legradnet-train", *arguments, f"hydra.run.dir={tmp_path}/second", **environment)
     assert second.returncode == 0, second.stderr
     for run in ("first", "second"):
@@ -290,7 +258,7 @@ def test_evaluate_measures_a_checkpoint_on_its_own_test_films(trained, typed, tm
 @pytest.mark.parametrize("name", ["legradnet-predict", "legradnet-evaluate"])
 def test_a_missing_setting_or_checkpoint_is_told_in_a_line(name, typed, tmp_path, knees):
     done = typed(name)
-    assert (done.returncode, "checkpoint= is needed" in done.stderr) == (2, True)
+    assert (done.returncode, "input= is needed" in done.stderr) == (2, True)
     settings = [f"checkpoint={tmp_path}/none.ckpt", *([f"input={knees}"] if name.endswith("predict") else [])]
     done = typed(name, *settings, f"hydra.run.dir={tmp_path}/run")
     assert done.returncode == 2

@@ -107,7 +107,7 @@ def test_all_missing_weight_files_are_told_together():
 
 
 def test_tiny_networks_never_ask_for_pretrained_weights(monkeypatch):
-    monkeypatch.setattr(hub, "_unreachable", lambda url: pytest.fail(f"asked {url}"))
+    monkeypatch.setattr(hub, "unreachable", lambda url: pytest.fail(f"asked {url}"))
     check_weights({"vit": BackboneSettings(timm_name="tiny_vit")}, pretrained=True)
 
 
@@ -119,7 +119,7 @@ def test_a_network_that_timm_has_no_weights_of_is_told():
 def test_each_server_is_asked_once(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(hub, "cached_file", lambda name: None)
-    monkeypatch.setattr(hub, "_unreachable", asked.append)
+    monkeypatch.setattr(hub, "unreachable", asked.append)
     hub.check_downloads(["vit_base_patch16_224", "densenet201", "legacy_xception"])
     assert len(asked) == 2
 
@@ -127,7 +127,7 @@ def test_each_server_is_asked_once(monkeypatch, tmp_path):
 def test_offline_mode_of_the_hub_is_respected(monkeypatch):
     monkeypatch.setattr(hub, "cached_file", lambda name: None)
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub, "_unreachable", lambda url: pytest.fail(f"asked {url}"))
+    monkeypatch.setattr(hub, "unreachable", lambda url: pytest.fail(f"asked {url}"))
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
         hub.check_downloads(["vit_base_patch16_224"])
 

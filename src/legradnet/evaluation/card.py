@@ -7,6 +7,7 @@ from legradnet.evaluation.films import LabelledFilms, run_of
 from legradnet.evaluation.graded import Graded
 from legradnet.evaluation.settings import EvaluateSettings
 from legradnet.grading.grader import Grader
+from legradnet.grading.loading import models_in_words
 from legradnet.run_folder import versions
 
 _Facts = dict[str, dict[str, str]]
@@ -45,6 +46,7 @@ def _films(films: LabelledFilms, graded: Graded, settings: EvaluateSettings) -> 
 def _model(grader: Grader) -> dict[str, str]:
     settings = grader.networks[0].settings
     return {
+        "Name": models_in_words(grader.networks),
         "Checkpoints": str(len(grader.networks)),
         "Backbones": ", ".join(f"{key} ({own.timm_name})" for key, own in settings.backbone.items()),
         "Gate": settings.gating.name,

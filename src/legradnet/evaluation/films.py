@@ -100,6 +100,11 @@ def load_films(
 
 
 def _own_settings(run: RunFolder, data: MeasuredFilms, checkpoint: str | Path) -> dict[str, Any]:
+    if is_model_folder(checkpoint):
+        raise UserError(
+            f"{name_of(checkpoint)} has no training run of its own here: name the films to measure on, by data=csv, "
+            "data=folder or data=synthetic."
+        )
     if not run.config.is_file():
         raise UserError(
             f"{name_of(checkpoint)} lies in no run folder that tells its films: choose data=csv, data=folder or "

@@ -29,6 +29,8 @@ from legradnet.files import write_text
 from legradnet.grading.calibration import Calibration, fit_calibration
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Grading, readable
+from legradnet.grading.loading import models_in_words
+from legradnet.models.named import is_name
 from legradnet.run_folder import RunFolder
 from legradnet.settings import checked
 
@@ -77,7 +79,8 @@ def _evaluate(settings: EvaluateSettings, folder: RunFolder) -> None:
                 image_size=size,
             )
             group_names(films.table, settings.subgroups)  # a wrong one is told before the work
-        log.info("%s: grading %d films (split %s)", name, len(films.table), films.split)
+        log.info("%s: grading %d films (split %s) by %s", name, len(films.table), films.split,
+                 models_in_words(grader.networks))  # fmt: skip
         report = _measured(settings, grader, films, f"{name}, {films.split} films")
         reports.append(report)
         _write(report, folder.path / str(i + 1) if len(groups) > 1 else folder.path)
@@ -269,5 +272,7 @@ def _names(groups: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _name(checkpoint: str) -> str:
+    if is_name(checkpoint):
+        return checkpoint
     run = run_of(checkpoint)
     return run.path.name if run.config.is_file() else Path(checkpoint).stem

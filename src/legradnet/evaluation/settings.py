@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from legradnet.data.settings import DataSettings
-from legradnet.grading.settings import AskedDevice, AskedPrecision, BatchSize
-from legradnet.settings import PathText, Seed, Settings
+from legradnet.grading.settings import ONE_MODEL, AskedDevice, AskedPrecision, BatchSize
+from legradnet.models.named import SHIPPED, CheckpointText
+from legradnet.settings import Seed, Settings
 
 
 def _unset(value: Any) -> None:
@@ -37,7 +38,9 @@ class EvaluateSettings(Settings):
     """`conf/evaluate.yaml`."""
 
     data: MeasuredFilms = MeasuredFilms()
-    checkpoint: PathText | list[PathText | list[PathText]] = Field(description="a checkpoint, or a list to compare")
+    checkpoint: CheckpointText | list[CheckpointText | list[CheckpointText]] = Field(
+        default=SHIPPED, description=f"{ONE_MODEL}; or a list to compare"
+    )
     split: MeasuredSplit | None = Field(
         default=None, description="train, val, test, all; null = test where there is such a split, else all"
     )

@@ -26,6 +26,7 @@ from legradnet.figures import picture
 from legradnet.files import make_folder, told, write_text, written_whole
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Grading, Prepared, Request
+from legradnet.grading.loading import models_in_words
 from legradnet.grading.predictions import PredictionsTable, Record, record
 from legradnet.run_folder import RunFolder
 from legradnet.settings import checked
@@ -65,6 +66,7 @@ def _explain(settings: ExplainSettings, folder: RunFolder) -> bool:
         settings.checkpoint, device=settings.device, precision=settings.precision, batch_size=settings.batch_size
     )
     folder.write_config(settings.model_dump())
+    log.info("Explaining %s", models_in_words(grader.networks))
     if settings.faithfulness:
         return _test_maps(settings, folder, grader, films)
     if settings.method == GATE:

@@ -6,7 +6,8 @@ from pydantic import AfterValidator, Field
 
 from legradnet.explain.methods import METHODS
 from legradnet.grading.settings import AskedDevice, AskedInput, AskedPrecision, BatchSize, ListedFilms, OneSide
-from legradnet.settings import PathText, Seed, Settings
+from legradnet.models.named import SHIPPED, CheckpointText
+from legradnet.settings import Seed, Settings
 
 GATE = "gate"  # a method without maps
 
@@ -26,7 +27,9 @@ def _all_known(methods: list[str]) -> list[str]:
 class ExplainSettings(Settings):
     """`conf/explain.yaml`."""
 
-    checkpoint: PathText | list[PathText] = Field(description="one checkpoint")
+    checkpoint: CheckpointText | list[CheckpointText] = Field(
+        default=SHIPPED, description=f"{SHIPPED} = the shipped model, or a checkpoint, a model folder"
+    )
     input: AskedInput
     method: Annotated[str, AfterValidator(_known)] = Field(
         default="gradcam", description=f"{', '.join(METHODS)}; {GATE} for no maps but weights"

@@ -13,6 +13,7 @@ from legradnet.export.check import largest_difference, measure_quality
 from legradnet.export.settings import MODEL, ExportSettings
 from legradnet.files import size_in_words
 from legradnet.grading.checkpoint_network import CheckpointNetwork
+from legradnet.grading.loading import in_words
 from legradnet.models.described import write_description
 from legradnet.models.folder import read_trained, write_model
 from legradnet.models.named import CONFIG, local_path
@@ -51,6 +52,7 @@ def fill_model(folder: Path, settings: ExportSettings) -> dict[str, Any]:
     checkpoint = CheckpointNetwork(path, device="cpu", precision="f32")
     if checkpoint.not_finite:
         raise UserError(f"{path} can't be exported: {checkpoint.not_finite} is not finite.")
+    log.info("Exporting %s", in_words(checkpoint))
     films = _films(settings, checkpoint)
     content = read_trained(path)
     kept = {key: content[key] for key in KEPT_IN_BEST if key in content}

@@ -21,6 +21,7 @@ from legradnet.export.settings import MODEL, ExportSettings
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.exported_network import DESCRIPTION, ExportedNetwork
 from legradnet.grading.grader import Grader
+from legradnet.grading.loading import in_words
 from legradnet.grading.runtimes import RUNTIMES
 from legradnet.grading.runtimes.openvino import unreported
 from legradnet.grading.runtimes.runtime import Films, imported
@@ -71,6 +72,7 @@ def _fill(folder: Path, settings: ExportSettings) -> dict[str, Any]:
     checkpoint = CheckpointNetwork(local_path(settings.checkpoint), device="cpu", precision="f32")
     if checkpoint.not_finite:
         raise UserError(f"{checkpoint.path} can't be exported: {checkpoint.not_finite} is not finite.")
+    log.info("Exporting %s", in_words(checkpoint))
     films = None if precision == "f32" else _films(settings, checkpoint)
 
     graph = folder / "network.onnx"  # the way to every format, and one of them

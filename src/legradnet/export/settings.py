@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field
 
 from legradnet.evaluation.settings import MeasuredFilms, MeasuredSplit
 from legradnet.grading.runtimes import RUNTIMES
+from legradnet.models.named import SHIPPED, CheckpointText
 from legradnet.settings import PathText, Seed, Settings
 
 MODEL = "model"  # a folder of weights and settings, which any machine with LegRadNet computes as it does a checkpoint
@@ -36,7 +37,9 @@ class ExportSettings(Settings):
     """`conf/export.yaml`."""
 
     data: MeasuredFilms = MeasuredFilms()
-    checkpoint: PathText = Field(description="one checkpoint")
+    checkpoint: CheckpointText = Field(
+        default=SHIPPED, description=f"{SHIPPED} = the shipped model, or a checkpoint, a model folder"
+    )
     output: PathText = Field(description="a folder that is new or empty")
     format: Annotated[str, AfterValidator(_known_format)] = Field(
         default="openvino",

@@ -98,8 +98,8 @@ class Grader:
         """Load one model, or several to average.
 
         Args:
-            path: "oai", the shipped model; `best.ckpt` of a training run; a folder that `legradnet-export` wrote; or a
-                list of them.
+            path: "oai", the shipped model; `best.ckpt` of a training run; a folder that `legradnet-export` wrote;
+                "hub:OWNER/NAME@REVISION", which is downloaded once; or a list of them.
             device: auto, cpu, cuda, cuda:1, mps; an export runs on the CPU.
             precision: auto (bf16 where the hardware multiplies it natively), f32, bf16; an export has its own.
             batch_size: Films a batch; None: that of the training run.

@@ -1,5 +1,6 @@
 """The network that `checkpoint=` names: a checkpoint's or a model folder's by torch, an export's by its runtime."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from legradnet.errors import UserError
@@ -25,6 +26,12 @@ def load_network(checkpoint: str | Path, device: str, precision: str, threads: i
     if precision not in ("auto", network.precision):
         raise UserError(f"precision={precision}: the export {path} is {network.precision}.")
     return network
+
+
+def models_in_words(networks: Sequence[GradingNetwork]) -> str:
+    """Which models grade, for the one line of a run that says so."""
+    words = list(map(in_words, networks))
+    return words[0] if len(words) == 1 else f"the mean of {', '.join(words)}"
 
 
 def in_words(network: GradingNetwork) -> str:

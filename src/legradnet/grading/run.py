@@ -15,6 +15,7 @@ from legradnet.errors import UserError
 from legradnet.files import GrowingFile, write_text
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Request
+from legradnet.grading.loading import models_in_words
 from legradnet.grading.predictions import PredictionsTable, Record, json_lines, read_json_lines, record
 from legradnet.grading.settings import PredictSettings
 from legradnet.run_folder import RunFolder, as_references
@@ -61,6 +62,7 @@ def _predict(settings: PredictSettings, folder: RunFolder) -> bool:
     # The lines are the journal and come first: after a kill the table is made again from them.
     write_text(folder.predictions_json, json_lines(done))
     write_text(folder.predictions, table.header() + table.rows(done))
+    log.info("Grading by %s", models_in_words(grader.networks))
     if done:
         log.info("Going on after %d of %d films", len(done), len(films))
 

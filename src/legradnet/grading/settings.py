@@ -4,10 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from legradnet.models.named import SHIPPED, CheckpointText
 from legradnet.settings import PathText, Settings
 
 Precision = Literal["auto", "f32", "bf16"]
 
+ONE_MODEL = f"{SHIPPED} = the shipped model, or a checkpoint, an export, a model folder"
 AskedDevice = Annotated[str, Field(description="cpu, cuda, cuda:1, mps; auto = the best there is")]
 AskedPrecision = Annotated[Precision, Field(description="f32, bf16; auto = bf16 where it is native")]
 AskedInput = Annotated[PathText, Field(description="film, folder or CSV")]
@@ -28,8 +30,9 @@ class ListedFilms(Settings):
 class PredictSettings(Settings):
     """`conf/predict.yaml`."""
 
-    checkpoint: PathText | list[PathText] = Field(
-        description="a checkpoint or an export, or a list whose probabilities are averaged"
+    checkpoint: CheckpointText | list[CheckpointText] = Field(
+        default=SHIPPED,
+        description=f"{ONE_MODEL}; or a list, whose probabilities are averaged",
     )
     input: AskedInput
     data: ListedFilms = ListedFilms()

@@ -103,6 +103,7 @@ def check_files(folder: Path, digests: Mapping[str, str], way_out: str) -> None:
         if not is_own(path):
             raise UserError(f"{path} is missing, or not a file of its own: {way_out}.")
         if digest(path) != expected:
+            way_out = f"delete {path.resolve()}, and it is had again" if path.is_symlink() else way_out
             raise UserError(f"{path} is damaged, or another folder's: {way_out}.")
 
 

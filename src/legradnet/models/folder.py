@@ -105,8 +105,12 @@ def digest_of(path: str | Path) -> str:
     return read_description(Path(path)).digest if is_model_folder(path) else digest_of_checkpoint(path)
 
 
-def read_description(folder: Path) -> ModelDescription:
+def read_description(folder: Path, name: str = "") -> ModelDescription:
     """What a model folder's `config.json` says; the weights are not looked at.
+
+    Args:
+        folder: The folder.
+        name: What the user calls it; "": as its path.
 
     Raises:
         UserError: No model of ours, a damaged one, or one of another version.
@@ -117,7 +121,7 @@ def read_description(folder: Path) -> ModelDescription:
     text = read_text(path)
     described = parsed(text, path)
     if "legradnet_model" not in described:
-        raise UserError(f"{folder} is no model of LegRadNet: its {CONFIG} is another program's.")
+        raise UserError(f"{name or folder} is no model of LegRadNet: its {CONFIG} is another program's.")
     said = read_metadata(ModelDescription, described, path)
     if said.digest != digest_of_text(text):
         raise UserError(f"{path} is damaged, its checksum is wrong: {_WAY_OUT}.")

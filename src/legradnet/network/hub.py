@@ -2,11 +2,7 @@
 
 import hashlib
 import re
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterable
-from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,10 +12,10 @@ from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor
 
 from legradnet.errors import UserError
+from legradnet.models.hub import unreachable
 from legradnet.network import timm_private, tiny
 from legradnet.network.backbones import network_settings
 
-_PROBE_SECONDS = 7.0  # a server; at most two are asked (the hub, and where Xception's weights lie)
 _SAFETENSORS = "model.safetensors"
 _WAYS_OUT = (
     "Ways out: model.pretrained=false (random start); backbone.<key>.weights=FILE (local safetensors or state dict); "
@@ -71,7 +67,7 @@ def check_undamaged(cached: Path) -> None:
 
 
 def check_downloads(timm_names: Iterable[str]) -> None:
-    """Make sure that the weights of these networks are in a cache or their servers answer, within 20 s.
+    """Make sure that the weights of these networks are in a cache or their servers answer, within 20 s (two at most).
 
     Raises:
         UserError: Names what is missing, why it can't be had, and the ways out.
@@ -82,7 +78,7 @@ def check_downloads(timm_names: Iterable[str]) -> None:
         raise UserError(f"HF_HUB_OFFLINE is set and the hub cache has no pretrained weights of {names}. {_WAYS_OUT}")
     servers = {urlsplit(url).netloc: url for url in map(_address, reversed(missing))}
     for url in servers.values():
-        if reason := _unreachable(url):
+        if reason := unreachable(url):
             raise UserError(f"Pretrained weights of {names} are needed, but {url} can't be had: {reason}. {_WAYS_OUT}")
 
 
@@ -108,22 +104,3 @@ def _address(timm_name: str) -> str:
         repo, revision = timm_private.hub_repository(source.hf_hub_id)
         return str(hf_hub_url(repo, source.hf_hub_filename or _SAFETENSORS, revision=revision))
     return str(source.url)
-
-
-def _unreachable(url: str) -> str | None:
-    """Why `url` can't be had, or None. In a thread, as a name look-up has no time-out of its own."""
-    answer: list[str | None] = [f"no answer within {_PROBE_SECONDS:.0f} s"]
-
-    def ask() -> None:
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PROBE_SECONDS):
-                answer[0] = None
-        except urllib.error.HTTPError as error:
-            answer[0] = f"the server answers {error.code} {error.reason}"
-        except (OSError, ValueError, HTTPException) as error:
-            answer[0] = str(getattr(error, "reason", error))
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_PROBE_SECONDS)
-    return answer[0]
