@@ -18,7 +18,8 @@ from legradnet.grading.checkpoint_network import HyperParameters
 from legradnet.grading.grader import Grader
 from legradnet.grading.metadata import Learned
 from legradnet.models.described import digest, read_metadata, write_description
-from legradnet.models.folder import in_16_bits, read_description, read_model, write_model
+from legradnet.models.description import read_description
+from legradnet.models.folder import in_16_bits, read_model, write_model
 from legradnet.network.backbones import BackboneSettings
 from legradnet.network.ensemble import KneeEnsemble
 from legradnet.network.weights import load_ensemble, load_starting_weights

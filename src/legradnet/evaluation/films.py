@@ -15,7 +15,8 @@ from legradnet.data.sides import Side
 from legradnet.errors import UserError
 from legradnet.evaluation.settings import MeasuredFilms
 from legradnet.grading.grading import Request
-from legradnet.models.named import is_model_folder, name_of
+from legradnet.models.description import is_model_folder
+from legradnet.models.named import name_of
 from legradnet.run_folder import RunFolder
 from legradnet.tables import read_own
 

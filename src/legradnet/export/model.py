@@ -15,8 +15,9 @@ from legradnet.files import size_in_words
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.loading import in_words
 from legradnet.models.described import write_description
+from legradnet.models.description import CONFIG
 from legradnet.models.folder import read_trained, write_model
-from legradnet.models.named import CONFIG, local_path
+from legradnet.models.named import local_path
 from legradnet.run_folder import versions
 
 log = logging.getLogger(__name__)

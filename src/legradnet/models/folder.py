@@ -25,32 +25,18 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from legradnet.checkpoint import digest_of_checkpoint, read_checkpoint, whole_tensors
 from legradnet.errors import UserError
-from legradnet.models.described import (
-    Count,
-    Versions,
-    check_files,
-    digest,
-    digest_of_text,
-    is_own,
-    parsed,
-    read_metadata,
-    read_text,
-    write_description,
-)
-from legradnet.models.named import CONFIG, WEIGHTS, is_model_folder
-from legradnet.settings import Settings
+from legradnet.models.described import check_files, digest, write_description
+from legradnet.models.description import CONFIG, WAY_OUT, WEIGHTS, is_model_folder, read_description
 
-_WAY_OUT = "copy, download or export the model again"
 _MOST_HEADER_BYTES = 16 * 1024**2  # of names and shapes in a safetensors file
 _TYPES = (
     torch.float16,
@@ -65,26 +51,6 @@ _TYPES = (
 _SMALL = 2**16  # weights
 _TENSOR, _FLOAT = "$tensor", "$float"
 _NOT_IN_JSON = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
-
-
-class ModelDescription(Settings):
-    """What `config.json` says; `checkpoint` is checked by whoever uses it, as what a checkpoint says is."""
-
-    legradnet_model: Literal[1]
-    checkpoint: dict[str, Any]
-    parameters: Count
-    stored: dict[str, Count]
-    made_with: Versions
-    largest_difference: float | None = Field(default=None, ge=0)
-    quality: dict[str, float | str | bool | None] | None = None
-    digests: dict[str, str]
-    digest: str
-
-    @model_validator(mode="after")
-    def _knows_its_files(self) -> "ModelDescription":
-        if self.digests.keys() != {WEIGHTS}:
-            raise ValueError(f"digests must be of {WEIGHTS}, and of nothing else")
-        return self
 
 
 def read_trained(path: str | Path) -> dict[str, Any]:
@@ -105,29 +71,6 @@ def digest_of(path: str | Path) -> str:
     return read_description(Path(path)).digest if is_model_folder(path) else digest_of_checkpoint(path)
 
 
-def read_description(folder: Path, name: str = "") -> ModelDescription:
-    """What a model folder's `config.json` says; the weights are not looked at.
-
-    Args:
-        folder: The folder.
-        name: What the user calls it; "": as its path.
-
-    Raises:
-        UserError: No model of ours, a damaged one, or one of another version.
-    """
-    path = folder / CONFIG
-    if not is_own(path):
-        raise UserError(f"{path} is missing, or not a file of its own: {_WAY_OUT}.")
-    text = read_text(path)
-    described = parsed(text, path)
-    if "legradnet_model" not in described:
-        raise UserError(f"{name or folder} is no model of LegRadNet: its {CONFIG} is another program's.")
-    said = read_metadata(ModelDescription, described, path)
-    if said.digest != digest_of_text(text):
-        raise UserError(f"{path} is damaged, its checksum is wrong: {_WAY_OUT}.")
-    return said
-
-
 def read_model(folder: Path) -> dict[str, Any]:
     """Read a model folder as `read_checkpoint` reads a checkpoint, and make sure that no byte of it changed.
 
@@ -135,7 +78,7 @@ def read_model(folder: Path) -> dict[str, Any]:
         UserError: No model of ours, a damaged one, one of another version, or with another file than its own in it.
     """
     said = read_description(folder)
-    check_files(folder, said.digests, _WAY_OUT)
+    check_files(folder, said.digests, WAY_OUT)
     tensors = read_tensors(folder / WEIGHTS)
     try:
         content = _restored(said.checkpoint, tensors)

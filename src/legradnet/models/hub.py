@@ -8,9 +8,9 @@ from http.client import HTTPException
 from pathlib import Path
 
 from legradnet.errors import UserError
+from legradnet.models.description import CONFIG, WEIGHTS, read_description
 
 HUB = "hub:"
-_FILES = ("config.json", "model.safetensors")  # and nothing else is asked for: no pickle, no code
 _NAMED = re.compile(r"hub:(?P<repository>[\w.-]{1,96}/[\w.-]{1,96})(?:@(?P<revision>[\w.+/-]+))?", re.ASCII)
 _PROBE_SECONDS = 7.0  # a server
 _SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<commit>[0-9a-f]+)")
@@ -27,7 +27,8 @@ def from_hub(named: str) -> Path:
     Raises:
         UserError: No such name, repository or revision, none of a model of ours, or no network.
     """
-    from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache  # late: slow to import
+    # late, as it is slow to import; nothing but two files is asked for: no pickle, no code
+    from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import (
         EntryNotFoundError,
         LocalEntryNotFoundError,
@@ -36,35 +37,33 @@ def from_hub(named: str) -> Path:
     )
 
     repository, revision = _parts(named)
-    cached = [try_to_load_from_cache(repository, file, revision=revision) for file in _FILES]
-    folders = {Path(path).parent for path in cached if isinstance(path, str)}
-    if None not in cached and len(folders) == 1 and all(isinstance(path, str) for path in cached):
-        return folders.pop()
+    cached = [try_to_load_from_cache(repository, file, revision=revision) for file in (CONFIG, WEIGHTS)]
+    folders = {Path(path).parent if isinstance(path, str) else None for path in cached}
+    if len(folders) == 1 and (folder := folders.pop()):
+        return folder
     if constants.HF_HUB_OFFLINE:
         raise UserError(f"HF_HUB_OFFLINE is set, and {named} is not in the hub's cache, {constants.HF_HUB_CACHE}.")
-    url = hf_hub_url(repository, _FILES[0], revision=revision)
+    url = hf_hub_url(repository, CONFIG, revision=revision)
     if reason := unreachable(url, any_answer=True):  # the hub's client would try for most of a minute
         raise UserError(f"{named} is not in the hub's cache yet, and {constants.ENDPOINT} can't be reached: {reason}.")
     try:
-        config = Path(hf_hub_download(repository, _FILES[0], revision=revision))
-        from legradnet.models.folder import read_description  # late: it imports torch
-
+        config = Path(hf_hub_download(repository, CONFIG, revision=revision))
         read_description(config.parent, named)
         commit = config.parent.name  # one commit's files, though the revision may be moving on
-        return Path(hf_hub_download(repository, _FILES[1], revision=commit)).parent
+        return Path(hf_hub_download(repository, WEIGHTS, revision=commit)).parent
+    except UserError:
+        raise
     except RevisionNotFoundError:
         raise UserError(f"{named}: {repository} has no revision {revision}.") from None
     except LocalEntryNotFoundError as error:  # which is an EntryNotFoundError, and means that there is no network
         raise UserError(f"Downloading {named} failed: {error}") from error
     except EntryNotFoundError:
-        raise UserError(f"{named} is no model of LegRadNet: it lacks {' or '.join(_FILES)}.") from None
+        raise UserError(f"{named} is no model of LegRadNet: it lacks {CONFIG} or {WEIGHTS}.") from None
     except RepositoryNotFoundError:
         raise UserError(
             f"{named}: there is no {repository} on {constants.ENDPOINT}, or it is not open to everybody and HF_TOKEN "
             "does not let you in."
         ) from None
-    except UserError:
-        raise
     except Exception as error:  # whatever the hub's client makes of a broken connection
         raise UserError(f"Downloading {named} failed: {error}") from error
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from legradnet.errors import UserError
+from legradnet.models.description import is_model_folder
 from legradnet.models.hub import HUB, from_hub, hub_name
 from legradnet.settings import PathText
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of a model folder, see `folder.py`
 SHIPPED = "oai"
 SHIPPED_FOLDER = Path(__file__).with_name(SHIPPED)
 
@@ -27,11 +27,6 @@ CheckpointText = Annotated[PathText, BeforeValidator(_as_text)]
 def is_name(checkpoint: str | Path) -> bool:
     """Whether `checkpoint=` names a model, and no path."""
     return isinstance(checkpoint, str) and (checkpoint == SHIPPED or checkpoint.startswith(HUB))
-
-
-def is_model_folder(path: str | Path) -> bool:
-    """Whether this is, or should be, a folder that `legradnet-export format=model` wrote."""
-    return any((Path(path) / name).is_file() for name in (CONFIG, WEIGHTS))
 
 
 def local_path(checkpoint: str | Path) -> Path:

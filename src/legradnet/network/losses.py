@@ -7,7 +7,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from scipy import special, stats
 from torch import Tensor, nn
 
 from legradnet.errors import UserError
@@ -236,6 +235,8 @@ def _class_weights(kind: ClassWeights, counts: Sequence[int] | None) -> Tensor |
 
 def _soft_targets(num_classes: int, sigma: float, shape: Shape) -> Tensor:
     """Target of each true grade [K, K], each row sums to 1."""
+    from scipy import special, stats  # late: a third of a second, and few networks need it
+
     grades = np.arange(num_classes)
     if shape == "poisson":
         rows = stats.poisson.pmf(grades[None, :], grades[:, None] + 0.5)
