@@ -11,6 +11,8 @@ from legradnet.cli import config_folder
 from legradnet.data.synthetic import synthesize
 from legradnet.export.check import TOLERANCE
 from legradnet.export.run import export
+from legradnet.grading.checkpoint_network import CheckpointNetwork
+from legradnet.grading.distance import fit_distance
 from legradnet.network.ensemble import KneeEnsemble
 from legradnet.network.losses import Corn, CrossEntropy, SoftLabels
 
@@ -65,11 +67,26 @@ def knees_as_films(count, size):
     return np.ascontiguousarray(synthesize(count, size=size, seed=5)[0][:, None])
 
 
+def with_distance(path, size):
+    """The checkpoint with a distance from generated knees, of which one in 50 may be unlike them."""
+    knees, network = knees_as_films(80, size), CheckpointNetwork(path, device="cpu", precision="f32")
+    stages = np.concatenate([network.stages(knees[start : start + 10]) for start in range(0, len(knees), 10)])
+    distance = fit_distance(stages[:30], stages[30:], trunks=network.stage_means.trunks)
+    content = torch.load(path, weights_only=True)
+    content["legradnet"] |= {"distance": distance.model_dump()}
+    torch.save(content, path)
+    return path
+
+
 def assert_grades_like(network, checkpoint, films):
     for batch in (1, 2, 7):
         expected, found = checkpoint(films[:batch]), network.outputs(films[:batch])
         calibrated = checkpoint.calibration.probabilities(expected.probabilities)
         assert found["logits"].shape == expected.logits.shape
+        if expected.distances is None:
+            assert "stages" not in found and network(films[:batch]).distances is None
+        else:
+            assert network(films[:batch]).distances == pytest.approx(expected.distances, rel=1e-3)
         assert found["raw"] == pytest.approx(expected.probabilities, abs=TOLERANCE)
         assert found["probabilities"] == pytest.approx(calibrated, abs=TOLERANCE)
         if expected.gate_weights is None:

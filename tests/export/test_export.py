@@ -9,7 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from exports import TINY, assert_grades_like, exported, knees_as_films, needs_runtimes, settings, untrained
+from exports import (
+    TINY,
+    assert_grades_like,
+    exported,
+    knees_as_films,
+    needs_runtimes,
+    settings,
+    untrained,
+    with_distance,
+)
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
@@ -45,6 +54,7 @@ def test_all_five_families_are_exported_and_grade_like_their_checkpoint_at_any_b
         loss="corn",
         calibration=Calibration(rule="median", films=40, temperature=1.4),
     )
+    with_distance(path, 64)
     network = ExportedNetwork(exported(path, tmp_path / "out", format=kind), threads=1)
     checkpoint = CheckpointNetwork(path, device="cpu", precision="f32")
     films = knees_as_films(7, 64)

@@ -93,6 +93,11 @@ def _calibration(grader: Grader) -> dict[str, str]:
             f"would refer {false_referrals.referred} of {false_referrals.films} validation films for their look "
             f"({false_referrals.referred / false_referrals.films:.1%})"
         )
+    if distance := network.distance:
+        facts["Distance"] = (
+            f"from {distance.films} training films; with a limit from {distance.held_out} validation films, at most "
+            f"{distance.share:.0%} of films like them are referred as unlike the training films"
+        )
     if fitted.notes:
         facts["Notes"] = "; ".join(fitted.notes)
     return facts

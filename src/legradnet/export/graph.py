@@ -6,7 +6,7 @@ and leaves no module in the names of its nodes, by which `quantize` tells trunks
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -70,16 +70,22 @@ class _ExportedGraph(nn.Module):
         )
         self.gate, self.head, self.loss = ensemble.gate, ensemble.head, network.loss
         self.calibration = network.calibration
-        self.outputs = ("probabilities", "raw", "logits", *(["gate_weights"] if network.weighs else []))
+        self.stage_means = network.stage_means if network.distance else None
+        there = {"gate_weights": network.weighs, "stages": network.distance is not None}
+        self.outputs = ("probabilities", "raw", "logits", *(name for name, is_there in there.items() if is_there))
 
     def forward(self, films: Tensor) -> tuple[Tensor, ...]:
-        """Grade `films` uint8 [B, 1, S, S]: what `outputs` names; gate weights are [B, N]."""
+        """Grade `films` uint8 [B, 1, S, S]: what `outputs` names; gate weights are [B, N], stages [B, W]."""
         shades = films.float() / 255
-        fused, gate_weights = self.gate(torch.stack([branch(shades) for branch in self.branches], dim=1))
+        no_means: AbstractContextManager[dict[int, Tensor]] = nullcontext({})
+        with self.stage_means.read() if self.stage_means else no_means as means:
+            tokens = [branch(shades) for branch in self.branches]
+        fused, gate_weights = self.gate(torch.stack(tokens, dim=1))
         logits = self.head(fused)
         raw = self.loss.probabilities(logits)
-        outputs = (tempered(raw, self.calibration), raw, logits)
-        return outputs if gate_weights is None else (*outputs, gate_weights)
+        outputs = [tempered(raw, self.calibration), raw, logits]
+        outputs += [] if gate_weights is None else [gate_weights]
+        return (*outputs, *([self.stage_means.joined(means)] if self.stage_means else []))
 
 
 def tempered(raw: Tensor, calibration: Calibration) -> Tensor:

@@ -138,7 +138,9 @@ def _description(checkpoint: CheckpointNetwork, kind: str, precision: str, folde
     }
     if checkpoint.weighs:
         outputs["gate_weights"] = "float32 [B, backbones], each row sums to 1"
-    learned = checkpoint.learned.model_dump(exclude={"calibration", "film_check"}, exclude_unset=True)
+    if checkpoint.distance:
+        outputs["stages"] = f"float32 [B, {checkpoint.distance.width}], mean channels, which distance is measured on"
+    learned = checkpoint.learned.model_dump(exclude={"calibration", "film_check", "distance"}, exclude_unset=True)
     return {
         "legradnet_export": 1,
         "format": kind,
@@ -158,6 +160,7 @@ def _description(checkpoint: CheckpointNetwork, kind: str, precision: str, folde
         "batch_size": checkpoint.batch_size,
         "calibration": checkpoint.calibration.model_dump(mode="json"),
         "film_check": checkpoint.film_check.model_dump() if checkpoint.film_check else None,
+        "distance": checkpoint.distance.model_dump() if checkpoint.distance else None,
         "settings": checkpoint.settings.model_dump(exclude_unset=True),
         "learned": learned,
         "parameters": checkpoint.parameters,

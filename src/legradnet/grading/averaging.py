@@ -11,7 +11,10 @@ from legradnet.grading.networks import Answers, GradingNetwork
 
 
 def answer_views(network: GradingNetwork, views: Sequence[Sequence[Gray]]) -> Answers:
-    """One answer for each of B films' `views` [S, S]; the answers to a film and its mirror image are averaged."""
+    """One answer for each of B films' `views` [S, S].
+
+    The answers to a film and its mirror image are averaged; it is as near to the training films as the nearer of them.
+    """
     first = [film[0] for film in views]
     mirrored = [i for i, film in enumerate(views) if len(film) > 1]
     answer = network(np.stack([*first, *(views[i][1] for i in mirrored)])[:, None])
@@ -23,18 +26,33 @@ def answer_views(network: GradingNetwork, views: Sequence[Sequence[Gray]]) -> An
         means[mirrored] = (means[mirrored] + values[len(first) :]) / 2
         return means
 
-    gates = answer.gate_weights
+    gates, distances = answer.gate_weights, answer.distances
+    if distances is not None:
+        nearer = distances[: len(first)].copy()
+        nearer[mirrored] = np.minimum(nearer[mirrored], distances[len(first) :])
+        distances = nearer
     return answer._replace(
         logits=averaged(answer.logits),
         probabilities=averaged(answer.probabilities),
         gate_weights=None if gates is None else averaged(gates),
+        distances=distances,
     )
 
 
 def are_finite(answers: Answers) -> npt.NDArray[np.bool_]:
     """Whether all that a network says of a film is finite [B]; nothing else may be compared with anything."""
     said = [answers.logits, answers.probabilities, *([] if answers.gate_weights is None else [answers.gate_weights])]
+    said += [] if answers.distances is None else [answers.distances[:, None]]
     return np.all([np.isfinite(values).all(axis=1) for values in said], axis=0)
+
+
+def distances_of(answers: Sequence[Answers]) -> Floats | None:
+    """Median of what networks say of how far B films are from their training films [B]; None if none says anything.
+
+    Each has a limit of its own, in units of which its distances are, so that more than half refer a film beyond 1.
+    """
+    said = [answer.distances for answer in answers if answer.distances is not None]
+    return np.median(said, axis=0) if said else None
 
 
 def join_sets(sets: Sequence[Ints | None], classes: int) -> Ints | None:
@@ -62,5 +80,4 @@ def mean_gate_weights(
 
 def chosen_of(answers: Answers, films: list[int]) -> Answers:
     """The answers for some of the films."""
-    gates = answers.gate_weights
-    return Answers(answers.logits[films], answers.probabilities[films], None if gates is None else gates[films])
+    return Answers(*(None if said is None else said[films] for said in answers))  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from textwrap import shorten
 from threading import Lock
@@ -17,7 +19,7 @@ from legradnet.data.augment import AugmentSettings
 from legradnet.data.settings import FilmSettings
 from legradnet.device import choose_device, choose_precision
 from legradnet.errors import UserError
-from legradnet.grades import Rule
+from legradnet.grades import Floats, Rule
 from legradnet.grading.calibration import Calibration
 from legradnet.grading.metadata import Learned
 from legradnet.grading.networks import Answers, batch_of
@@ -27,6 +29,7 @@ from legradnet.models.folder import digest_of, read_trained
 from legradnet.network.backbones import Backbone
 from legradnet.network.drawn_apart import DrawnApart
 from legradnet.network.ensemble import KneeEnsemble, NetworkSettings
+from legradnet.network.stages import StageMeans
 from legradnet.settings import Seed, Settings
 
 log = logging.getLogger(__name__)
@@ -114,6 +117,10 @@ class CheckpointNetwork:
             log.warning("%s is damaged, or its training failed: %s is not finite. It grades no film.",
                         path, self.not_finite)  # fmt: skip
         self.ensemble.to(self.device).eval().requires_grad_(False)
+        self.distance = self.learned.distance
+        if self.distance and self.distance.width != self.stage_means.width:
+            width = self.stage_means.width
+            raise UserError(f"{path} is damaged: its distance is of {self.distance.width} channels, not {width}.")
 
     @property
     def backbones(self) -> tuple[str, ...]:
@@ -134,17 +141,33 @@ class CheckpointNetwork:
         """How many parameters it has."""
         return sum(parameter.numel() for parameter in self.ensemble.parameters())
 
+    @cached_property
+    def stage_means(self) -> StageMeans:
+        """Reads what the trunks' stages see; not there before it is asked for, so that nothing is read in vain."""
+        return StageMeans(self.ensemble)
+
+    def stages(self, films: npt.NDArray[np.uint8]) -> Floats:
+        """What the trunks' stages see of `films` uint8 [B, 1, S, S], as `distance` takes it: [B, W]."""
+        batch = torch.from_numpy(films).to(self.device)
+        with torch.inference_mode(), self.autocast(), self.stage_means.read() as means:
+            self.ensemble.tokens(batch)
+        return self.stage_means.joined(means).cpu().numpy().astype(np.float64)
+
     def __call__(self, films: npt.NDArray[np.uint8]) -> Answers:
         """Grade `films` uint8 [B, 1, S, S]."""
         batch = torch.from_numpy(films).to(self.device)
-        with torch.inference_mode(), self.autocast():
+        reading: AbstractContextManager[dict[int, torch.Tensor]] = (
+            self.stage_means.read() if self.distance else nullcontext({})
+        )
+        with torch.inference_mode(), self.autocast(), reading as means:
             output = self.ensemble(batch)
         logits = output.logits.float().cpu()
         if self.not_finite:  # such a weight may give numbers, but none that training has learned
             logits = torch.full_like(logits, torch.nan)
         weights = output.gate_weights
         gate_weights = None if weights is None else weights.float().cpu().numpy().astype(np.float64)
-        return Answers(logits.numpy(), self.loss.probabilities(logits).numpy(), gate_weights)
+        distances = self.distance(self.stage_means.joined(means).cpu().numpy()) if self.distance else None
+        return Answers(logits.numpy(), self.loss.probabilities(logits).numpy(), gate_weights, distances)
 
 
 def _with_weights(

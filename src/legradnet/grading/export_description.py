@@ -8,6 +8,7 @@ from legradnet.data.film import Fit
 from legradnet.data.settings import FilmSettings, GradedPixels
 from legradnet.grades import Rule
 from legradnet.grading.calibration import Calibration
+from legradnet.grading.distance import Distance
 from legradnet.grading.film_check import FilmCheck
 from legradnet.grading.metadata import Learned
 from legradnet.grading.runtimes import RUNTIMES
@@ -49,6 +50,7 @@ class ExportDescription(Settings):
     batch_size: int = Field(ge=1, le=10**6)
     calibration: Calibration
     film_check: FilmCheck | None
+    distance: Distance | None = None  # older exports have none
     settings: dict[str, Any]
     learned: Learned
     parameters: Count

@@ -48,6 +48,7 @@ class ExportedNetwork:
         self.image_size, self.fit, self.mirror_left = said.films.image_size, said.films.fit, said.films.mirror_left
         self.batch_size, self.parameters = batch_of(said.batch_size, said.films.image_size), said.parameters
         self.calibration, self.film_check, self.learned = said.calibration, said.film_check, said.learned
+        self.distance = said.distance
         self._settings, self.digest = said.settings, said.digest or ""
         self.not_finite = ""  # a graph that doesn't answer in finite numbers is not exported
         check_files(self.path, said.digests, "export the checkpoint again")
@@ -75,20 +76,23 @@ class ExportedNetwork:
         """Grade `films` uint8 [B, 1, S, S]; the probabilities are not calibrated."""
         outputs = self.outputs(films)
         gate_weights = outputs["gate_weights"].astype(np.float64) if self.weighs else None
-        return Answers(outputs["logits"], outputs["raw"], gate_weights)  # type: ignore[arg-type]
+        distances = self.distance(outputs["stages"]) if self.distance else None  # type: ignore[arg-type]
+        return Answers(outputs["logits"], outputs["raw"], gate_weights, distances)  # type: ignore[arg-type]
 
     def outputs(self, films: npt.NDArray[np.uint8]) -> Outputs:
         """All that the graph gives for `films` uint8 [B, 1, S, S].
 
-        `probabilities` [B, K] calibrated, `raw` [B, K], `logits` [B, outputs], and `gate_weights` [B, N] where the gate
-        has any.
+        `probabilities` [B, K] calibrated, `raw` [B, K], `logits` [B, outputs], `gate_weights` [B, N] where the gate has
+        any, and `stages` [B, W] where the network knows its distance from the training films.
 
         Raises:
             UserError: The graph is not the one that `export.json` describes.
         """
         outputs = self._run(np.ascontiguousarray(films))
-        widths = {"raw": self.classes, "probabilities": self.classes, "logits": None}
-        for name, width in (widths | ({"gate_weights": len(self.backbones)} if self.weighs else {})).items():
+        widths: dict[str, int | None] = {"raw": self.classes, "probabilities": self.classes, "logits": None}
+        widths |= {"gate_weights": len(self.backbones)} if self.weighs else {}
+        widths |= {"stages": self.distance.width} if self.distance else {}
+        for name, width in widths.items():
             shape = outputs[name].shape if name in outputs else ()
             if len(shape) != 2 or shape[0] != len(films) or width not in (None, shape[1]):
                 raise UserError(f"The network in {self.path} is damaged, or of another {DESCRIPTION}: its {name} are "

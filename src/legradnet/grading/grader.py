@@ -15,7 +15,8 @@ from legradnet.data.reading.pool import Stop
 from legradnet.data.sides import Side, find_side
 from legradnet.errors import UserError
 from legradnet.grades import grades_of
-from legradnet.grading.averaging import answer_views, are_finite, chosen_of, join_sets, mean_gate_weights
+from legradnet.grading.averaging import answer_views, are_finite, chosen_of, distances_of, join_sets, mean_gate_weights
+from legradnet.grading.distance import UNLIKE
 from legradnet.grading.exported_network import ExportedNetwork
 from legradnet.grading.grading import (
     NO_CHECKPOINT,
@@ -53,7 +54,8 @@ class Grader:
 
     Of several networks (folds, seeds) probabilities are averaged; prediction sets are joined by majority vote
     (Gasparin and Ramdas 2024, arXiv:2401.09379), which promises 2 * coverage - 1 only, and a film is referred when
-    their mean confidence is below their median threshold, which promises no error rate.
+    their mean confidence is below their median threshold, which promises no error rate, or their median distance from
+    what each was trained on is beyond its limit.
     Threads may share a grader: each gets what it would get alone, and nothing of the process is changed. Serial are
     an OpenVINO export's batches and parts of loading; what `stream` gives is for one thread.
 
@@ -280,26 +282,30 @@ class Grader:
         sets = join_sets([c.sets(p, grades) for c, p in zip(calibrations, calibrated, strict=True)], self.classes)
         threshold = float(np.median([calibration.min_confidence for calibration in calibrations]))
         gate_weights = mean_gate_weights(self.networks, answers, self.backbones)
+        distances = distances_of(answers)
         gradings = []
         for i, film in enumerate(films):
             grade = int(grades[i])
             confidence = float(probabilities[i, grade])
             unsure = "" if confidence >= threshold else why_unsure(confidence, threshold)
+            distance = None if distances is None else float(distances[i])
+            look = "; ".join(filter(None, [film.refer, UNLIKE if distance is not None and distance > 1 else ""]))
             gradings.append(
                 Grading(
                     grade=grade,
                     probabilities=probabilities[i],
                     expected_grade=float(probabilities[i] @ np.arange(self.classes)),
                     prediction_set=() if sets is None else tuple(range(int(sets[i, 0]), int(sets[i, 1]) + 1)),
-                    referred=bool(film.refer or unsure),
-                    reason="; ".join(filter(None, [film.refer, unsure, *film.remarks])),
+                    referred=bool(look or unsure),
+                    reason="; ".join(filter(None, [look, unsure, *film.remarks])),
                     gate_weights={}
                     if gate_weights is None
                     else dict(zip(self.backbones, gate_weights[i].tolist(), strict=True)),
                     raw=raw[i],
-                    look=film.refer,
+                    look=look,
                     logits=answers[0].logits[i] if alone and len(film.views[0]) == 1 else None,
                     remarks=tuple(film.remarks),
+                    distance=distance,
                 )
             )
         return gradings

@@ -82,9 +82,11 @@ class Grading:
         reason: Why it is referred, and remarks (side unknown, first of many frames); "" if there are none.
         gate_weights: {backbone: weight}, sum 1; {} under `gating=concat`.
         raw: Uncalibrated probabilities [K], which the grade follows from.
-        look: What is wrong with the film's look or its file, the part of `reason` that refers it whatever its grade.
+        look: What is wrong with the film, its look or its file, the part of `reason` that refers it whatever its grade.
         logits: The network's outputs; None where several answers were averaged.
         remarks: The part of `reason` that refers no film.
+        distance: How far the film lies from the training films; above 1, the limit, it is referred as unlike them. None
+            without a network that has learned that.
     """
 
     grade: int
@@ -98,6 +100,7 @@ class Grading:
     look: str = ""
     logits: Floats | None = None
     remarks: tuple[str, ...] = ()
+    distance: float | None = None
 
 
 class AnswerError(ImageError):

@@ -3,6 +3,7 @@
 from pydantic import Field, model_validator
 
 from legradnet.grading.calibration import Calibration
+from legradnet.grading.distance import Distance
 from legradnet.grading.film_check import FilmCheck
 from legradnet.models.described import Count, Versions
 from legradnet.settings import Settings
@@ -29,10 +30,11 @@ class TrainingFilms(Settings):
 
 
 class Learned(Settings):
-    """What training found out beside the weights; calibration and film check stand apart in an export."""
+    """What training found out beside the weights; calibration, film check and distance stand apart in an export."""
 
     calibration: Calibration | None = None
     film_check: FilmCheck | None = None
+    distance: Distance | None = None
     false_referrals: FalseReferrals | None = None
     data: TrainingFilms | None = None
     versions: Versions = Field(default_factory=dict)

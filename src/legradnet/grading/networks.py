@@ -9,6 +9,7 @@ import numpy.typing as npt
 from legradnet.data.film import Fit
 from legradnet.grades import Floats, Rule
 from legradnet.grading.calibration import Calibration
+from legradnet.grading.distance import Distance
 from legradnet.grading.film_check import FilmCheck
 from legradnet.grading.metadata import Learned
 
@@ -20,11 +21,16 @@ _MOST_PIXELS = 2**26  # of a batch: 1337 films of 224 px, 4 of 4096
 
 
 class Answers(NamedTuple):
-    """What a network says of B films: `logits` [B, outputs], `probabilities` [B, K], `gate_weights` [B, N] or None."""
+    """What a network says of B films: `logits` [B, outputs], `probabilities` [B, K], `gate_weights` [B, N] or None.
+
+    `distances` [B]: how far they lie from the training films; above 1 a film is unlike them. None where a network has
+    not learned that.
+    """
 
     logits: Floats
     probabilities: Floats
     gate_weights: Floats | None
+    distances: Floats | None = None
 
 
 class GradingNetwork(Protocol):
@@ -42,6 +48,7 @@ class GradingNetwork(Protocol):
         rule: How a grade follows from probabilities.
         calibration: What validation films taught.
         film_check: Limits of a film's look; None if nothing was fitted.
+        distance: How far from the training films a film may be; None if nothing was fitted.
         precision: f32, bf16 or int8.
         not_finite: Name of a weight that isn't finite; "" where all are, or can't be looked at.
     """
@@ -57,6 +64,7 @@ class GradingNetwork(Protocol):
     rule: Rule
     calibration: Calibration
     film_check: FilmCheck | None
+    distance: Distance | None
     precision: str
     not_finite: str
 

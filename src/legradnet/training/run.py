@@ -297,7 +297,7 @@ def _measure_best(settings: TrainSettings, folder: RunFolder, data: KneeDataModu
     if training == "16-mixed" or (precision == "f32" and mixed):
         data.features = None
     if settings.calibration.name:
-        aims = {"coverage": settings.calibration.coverage, "target_error": settings.calibration.target_error}
+        aims = settings.calibration.model_dump(exclude={"name"})
         calibrate(folder.best, data, **aims, device=device, precision=precision)
     tested = None
     if settings.test and len(data.films("test")):

@@ -55,6 +55,10 @@ class CalibrationSettings(Settings):
     target_error: float = Field(
         default=0.25, ge=0.001, le=0.999, description="wanted share of wrong grades among films that are not referred"
     )
+    unlike_share: Annotated[float, Field(ge=0.001, le=0.5)] | None = Field(
+        default=0.02,
+        description="most films like those of training to refer as unlike them, by what trunks see; null = no distance",
+    )
 
 
 class LoggerSettings(Settings):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from legradnet.errors import UserError, how_to_install
 
-OUTPUTS = ("probabilities", "raw", "logits", "gate_weights")
+OUTPUTS = ("probabilities", "raw", "logits", "gate_weights", "stages")
 
 Films = Sequence[npt.NDArray[np.uint8]]
 Outputs = Mapping[str, npt.NDArray[np.float32]]
