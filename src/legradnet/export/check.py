@@ -34,6 +34,9 @@ class Quality:
         changed_grades: Films that the export grades otherwise.
         largest_probability_change: Of all calibrated probabilities.
         measured_in: The precision that this machine's CPU ran the export in.
+        unlike: Films that are referred as unlike the training films, by the checkpoint and by the export.
+        limit_grows: How many times wider the export's limit has to be to refer no more of them than the checkpoint: it
+            sees films through rounding.
     """
 
     films: int
@@ -44,6 +47,8 @@ class Quality:
     changed_grades: int
     largest_probability_change: float
     measured_in: str
+    unlike: tuple[int, int] = (0, 0)
+    limit_grows: float = 1.0
 
     @property
     def qwk_drop(self) -> float:
@@ -53,7 +58,7 @@ class Quality:
     def to_plain(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         plain = asdict(self)
-        for name in ("qwk", "accuracy"):
+        for name in ("qwk", "accuracy", "unlike"):
             before, after = plain.pop(name)
             both = {f"{name}_checkpoint": before, f"{name}_export": after}
             plain |= {key: None if math.isnan(value) else value for key, value in both.items()}  # JSON has no nan
@@ -122,6 +127,8 @@ def measure_quality(
     for gradings in (before, after):
         probabilities = np.stack([grading.probabilities for grading in gradings])
         metrics.append(grading_metrics(probabilities, np.array([grading.grade for grading in gradings]), labels))
+    distances = [np.array([film.distance or 0.0 for film in gradings]) for gradings in (before, after)]
+    unlike = [int((of_network > 1).sum()) for of_network in distances]
     changes = [np.abs(old.probabilities - new.probabilities).max() for old, new in zip(before, after, strict=True)]
     return Quality(
         films=len(films.requests),
@@ -132,4 +139,6 @@ def measure_quality(
         changed_grades=sum(old.grade != new.grade for old, new in zip(before, after, strict=True)),
         largest_probability_change=float(max(changes)),
         measured_in=exported.runs_in if isinstance(exported, ExportedNetwork) else exported.precision,
+        unlike=(unlike[0], unlike[1]),
+        limit_grows=max(1.0, float(np.sort(distances[1])[::-1][min(unlike[0], len(before) - 1)]) * (1 + 1e-9)),
     )

@@ -89,6 +89,8 @@ def _fill(folder: Path, settings: ExportSettings) -> dict[str, Any]:
         quality = measure_quality(checkpoint, exported, films, workers=settings.data.num_workers)
         _refuse_worse(quality, settings.max_qwk_drop)
         described["quality"] = quality.to_plain()
+        if described["distance"]:
+            described["distance"]["limit"] *= quality.limit_grows
     write_description(folder / DESCRIPTION, described)
     return described
 
@@ -183,6 +185,9 @@ def _tell(output: Path, described: Mapping[str, Any]) -> None:
             continue
         log.info("%-8s %.4f -> %.4f (%+.4f) on %d films, split %s", name, before, after, after - before,
                  quality["films"], quality["split"])  # fmt: skip
+    if quality["unlike_checkpoint"] or quality["unlike_export"]:
+        log.info("Unlike the training films: %d before, %d after, for which the limit is %.3f times what it was",
+                 quality["unlike_checkpoint"], quality["unlike_export"], quality["limit_grows"])  # fmt: skip
     log.info("%d grades change; the largest change of a probability is %.4f", quality["changed_grades"],
              quality["largest_probability_change"])  # fmt: skip
     if quality["measured_in"] != described["precision"]:
