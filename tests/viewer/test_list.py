@@ -55,6 +55,7 @@ def test_films_are_sorted_and_chosen_by_each_column(reader, asked, numbers):
 
 def test_films_are_sorted_and_chosen_by_the_readers_own_mark(reader):
     ids = [film["id"] for film in films(reader, sort="listed")]
+    assert names(reader, mark="any", sort="listed") == []
     for film, grade in ((ids[0], 3), (ids[1], None), (ids[2], 2)):
         mark(reader, film, grade)
     assert names(reader, sort="mark")[:4] == ["knee2R.png", "knee0R.png", "knee1L.png", "knee3L.png"]
