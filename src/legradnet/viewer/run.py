@@ -16,7 +16,7 @@ from legradnet.errors import UserError, how_to_install
 from legradnet.files import GrowingFile, write_text
 from legradnet.grading.grader import Grader
 from legradnet.grading.predictions import Record, json_lines
-from legradnet.grading.settings import PredictSettings
+from legradnet.models.named import SHIPPED, is_name
 from legradnet.settings import checked
 from legradnet.viewer.background import BackgroundGrading
 from legradnet.viewer.entry import Entry
@@ -88,7 +88,7 @@ def _open_room(
 ) -> "ReadingRoom":
     from legradnet.viewer.room import Model, ReadingRoom
 
-    checkpoint = settings.checkpoint or given.checkpoint or _default_checkpoint()
+    checkpoint = settings.checkpoint or given.checkpoint or SHIPPED
     kept: Callable[[Sequence[Record]], None] = lambda records: None  # noqa: E731
     dropped: list[InputFilm] = []
     if settings.output:
@@ -146,17 +146,8 @@ def _folder(settings: ViewSettings, run_folder: Path) -> Path:
     return claim_for_run(Path("outputs/view") / time.strftime("%Y-%m-%d_%H-%M-%S"), numbered=True)
 
 
-def _default_checkpoint() -> str | list[str]:
-    """That of predict."""
-    known = PredictSettings.model_fields["checkpoint"]
-    if known.is_required():
-        raise UserError("checkpoint= is needed: a checkpoint or an export that grades the films; only a finished "
-                        "predict run as input= has its own.")  # fmt: skip
-    default: str | list[str] = known.default
-    return default
-
-
 def _name(checkpoint: str | list[str]) -> str:
-    paths = [checkpoint] if isinstance(checkpoint, str) else checkpoint
-    parts = [Path(path).parts for path in paths]
+    """What the page calls the model: a run and its checkpoint, or the last part of another path."""
+    names = [checkpoint] if isinstance(checkpoint, str) else checkpoint
+    parts = [(name,) if is_name(name) else Path(name).parts for name in names]
     return ", ".join(f"{own[-3]}/{own[-1]}" if len(own) > 2 and own[-2] == "checkpoints" else own[-1] for own in parts)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from legradnet.grading.settings import AskedDevice, AskedPrecision, ListedFilms, OneSide
+from legradnet.models.named import SHIPPED, CheckpointText
 from legradnet.settings import PathText, Seed, Settings, VerbatimText
 
 _MOST_READERS = 32
@@ -50,8 +51,8 @@ class ViewSettings(Settings):
     input: PathText | None = Field(
         default=None, description="film, folder, CSV, or a finished predict run; null = films are dropped on the page"
     )
-    checkpoint: PathText | list[PathText] | None = Field(
-        default=None, description="as of predict; null = that of the predict run in `input`"
+    checkpoint: CheckpointText | list[CheckpointText] | None = Field(
+        default=None, description=f"as of predict; null = that of the predict run in `input`, else {SHIPPED}"
     )
     readers: Annotated[
         list[Annotated[str, AfterValidator(_reader)]],
