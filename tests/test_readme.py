@@ -136,7 +136,7 @@ def known_keys():
         known |= {f"{path.parent.name}.{key}" for key, _ in leaves(yaml.safe_load(path.read_text()) or {})}
     known |= {re.sub(r"^backbone\.\w+\.", "backbone.<key>.", key) for key in known}
     known |= {".".join(key.split(".")[:n]) for key in known for n in range(1, key.count(".") + 1)}
-    return known | {"data.source"}
+    return known | {"data.source", "model.safetensors"}  # the latter a file
 
 
 @each_page

@@ -40,6 +40,29 @@ def test_the_wheel_works_outside_the_checkout(trained, knees, tmp_path):
         )
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "outputs/train/custom/trials.csv").is_file()
+    _grades_by_what_ships(site, tmp_path, knees, alone)
     places = "import legradnet, hydra_plugins.legradnet_optuna as plugin; print(legradnet.__file__, plugin.__file__)"
     shown = subprocess.run([python, "-c", places], capture_output=True, text=True, env=alone)
     assert [Path(place).is_relative_to(site) for place in shown.stdout.split()] == [True, True]
+
+
+def _grades_by_what_ships(site, tmp_path, knees, environment):
+    """`legradnet-predict input=...` needs nothing but the wheel: no checkpoint, and no network."""
+    source, installed = ROOT / "src/legradnet/models/oai", site / "legradnet/models/oai"
+    if not (source / "config.json").is_file():
+        return  # this build has none, see models/test_named.py
+    assert {path.name: path.read_bytes() for path in installed.iterdir()} == {
+        path.name: path.read_bytes() for path in source.iterdir()
+    }
+    blocked = (
+        "import socket, sys\n"
+        "def refuse(*_): raise AssertionError('the network was touched')\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n"
+        "from legradnet.cli.predict import main\n"
+        f"sys.argv = ['legradnet-predict', 'input={next(knees.glob('*.png'))}', 'hydra.run.dir=shipped']\n"
+        "main()\n"
+    )
+    python = site.parents[2] / "bin/python"
+    done = subprocess.run([python, "-c", blocked], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "Grading by oai (digest" in done.stdout + done.stderr

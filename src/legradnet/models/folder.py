@@ -6,9 +6,9 @@ It holds what a `best.ckpt` holds, whatever that is, and is read back as `read_c
                        as `backbone.<key>.weights=` takes them too; those elsewhere in the checkpoint are named by the
                        way to them, `legradnet.distance.means`, and stay as they are, bit for bit.
                        Those of `state_dict` with more than 65,536 weights have 16 bits (see `in_16_bits`). Smaller
-                       ones, one weight in twenty, have 32: a network's first layers, depthwise convolutions, biases,
-                       norms and their statistics, whose errors add up. In float16 they too would change probabilities
-                       by 1e-2 in float32 and 1e-1 in bfloat16, and not by 1e-3 at most.
+                       ones, one weight in five of EfficientNet-Lite, have 32: first layers, depthwise convolutions,
+                       biases, norms and their statistics, whose errors add up. With all in float16 probabilities
+                       would change by 1e-2 in float32 and by 1e-1 in bfloat16, and not by 1e-3 at most.
     config.json        `checkpoint`: all else, `hyper_parameters`, `legradnet` (calibration, film check, counts of
                        films, versions of the training), `epoch` ...; in a tensor's place stands `{"$tensor": NAME}`,
                        in that of a number which JSON has not `{"$float": "inf"}`.
