@@ -20,7 +20,7 @@ def await_another(page, name):
     page.locator("#readout", has_text="%").wait_for()
 
 
-@pytest.mark.parametrize("key", ["0", "4", "u"])
+@pytest.mark.parametrize("key", ["0", "u"])
 def test_a_key_grades_z_takes_back_and_space_goes_on(page, room, key):
     name = open_film(page, int(key) if key != "u" else 2)
     page.keyboard.press(key)
@@ -160,7 +160,6 @@ def test_reading_goes_on_where_a_killed_server_was(films, grader, browser, tmp_p
             with page.expect_response("**/mark", timeout=20_000) as answer:
                 page.goto(again.addresses["A"])
             page.locator("#rows .mark-box").get_by_text("2", exact=True).wait_for()
-            assert answer.value.status in (200, 404)
-            assert [mark for row in again.room.worklist.rows if (mark := mark_of(again, row.film.filename))] == [
-                (2, "")
-            ]
+            assert answer.value.status in (200, 404)  # the film may be called otherwise now
+            marks = [mark_of(again, path.name) for path in films[:6]]
+            assert [mark for mark in marks if mark] == [(2, "")]

@@ -109,6 +109,9 @@ export class Reading {
     if (film.status === "error") return this.trouble(film.error);
     const values = await valuesOf(film.id);
     if (this.film?.id !== film.id) return undefined;
+    const { width, height, bits } = values;
+    this.film = { ...this.film, width, height, depth: bits }; // the server may not have known before
+    this.describe();
     this.surface.show({ ...values, box: film.box });
     this.heat.follow(this.film);
     return undefined;
