@@ -44,6 +44,10 @@ def test_the_wheel_works_outside_the_checkout(trained, knees, tmp_path):
     places = "import legradnet, hydra_plugins.legradnet_optuna as plugin; print(legradnet.__file__, plugin.__file__)"
     shown = subprocess.run([python, "-c", places], capture_output=True, text=True, env=alone)
     assert [Path(place).is_relative_to(site) for place in shown.stdout.split()] == [True, True]
+    page = Path("src/legradnet/viewer/page")
+    assert {path.name for path in (site / page.relative_to("src")).iterdir()} == {
+        path.name for path in (ROOT / page).iterdir()
+    }
 
 
 def _grades_by_what_ships(site, tmp_path, knees, environment):
