@@ -11,6 +11,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
+from evaluations import FACTS, config_of
 from legradnet.data.synthetic import write_knees
 from small_runs import compose, made_once
 
@@ -49,6 +50,22 @@ def trained(tmp_path_factory):
     settings = ["data.count=200", "data.val_fraction=0.2", "data.test_fraction=0.2", "data.mirror_left=true"]
     settings += ["augment.mirror=0", "loss=corn", "optimizer.backbone_scale=1"]
     return made_once(tmp_path_factory, "trained", lambda folder: train(compose(*settings), folder))
+
+
+@pytest.fixture(scope="session")
+def best(trained):
+    """The checkpoint of that run, as it is named to a command."""
+    return str(trained / "checkpoints/best.ckpt")
+
+
+@pytest.fixture(scope="session")
+def own(best, tmp_path_factory):
+    """What an evaluation on the test films of that run has left, with facts of its author; only to be read."""
+    from legradnet.evaluation.run import evaluate
+
+    facts = tmp_path_factory.mktemp("facts") / "facts.yaml"
+    facts.write_text(FACTS)
+    return made_once(tmp_path_factory, "own", lambda folder: evaluate(config_of(best, facts=str(facts)), folder))
 
 
 @pytest.fixture

@@ -5,39 +5,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from omegaconf import OmegaConf
 
+from evaluations import config_of
 from hostile_films import dicom, dicom_bytes
 from legradnet.checkpoint import read_checkpoint
-from legradnet.cli import config_folder
 from legradnet.data.images import read_image
 from legradnet.data.synthetic import write_knees
 from legradnet.errors import UserError
+from legradnet.evaluation.crossfit import crossfit
 from legradnet.evaluation.graded import Graded, read_graded
-from legradnet.evaluation.run import crossfit, evaluate
+from legradnet.evaluation.run import evaluate
 from legradnet.evaluation.shortcut import JOINT_BAND, blank_joint
 from legradnet.grading.calibration import Calibration, tempered
-
-
-def config_of(checkpoint, **changes):
-    """The config of legradnet-evaluate as plain values; `data` is merged key by key."""
-    config = OmegaConf.to_container(OmegaConf.load(config_folder() / "evaluate.yaml"), resolve=False)
-    data = OmegaConf.to_container(OmegaConf.load(config_folder() / "data/common.yaml"), resolve=False)
-    del config["hydra"], config["defaults"]
-    data |= config["data"] | {"source": "own", "seed": 0} | changes.pop("data", {})
-    return config | {"checkpoint": checkpoint, "resamples": 50, "data": data} | changes
-
-
-@pytest.fixture(scope="module")
-def best(trained):
-    return str(trained / "checkpoints/best.ckpt")
-
-
-@pytest.fixture(scope="module")
-def own(best, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("own")
-    evaluate(config_of(best), folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +177,7 @@ def test_crossfit_calibrates_each_patient_by_other_patients(monkeypatch):
         fitted.append({tuple(row) for row in raw})
         return Calibration(rule=rule, temperature=1.0 + len(fitted))
 
-    monkeypatch.setattr("legradnet.evaluation.run.fit_calibration", fit)
+    monkeypatch.setattr("legradnet.evaluation.crossfit.fit_calibration", fit)
     found, notes = crossfit(graded, ["", "blank", *[""] * 198], Calibration(rule="mode"), seed=0)
     assert notes == []
     for i, row in enumerate(raw):

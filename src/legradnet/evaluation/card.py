@@ -3,6 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
+from legradnet.evaluation.checklist import (
+    DATA,
+    FAILURES,
+    LIMITS,
+    MEASURED,
+    MODEL,
+    RUN,
+    STANDARD,
+    TRAINING,
+    USE,
+    WEIGHTS,
+)
+from legradnet.evaluation.facts import Facts
 from legradnet.evaluation.films import LabelledFilms, run_of
 from legradnet.evaluation.graded import Graded
 from legradnet.evaluation.settings import EvaluateSettings
@@ -10,22 +23,47 @@ from legradnet.grading.grader import Grader
 from legradnet.grading.loading import models_in_words
 from legradnet.run_folder import versions
 
-_Facts = dict[str, dict[str, str]]
+FITTED = "Fitted on validation films"
+
+Sections = dict[str, dict[str, str]]
 
 
-def model_card(grader: Grader, films: LabelledFilms, graded: Graded, settings: EvaluateSettings) -> _Facts:
+def model_card(grader: Grader, films: LabelledFilms, graded: Graded, settings: EvaluateSettings) -> Sections:
     """Sections of plain facts, {section: {name: text}}, from the checkpoint, its run folder and this evaluation."""
     return {
-        "Use": {
-            "Intended": "research on grading single knees on plain radiographs; a second reading, never the only one",
-            "Not for": "diagnosis without a clinician; films other than knee crops of the training kind",
-        },
-        "Measured on": _films(films, graded, settings),
-        "Model": _model(grader),
-        "Training": _training(grader),
-        "Calibration": _calibration(grader),
-        "This evaluation": _plain(versions()) | {"Precision": grader.networks[0].precision},
+        MEASURED: _films(films, graded, settings),
+        MODEL: _model(grader),
+        TRAINING: _training(grader),
+        FITTED: _calibration(grader),
+        RUN: _plain(versions()) | {"Precision": grader.networks[0].precision},
     }
+
+
+def with_facts(known: Mapping[str, Mapping[str, str]], facts: Facts) -> Sections:
+    """The sections of a card: what `model_card` knows, between what its author says; empty ones are left out."""
+    cost = facts.training
+    trained = {
+        "Chosen": cost.choice,
+        "Machine": cost.machine,
+        "Minutes": "" if cost.minutes is None else f"{cost.minutes:,.0f}",
+        "Energy": "; ".join(filter(None, [_energy(cost.kilowatt_hours), cost.energy])),
+    }
+    sections = {
+        USE: {"Intended": "; ".join(facts.intended), "Not for": "; ".join(facts.not_for)},
+        DATA: {source.name: source.text for source in facts.data},
+        STANDARD: {"True grades": facts.reference_standard},
+        WEIGHTS: {source.name: source.text for source in facts.starting_weights},
+        **{title: dict(section) for title, section in known.items()},
+        FAILURES: {str(number): text for number, text in enumerate(facts.failures, 1)},
+        LIMITS: {str(number): text for number, text in enumerate(facts.limits, 1)},
+    }
+    sections.setdefault(TRAINING, {}).update(trained)
+    filled = {title: {name: text for name, text in rows.items() if text} for title, rows in sections.items()}
+    return {title: rows for title, rows in filled.items() if rows}
+
+
+def _energy(kilowatt_hours: float | None) -> str:
+    return "" if kilowatt_hours is None else f"{kilowatt_hours:g} kWh"
 
 
 def _films(films: LabelledFilms, graded: Graded, settings: EvaluateSettings) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Every number of an evaluation, from graded films, as plain values for JSON; None where a number isn't defined."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from legradnet.data.remarks import by_kind
 from legradnet.errors import UserError
 from legradnet.evaluation.graded import Graded
 from legradnet.grades import Floats
@@ -27,6 +29,9 @@ from legradnet.statistics.metrics import (
 )
 
 MOST_SUBGROUPS = 20
+SURE = 0.9
+_UNSURE = re.compile(r"(^|; )unsure(:|;|$)")  # as a grader says, or crossfit
+_OF_A_GRADE = ("accuracy", "mae", "within_one", "coverage", "set_size", "referral_rate", "accepted_accuracy")
 
 Estimate = dict[str, float | None]
 
@@ -146,6 +151,50 @@ def subgroups(graded: Graded, columns: Sequence[str], **settings: Any) -> dict[s
                 "metrics": metric_intervals(films, **settings),
             }
     return measured
+
+
+def by_true_grade(graded: Graded, **settings: Any) -> list[dict[str, Any]]:
+    """Measure the films of each true grade by themselves: how many there are, and the metrics of `_OF_A_GRADE`.
+
+    Args:
+        graded: Films.
+        **settings: Of `metric_intervals`.
+    """
+    rows: list[dict[str, Any]] = []
+    for grade in range(graded.classes):
+        films = graded.subset(graded.labels == grade)
+        metrics = metric_intervals(films, **settings) if len(films) else {}
+        found = {name: metrics[name] for name in _OF_A_GRADE if name in metrics}
+        rows.append({"grade": grade, "films": len(films), **found})
+    return rows
+
+
+def mistakes(graded: Graded) -> dict[str, int]:
+    """Counts of the mistakes that cost most.
+
+    Returns:
+        `far_and_kept`: films two or more grades off that are not referred; `sure`: films whose grade has a calibrated
+        probability of `SURE` or more; `sure_and_wrong`: the wrong ones of these.
+    """
+    away, sure = np.abs(graded.grades - graded.labels), graded.confidence >= SURE
+    return {
+        "far_and_kept": int(((away > 1) & ~graded.referred).sum()),
+        "sure": int(sure.sum()),
+        "sure_and_wrong": int((sure & (away > 0)).sum()),
+    }
+
+
+def referred_for(graded: Graded, looks: Sequence[str]) -> dict[str, int]:
+    """How many films are referred for each reason: what is wrong with their `looks` [N], and unsure grades.
+
+    A film with several reasons counts for each; what differs in numbers alone is one reason.
+    """
+    reasons = []
+    for reason, look, referred in zip(graded.reasons, looks, graded.referred.tolist(), strict=True):
+        unsure = "unsure of the grade" if referred and _UNSURE.search(reason) else ""
+        reasons.append(("", filter(None, [*look.split("; "), unsure])))
+    said = sorted(by_kind(reasons), key=lambda kind: -len(kind.names))
+    return {kind.text: len(kind.names) for kind in said}
 
 
 def group_names(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, npt.NDArray[np.str_]]:

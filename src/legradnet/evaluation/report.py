@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from legradnet.data.remarks import Said
+from legradnet.evaluation import checklist
 from legradnet.evaluation.figures import draw_figures
 from legradnet.evaluation.graded import Graded
 from legradnet.figures import grade_names, picture
@@ -67,6 +68,15 @@ TILES = ("qwk", "accuracy", "mae", "within_one", "auroc_kl2", "coverage")
 # columns where there is no room for all
 BRIEF = {"qwk": "Kappa", "accuracy": "Accuracy", "mae": "MAE", "within_one": "Within one", "auroc_kl2": "AUROC, KL ≥ 2"}
 _ON_A_SHARE_SCALE = set(WORDS) - {"mae", "set_size"}
+_PLACES = {  # of the page, for sections of the card that are parts of it
+    checklist.NUMBERS: "metrics",
+    checklist.GRADES: "grades",
+    checklist.CALIBRATION: "calibration",
+    checklist.REFERRAL: "referral",
+    checklist.SUBGROUPS: "subgroups",
+    checklist.JOINT: "shortcut",
+    checklist.FAILURES: "grades",
+}
 _PIXELS = 320  # longer side of a film on the page
 
 
@@ -108,6 +118,7 @@ class Report:
         mistakes: The worst ones, worst first.
         remarks: What was said of films' files and look.
         facts: Sections of the model card, {section: {name: text}}.
+        own_answers: What the model's author answers to items of the checklist, by their name.
         warnings: What a reader must know before any number.
         comparisons: One for each other run: {"names": [base, other], "metrics": {name: {"a", "b", "difference", "low",
             "high"}}}; the difference is b - a.
@@ -121,6 +132,7 @@ class Report:
     mistakes: list[Mistake] = field(default_factory=list)
     remarks: list[Said] = field(default_factory=list)
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
+    own_answers: Mapping[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     comparisons: list[dict[str, Any]] = field(default_factory=list)
 
@@ -151,6 +163,13 @@ def write_report(report: Report, path: Path) -> None:
         backbones=graded.backbones,
         figures=figures,
         findings=findings(numbers),
+        answers=checklist.answers(
+            {*report.facts, *checklist.measured(report.subgroups, report.joint_masked)},
+            report.subgroups,
+            report.own_answers,
+        ),
+        places=_PLACES,
+        not_available=checklist.NOT_AVAILABLE,
     )
     write_text(path, page.lstrip().encode(errors="replace").decode())  # names on disk need not be UTF-8
 

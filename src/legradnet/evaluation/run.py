@@ -17,20 +17,32 @@ from legradnet.claims import claimed
 from legradnet.data.film import Gray, ImageError
 from legradnet.data.images import read_film
 from legradnet.data.remarks import by_kind
-from legradnet.evaluation.card import model_card
+from legradnet.errors import UserError
+from legradnet.evaluation.card import model_card, with_facts
+from legradnet.evaluation.card_page import CARD, NUMBERS, Evaluation, card_text
 from legradnet.evaluation.compare import compare
+from legradnet.evaluation.crossfit import crossfit
+from legradnet.evaluation.facts import FACTS, Facts, facts_text, read_facts
 from legradnet.evaluation.films import LabelledFilms, check_run, load_films, run_of, seen_in_training
 from legradnet.evaluation.graded import Graded, predictions_text
-from legradnet.evaluation.numbers import group_names, measure, metric_intervals, subgroups, worst_mistakes
+from legradnet.evaluation.numbers import (
+    by_true_grade,
+    group_names,
+    measure,
+    metric_intervals,
+    mistakes,
+    referred_for,
+    subgroups,
+    worst_mistakes,
+)
 from legradnet.evaluation.report import Mistake, Report, write_figures, write_report
 from legradnet.evaluation.settings import EvaluateSettings
 from legradnet.evaluation.shortcut import blank_joint
 from legradnet.files import write_text
-from legradnet.grading.calibration import Calibration, fit_calibration
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Grading, readable
 from legradnet.grading.loading import models_in_words
-from legradnet.models.named import is_name
+from legradnet.models.named import is_name, name_of
 from legradnet.run_folder import RunFolder
 from legradnet.settings import checked
 
@@ -58,38 +70,56 @@ def _evaluate(settings: EvaluateSettings, folder: RunFolder) -> None:
     entries = settings.checkpoint if isinstance(settings.checkpoint, list) else [settings.checkpoint]
     groups = [entry if isinstance(entry, list) else [entry] for entry in entries]
     folder.check_other_runs(folder.last, folder.best, folder.predictions_json, folder.report)
+    facts = read_facts(settings.facts) if settings.facts else Facts()
     folder.write_config(settings.model_dump())
     films: LabelledFilms | None = None
     reports: list[Report] = []
     names = _names(groups)
     for i, (name, paths) in enumerate(zip(names, groups, strict=True)):
-        grader = Grader.from_checkpoint(
-            paths, device=settings.device, precision=settings.precision, batch_size=settings.data.batch_size
-        )
-        for network in grader.networks:
-            _ = network.settings  # an export's are checked here, before the work
-            check_run(run_of(network.path))
-        if films is None:
-            size = grader.networks[0].image_size
-            films = load_films(
-                settings.data,
-                grader.networks[0].path,
-                split=settings.split,
-                num_classes=grader.classes,
-                image_size=size,
-            )
-            group_names(films.table, settings.subgroups)  # a wrong one is told before the work
+        grader = _loaded(settings, paths)
+        films = films or _films(settings, grader)
         log.info("%s: grading %d films (split %s) by %s", name, len(films.table), films.split,
                  models_in_words(grader.networks))  # fmt: skip
-        report = _measured(settings, grader, films, f"{name}, {films.split} films")
+        report = _measured(settings, grader, films, f"{name}, {films.split} films", facts)
         reports.append(report)
-        _write(report, folder.path / str(i + 1) if len(groups) > 1 else folder.path)
+        _write(report, folder.path / str(i + 1) if len(groups) > 1 else folder.path, facts)
     if len(reports) > 1:
         _write_comparison(settings, folder, names, reports)
     print(folder.report)
 
 
-def _measured(settings: EvaluateSettings, grader: Grader, films: LabelledFilms, title: str) -> Report:
+def measure_checkpoint(settings: EvaluateSettings, facts: Facts) -> Evaluation:
+    """What `evaluate` would write of one checkpoint, without writing it.
+
+    Raises:
+        UserError: As `evaluate`, or the settings name several checkpoints.
+    """
+    if isinstance(settings.checkpoint, list):
+        raise UserError(f"checkpoint={settings.checkpoint} must be a single one.")
+    grader = _loaded(settings, [settings.checkpoint])
+    films = _films(settings, grader)
+    log.info("Measuring it on %d films (split %s)", len(films.table), films.split)
+    return _evaluation(_measured(settings, grader, films, "", facts), facts)
+
+
+def _loaded(settings: EvaluateSettings, paths: list[str]) -> Grader:
+    grader = Grader.from_checkpoint(
+        paths, device=settings.device, precision=settings.precision, batch_size=settings.data.batch_size
+    )
+    for network in grader.networks:
+        _ = network.settings  # an export's are checked here, before the work
+        check_run(run_of(network.path))
+    return grader
+
+
+def _films(settings: EvaluateSettings, grader: Grader) -> LabelledFilms:
+    path, size = grader.networks[0].path, grader.networks[0].image_size
+    films = load_films(settings.data, path, split=settings.split, num_classes=grader.classes, image_size=size)
+    group_names(films.table, settings.subgroups)  # a wrong one is told before the work
+    return films
+
+
+def _measured(settings: EvaluateSettings, grader: Grader, films: LabelledFilms, title: str, facts: Facts) -> Report:
     graded, gradings = _grade(grader, films, settings.data.num_workers)
     warnings = list(films.warnings)
     warnings += _training_warnings(grader, films)
@@ -112,7 +142,18 @@ def _measured(settings: EvaluateSettings, grader: Grader, films: LabelledFilms, 
         warnings.append("The checkpoint is not calibrated: there are no prediction sets, and no film is unsure.")
     drawn = settings.model_dump(include=_DRAWN)
     numbers = measure(graded, **drawn)
-    numbers = {"split": films.split, "loss": _loss(grader, gradings, graded), **numbers}
+    about = model_card(grader, films, graded, settings)
+    numbers = {
+        "split": films.split,
+        "crossfit": settings.crossfit,
+        "loss": _loss(grader, gradings, graded),
+        **numbers,
+        "by_true_grade": by_true_grade(graded, **drawn),
+        "mistakes": mistakes(graded),
+        "referred_for": referred_for(graded, [grading.look for grading in gradings]),
+        "about": about,
+        "digests": [network.digest for network in grader.networks],
+    }
     masked = None
     if settings.joint_masked:
         blank, _ = _grade(grader, films, settings.data.num_workers, alter=blank_joint)
@@ -128,7 +169,8 @@ def _measured(settings: EvaluateSettings, grader: Grader, films: LabelledFilms, 
             (str(name), filter(None, (grading.look, *grading.remarks)))
             for name, grading in zip(films.table["filename"], gradings, strict=True)
         ),
-        facts=model_card(grader, films, graded, settings),
+        facts=with_facts(about, facts),
+        own_answers=facts.checklist,
         warnings=warnings,
     )
 
@@ -157,54 +199,17 @@ def _grade(
     ), gradings
 
 
-def crossfit(graded: Graded, looks: Sequence[str], like: Calibration, seed: int) -> tuple[Graded, list[str]]:
-    """Calibrate each half of the patients by the other half, with the aims of `like`; `looks` [N] still refer films.
-
-    Also gives what could not be fitted, and why.
-    """
-    aims = {name: value for name in ("coverage", "target_error") if (value := getattr(like, name)) is not None}
-    patients = graded.patients
-    drawn = np.random.default_rng(seed).permutation(patients.max() + 1)
-    first = drawn[patients] % 2 == 0
-    probabilities = graded.raw.astype(np.float64).copy()
-    sets = np.zeros((len(graded), 2), np.int64)
-    unsure = np.zeros(len(graded), bool)
-    have_sets = True
-    notes: list[str] = []
-    for fitted, measured in ((first, ~first), (~first, first)):
-        calibration = fit_calibration(graded.raw[fitted], graded.labels[fitted], like.rule, **aims)
-        notes += calibration.notes
-        probabilities[measured] = calibration.probabilities(graded.raw[measured])
-        grades = graded.grades[measured]
-        crossed_sets = calibration.sets(probabilities[measured], grades)
-        have_sets &= crossed_sets is not None
-        if crossed_sets is not None:
-            sets[measured] = crossed_sets
-        unsure[measured] = probabilities[measured][np.arange(len(grades)), grades] < calibration.min_confidence
-    crossed = replace(
-        graded,
-        probabilities=probabilities,
-        sets=sets if have_sets else None,
-        referred=unsure | np.array([bool(look) for look in looks]),
-        reasons=[
-            "; ".join(filter(None, [look, "unsure" if doubted else ""]))
-            for look, doubted in zip(looks, unsure, strict=True)
-        ],
-    )
-    return crossed, list(dict.fromkeys(notes))
-
-
 def _training_warnings(grader: Grader, films: LabelledFilms) -> Iterator[str]:
     for network in grader.networks:
-        run = run_of(network.path)
+        run, name = run_of(network.path), _name(name_of(network.path))
         if run.path == films.own:  # its splits are known
             continue
         if not os.access(run.split, os.R_OK):
-            yield f"Whether these films trained {network.path} could not be checked: there is no split.csv of its run."
+            yield f"Whether these films trained {name} could not be checked: there is no split.csv of its run."
         elif seen := seen_in_training(films.table, run):
             yield (
                 f"{seen} of these films share a file name or a patient with training or validation films of "
-                f"{network.path}: if they are the same, the numbers are too good."
+                f"{name}: if they are the same, the numbers are too good."
             )
 
 
@@ -237,11 +242,17 @@ def _set_text(low: int, high: int) -> str:
     return " ".join(map(str, range(low, high + 1)))
 
 
-def _write(report: Report, path: Path) -> None:
-    folder = RunFolder(path)
+def _evaluation(report: Report, facts: Facts) -> Evaluation:
     more = {"subgroups": report.subgroups, "joint_masked": report.joint_masked, "warnings": report.warnings}
-    metrics = json.dumps({**report.numbers, **more}, indent=2, allow_nan=False)
-    write_text(path / "metrics.json", metrics + "\n", shared=True)
+    return Evaluation({**report.numbers, **more}, facts)
+
+
+def _write(report: Report, path: Path, facts: Facts) -> None:
+    folder, evaluation = RunFolder(path), _evaluation(report, facts)
+    write_text(path / NUMBERS, json.dumps(evaluation.numbers, indent=2, allow_nan=False) + "\n", shared=True)
+    if facts != Facts():
+        write_text(path / FACTS, facts_text(facts), shared=True)
+    write_text(path / CARD, card_text(evaluation), shared=True)
     write_text(folder.predictions, predictions_text(report.graded))
     write_figures(report, path / "figures")
     write_report(report, path / "report.html")
@@ -258,7 +269,7 @@ def _write_comparison(settings: EvaluateSettings, folder: RunFolder, names: list
     warnings = list(dict.fromkeys(warning for report in reports for warning in report.warnings))
     compared = {"runs": runs, "comparisons": comparisons, "warnings": warnings}
     text = json.dumps(compared, indent=2, allow_nan=False)
-    write_text(folder.path / "metrics.json", text + "\n", shared=True)
+    write_text(folder.path / NUMBERS, text + "\n", shared=True)
     write_report(
         replace(first, title=" against ".join([first.title, *names[1:]]), comparisons=comparisons, warnings=warnings),
         folder.report,

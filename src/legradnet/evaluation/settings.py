@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 from legradnet.data.settings import DataSettings
 from legradnet.grading.settings import ONE_MODEL, AskedDevice, AskedPrecision, BatchSize
 from legradnet.models.named import SHIPPED, CheckpointText
-from legradnet.settings import Seed, Settings
+from legradnet.settings import PathText, Seed, Settings
 
 
 def _unset(value: Any) -> None:
@@ -51,6 +51,11 @@ class EvaluateSettings(Settings):
     )
     subgroups: list[str] = Field(default_factory=list, description="columns of the CSV to measure by")
     threshold: float = Field(default=0.5, ge=0, le=1, description="of P(KL >= 2), for sensitivity and specificity")
+    facts: PathText | None = Field(
+        default=None,
+        description="a YAML file with what no evaluation can know (sources and licences of films and starting weights, "
+        "cost of training, known failures), for the card",
+    )
     joint_masked: bool = Field(default=True, description="grade again with the joint blanked out")
     resamples: int = Field(default=2000, ge=1, le=100_000, description="of the bootstrap")
     confidence_level: float = Field(default=0.95, ge=0.5, le=0.999, description="of the intervals")

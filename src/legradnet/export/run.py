@@ -15,9 +15,10 @@ from legradnet.errors import UserError
 from legradnet.evaluation.films import LabelledFilms, load_films
 from legradnet.export.check import Quality, check_parity, measure_quality
 from legradnet.export.graph import write_onnx
+from legradnet.export.hub import export_hub
 from legradnet.export.model import export_model
 from legradnet.export.quantize import MOST_FILMS, quantise
-from legradnet.export.settings import MODEL, ExportSettings
+from legradnet.export.settings import HUB, MODEL, ExportSettings
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.exported_network import DESCRIPTION, ExportedNetwork
 from legradnet.grading.grader import Grader
@@ -45,6 +46,10 @@ def export(config: Mapping[str, Any] | ExportSettings) -> Path:
     """
     settings = checked(ExportSettings, config)
     kind, precision, output = settings.format, settings.precision, Path(settings.output)
+    if kind == HUB:
+        return export_hub(settings)
+    if unused := [name for name in ("evaluation", "facts") if getattr(settings, name)]:
+        raise UserError(f"{unused[0]}= is for the card of a model, which only format={HUB} has.")
     if kind == MODEL:
         return export_model(settings)
     runtime = RUNTIMES[kind]
