@@ -18,7 +18,13 @@ from legradnet.cli import config_folder
 ROOT = Path(__file__).parents[1]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
-    for pattern in ("*.md", "[!.]*/README.md", "tests/benchmarks/README.md", ".github/*.md")
+    for pattern in (
+        "*.md",
+        "[!.]*/README.md",
+        "tests/benchmarks/README.md",
+        ".github/*.md",
+        "src/legradnet/models/*/README.md",
+    )
     for path in sorted(ROOT.glob(pattern))
 }
 COMMANDS = ("train", "predict", "evaluate", "explain", "export", "benchmark", "synthesize", "view")

@@ -23,6 +23,9 @@ def test_the_wheel_works_outside_the_checkout(trained, knees, tmp_path):
     python = tmp_path / "env/bin/python"
     subprocess.run([python, "-m", "pip", "install", "--no-deps", wheel], check=True, capture_output=True)
     site = next((tmp_path / "env/lib").glob("python*/site-packages"))
+    metadata = next(site.glob("legradnet-*.dist-info"))
+    notices = {path.read_text() for path in (*metadata.rglob("NOTICE"), site / "legradnet/models/oai/NOTICE")}
+    assert notices == {(ROOT / "src/legradnet/models/oai/NOTICE").read_text()} and next(metadata.rglob("NOTICE"))
     # the heavy dependencies of this environment; a plain path, so its editable install isn't followed
     (site / "dependencies.pth").write_text(str(Path(torch.__file__).parents[1]))
     alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

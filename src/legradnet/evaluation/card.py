@@ -84,7 +84,7 @@ def _films(films: LabelledFilms, graded: Graded, settings: EvaluateSettings) -> 
 def _model(grader: Grader) -> dict[str, str]:
     settings = grader.networks[0].settings
     return {
-        "Name": models_in_words(grader.networks),
+        "Name": _name(grader),
         "Checkpoints": str(len(grader.networks)),
         "Backbones": ", ".join(f"{key} ({own.timm_name})" for key, own in settings.backbone.items()),
         "Gate": settings.gating.name,
@@ -94,6 +94,14 @@ def _model(grader: Grader) -> dict[str, str]:
         "Film": f"{grader.networks[0].image_size} px, fit {grader.networks[0].fit}, left knees "
         f"{'mirrored' if grader.networks[0].mirror_left else 'as they are'}",
     }
+
+
+def _name(grader: Grader) -> str:
+    """Which models these are, without the folders that they lie in: a card is handed on."""
+    words = models_in_words(grader.networks)
+    for network in grader.networks:
+        words = words.replace(str(network.path), network.path.name)
+    return words
 
 
 def _training(grader: Grader) -> dict[str, str]:

@@ -19,7 +19,8 @@ from legradnet.evaluation.report import BRIEF, WORDS, interval, metric_groups, n
 from legradnet.figures import grade_names
 
 NUMBERS = "metrics.json"  # of an evaluation's run folder
-SHIPPED_NUMBERS = "evaluation.json"  # of a model folder
+SHIPPED_NUMBERS = "evaluation.json"  # of a model folder, and knees that the model was tried on
+SHIPPED_KNEES = "knees.json"
 CARD = "card.md"
 _MARKS = re.compile(r"([\\`*\[\]|~!$]|(?<!\w)_|_(?!\w)|^[#+=-])")
 _NUMBERED = re.compile(r"^(\d+)(?=[.)](\s|$))")
@@ -67,12 +68,15 @@ def read_evaluation(folder: Path) -> Evaluation:
     Raises:
         UserError: There is none, or it is damaged, of several checkpoints, or of an older version.
     """
+    knees = folder / SHIPPED_KNEES
     path = next((folder / name for name in (NUMBERS, SHIPPED_NUMBERS) if (folder / name).is_file()), None)
     if path is None:
         raise UserError(f"{folder} holds no evaluation: legradnet-evaluate leaves its {NUMBERS} in its run folder.")
     try:
         numbers = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= _MOST_BYTES else None
-    except (ValueError, RecursionError):
+        if isinstance(numbers, dict) and knees.is_file():
+            numbers["examples"] = json.loads(knees.read_text(encoding="utf-8"))["knees"]
+    except (ValueError, RecursionError, LookupError, TypeError):
         numbers = None
     if not isinstance(numbers, dict):
         raise UserError(f"{path} is damaged: it must be a JSON object of numbers.")
