@@ -11,6 +11,7 @@ from legradnet.evaluation.settings import EvaluateSettings
 from legradnet.explain.settings import ExplainSettings
 from legradnet.export.settings import ExportSettings
 from legradnet.grading.settings import PredictSettings
+from legradnet.localise.settings import CropSettings
 from legradnet.settings import Key, keys
 from legradnet.training.settings import TrainSettings
 from legradnet.tuning.settings import SweeperSettings
@@ -27,6 +28,7 @@ MODELS: dict[str, type[BaseModel]] = {  # by the heading of their section
     "legradnet-view": ViewSettings,
     "legradnet-benchmark": BenchmarkSettings,
     "legradnet-synthesize": SynthesizeSettings,
+    "legradnet-crop": CropSettings,
 }
 NOT_THE_MODELS = {  # defaults that only the YAML has
     "backbone.<key>.timm_name": "by key",

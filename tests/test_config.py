@@ -14,6 +14,7 @@ from legradnet.evaluation.settings import EvaluateSettings
 from legradnet.explain.settings import ExplainSettings
 from legradnet.export.settings import ExportSettings
 from legradnet.grading.settings import PredictSettings
+from legradnet.localise.settings import CropSettings
 from legradnet.network.ensemble import NetworkSettings
 from legradnet.settings import checked
 from legradnet.training.settings import TrainSettings
@@ -104,6 +105,7 @@ def test_no_config_names_code_to_run():
         ("export", ExportSettings, {"checkpoint": "x", "output": "z"}),
         ("synthesize", SynthesizeSettings, {"output": "z"}),
         ("view", ViewSettings, {}),
+        ("crop", CropSettings, {"input": "x", "output": "z"}),
     ],
 )
 def test_the_config_of_a_command_and_its_settings_have_the_same_keys_and_defaults(name, model, needed):

@@ -31,6 +31,7 @@ class InputFilm:
         label: Its true grade, if the CSV has one.
         side: L, R, or "" if nothing says so.
         patient: As the CSV says, or "".
+        knee: Which knee of a whole film is asked for, as the CSV says: R or L; "" for all.
     """
 
     filename: str
@@ -38,6 +39,7 @@ class InputFilm:
     label: int | None = None
     side: Side = ""
     patient: str = ""
+    knee: Side = ""
 
 
 def list_films(source: Path, dataset_path: Path | None = None) -> list[InputFilm]:
@@ -88,10 +90,10 @@ def _in_table(table: Table, folder: Path) -> Iterator[InputFilm]:
         raise UserError(f"input={table.path} has a header and no rows.")
     real_folders: dict[str, str] = {}
     empty = [""] * len(table.rows)
-    labels, sides, patients = (
-        table.column(name) if name in table.header else empty for name in ("label", "side", "patient")
+    labels, sides, patients, knees = (
+        table.column(name) if name in table.header else empty for name in ("label", "side", "patient", "knee")
     )
-    odd: dict[str, list[str]] = {"label": [], "side": []}
+    odd: dict[str, list[str]] = {"label": [], "side": [], "knee": []}
     for position, name in enumerate(table.column(PATHS)):
         row = table.numbers[position]
         film = _find(root, name, real_folders)
@@ -102,13 +104,16 @@ def _in_table(table: Table, folder: Path) -> Iterator[InputFilm]:
         if position in table.faults:
             film = ImageError(f"row {row} of the CSV holds {table.faults[position]}")
         label = parse_label(labels[position], 1000)
-        side = SIDE_WORDS.get(sides[position].lower())
+        side, knee = (SIDE_WORDS.get(cells[position].lower()) for cells in (sides, knees))
         if label < 0 and labels[position]:
             odd["label"].append(f"row {row}: {shown(labels[position])}")
         if side is None:
             odd["side"].append(f"row {row}: {shown(sides[position])}")
-        yield InputFilm(name, film, None if label < 0 else label, side or "", patients[position])
-    for kind, right in (("label", "a whole number"), ("side", "L, R, left or right")):
+        if knee is None:
+            odd["knee"].append(f"row {row}: {shown(knees[position])}")
+        yield InputFilm(name, film, None if label < 0 else label, side or "", patients[position], knee or "")
+    sides_are = "L, R, left or right"
+    for kind, right in (("label", "a whole number"), ("side", sides_are), ("knee", sides_are)):
         if odd[kind]:
             _log.warning("%d rows have a %s that is not %s, and count as without: %s", len(odd[kind]), kind, right,
                          ", ".join(odd[kind][:SHOWN]))  # fmt: skip

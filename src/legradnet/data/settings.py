@@ -101,6 +101,14 @@ class DataSettings(Settings):
         return FilmSettings(image_size=self.image_size, fit=self.fit, mirror_left=self.mirror_left)
 
 
+class ListedFilms(Settings):
+    """Config group `data` of commands that take `input`."""
+
+    dataset_path: PathText | None = Field(
+        default=None, description="folder that a CSV's names are relative to; null = the CSV's own"
+    )
+
+
 class SynthesizeSettings(Settings):
     """`conf/synthesize.yaml`."""
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from legradnet.data.settings import ListedFilms as ListedFilms
 from legradnet.models.named import SHIPPED, CheckpointText
 from legradnet.settings import PathText, Settings
 
@@ -17,14 +18,6 @@ BatchSize = Annotated[Annotated[int, Field(ge=1)] | None, Field(description="fil
 OneSide = Annotated[
     Literal["L", "R"] | None, Field(description="L or R for all films without a side of their own in the CSV")
 ]
-
-
-class ListedFilms(Settings):
-    """Config group `data` of commands that take `input`."""
-
-    dataset_path: PathText | None = Field(
-        default=None, description="folder that a CSV's names are relative to; null = the CSV's own"
-    )
 
 
 class PredictSettings(Settings):

@@ -1,0 +1,17 @@
+"""Whole films made of drawn knees: what a clinic's film of both legs, or of one, looks like to the finder."""
+
+import numpy as np
+
+from legradnet.data.synthetic import synthesize
+from legradnet.localise.composites import Place, compose
+
+SHAPE = (300, 400)
+SIDE = 110.0
+RIGHT, LEFT = Place(105.0, 150.0, SIDE), Place(300.0, 156.0, SIDE)  # the patient's, as they lie on the film
+
+
+def whole_film(*places, seed=2, shape=SHAPE):
+    """A film [H, W] with a drawn knee at each of the places: a left one on its right half, a right one on its left."""
+    knees, _ = synthesize(2, size=128, seed=seed)
+    crops = [knees[0] if place.x > shape[1] / 2 else knees[1] for place in places]
+    return compose(crops, places, shape, np.random.default_rng(seed))
