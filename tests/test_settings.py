@@ -71,7 +71,7 @@ def test_all_mistakes_are_told_at_once_with_key_value_and_what_is_right():
         ({"part": {"tibia": 3}}, "part.tibia=3 must be a group of keys"),
         ({"colour": "red"}, "colour is unknown; there are seed, title, shape, part, sizes, devices"),
         ({"shape": {"name": "circle", "side": 1}}, "shape.side is unknown; there are name, radius"),
-        ({"title": None}, "title=None must be text"),
+        ({"title": None}, "title=null must be text"),
         ({"sizes": "big"}, "sizes=big must be a list, each a number"),
         ({"sizes": [1.0, "big"]}, "sizes.1=big must be a number"),
         ({"devices": 1.5}, "devices=1.5 must be a whole number or text"),

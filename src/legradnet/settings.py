@@ -162,7 +162,8 @@ def _mistake(model: type[BaseModel], group: str, error: ErrorDetails) -> str:
     parts, annotation, field, owner = _place(model, error["loc"])
     key = ".".join([*filter(None, [group]), *parts])
     value = error["input"]
-    shown = reprlib.repr(value) if isinstance(value, (list, dict, tuple)) else _shortened(str(value))
+    text = "null" if value is None else str(value)
+    shown = reprlib.repr(value) if isinstance(value, (list, dict, tuple)) else _shortened(text)
     match error["type"]:
         case "extra_forbidden":
             return f"  {key} is unknown; there are {', '.join(owner.model_fields)}"

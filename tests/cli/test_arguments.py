@@ -70,7 +70,7 @@ def test_every_key_that_takes_a_path_says_so():
             for key in keys(model) if key.kind is Kind.PATH}  # fmt: skip
     assert said == {
         *("checkpoint", "input", "output", "ckpt_path", "init_from", "backbone.<key>.weights"),
-        *("data.dataset_path", "data.csv_path", "data.cache_dir"),
+        *("data.dataset_path", "data.csv_path", "data.cache_dir", "evaluation", "facts"),
     }
 
 
@@ -85,7 +85,7 @@ def test_every_key_that_takes_a_path_says_so():
         ("checkpoint=a,b", "a,b"),
         ("checkpoint={a:b}", "{a:b}"),
         ("checkpoint=2019", "2019"),
-        ("checkpoint=null", "null"),
+        ("checkpoint=null", None),
         ("checkpoint=${oc.env:WHERE}/膝 (1).ckpt", "/somewhere/膝 (1).ckpt"),
         ("checkpoint='${oc.env:WHERE}'", "/somewhere"),
         ("data.cache_dir=null", None),

@@ -49,7 +49,7 @@ def test_help_and_the_composed_config_come_without_importing_anything_slow(name)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "Powered by Hydra" in done.stdout
-    assert "\nseed:" in done.stdout or "\ncheckpoint:" in done.stdout
+    assert any(f"\n{key}:" in done.stdout for key in ("seed", "checkpoint", "input"))
 
 
 def test_every_command_is_installed():

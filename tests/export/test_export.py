@@ -154,7 +154,7 @@ def test_mistakes_are_told_before_the_work(best, folder, tmp_path, monkeypatch):
     (tmp_path / "full/precious").touch()
     (tmp_path / "file").touch()
     for wrong, words in [
-        ({"format": "tflite"}, "format=tflite must be one of onnx, openvino"),
+        ({"format": "tflite"}, "format=tflite must be one of openvino, onnx, model, hub"),
         ({"precision": "fp16"}, "precision=fp16 must be one of f32, bf16, int8"),
         ({"format": "onnx", "precision": "bf16"}, "ONNX Runtime has no bf16"),
         ({"max_qwk_drop": -1}, "max_qwk_drop"),
