@@ -164,7 +164,7 @@ def test_shared_and_frame_groups_are_read_as_the_elements_that_they_replace():
 @pytest.mark.parametrize("check", [read_film, check_header])
 def test_what_a_header_gives_away_is_told_before_decoding(tmp_path, check):
     for elements, reason in (
-        ({"Rows": 65535, "Columns": 65535}, "65535 x 65535 is more than 80,000,000 pixels"),
+        ({"Rows": 65535, "Columns": 65535}, "65535 x 65535 is more than 100,000,000 pixels"),
         ({"Rows": 61}, "is truncated: 3,840 of 3,904 bytes"),
         ({"Rows": 3}, "too small"),
         ({"Rows": None}, "its Rows is missing"),

@@ -17,8 +17,8 @@ from legradnet.data.images import read_image
 from legradnet.data.sides import side_from_name
 from legradnet.errors import UserError
 from legradnet.grading.averaging import join_sets
-from legradnet.grading.grader import UNKNOWN_SIDE
 from legradnet.grading.grading import Request
+from legradnet.grading.preparing import UNKNOWN_SIDE
 from legradnet.training.run import train
 from small_runs import compose
 

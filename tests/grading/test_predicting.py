@@ -91,20 +91,20 @@ def test_a_resumed_run_shows_the_network_the_batches_it_would_have_seen(settings
     path = tmp_path / "predictions.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:11]))
     sizes = []
-    stream = Grader.stream
+    stream = Grader.stream_knees
 
     def counted(*arguments, **options):
         for batch in stream(*arguments, **options):
             sizes.append(len(batch))
             yield batch
 
-    monkeypatch.setattr(Grader, "stream", counted)
+    monkeypatch.setattr(Grader, "stream_knees", counted)
     predict(settings | {"resume": True}, tmp_path)
     assert sizes == [8, 8, 8, 8]  # of 40 films one batch was whole
 
 
 def test_a_killed_run_has_lost_at_most_one_batch(settings, tmp_path, monkeypatch):
-    stream = Grader.stream
+    stream = Grader.stream_knees
 
     def killed(self, *arguments, **options):
         for count, batch in enumerate(stream(self, *arguments, **options)):
@@ -113,7 +113,7 @@ def test_a_killed_run_has_lost_at_most_one_batch(settings, tmp_path, monkeypatch
             yield batch
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Grader, "stream", killed)
+        patched.setattr(Grader, "stream_knees", killed)
         predict(settings, tmp_path)
     assert len(lines(tmp_path)) == len(pd.read_csv(tmp_path / "predictions.csv")) == 24
 

@@ -154,7 +154,7 @@ def test_a_predict_run_is_looked_at_without_grading_and_what_it_left_out_waits(t
 
 def test_both_knees_of_a_whole_film_are_a_row_each(tmp_path):
     name = str(write_film(tmp_path, "both.png"))
-    lines = [said(name, 1, knee="R", box=[0, 5, 20], knees=2), said(name, 3, knee="L", box="25 5 20", knees=2)]
+    lines = [said(name, 1, knee="R", box=[0, 5, 20], knees=2), said(name, 3, knee="L", box=[25, 5, 20], knees=2)]
     settings = predict_run(tmp_path / "run", name, lines)
     rows = list(rows_of(given_films(settings), settings))
     assert [(row.knee, row.box, row.grade) for row in rows] == [("R", (0, 5, 20), 1), ("L", (25, 5, 20), 3)]

@@ -18,7 +18,9 @@ Fit = Literal["pad", "crop", "stretch"]
 Gray = npt.NDArray[np.uint8]
 
 MIN_SIDE = 16
-MAX_PIXELS = 80_000_000  # a film is 10 to 30 million; Pillow itself starts to warn at 89 million
+MAX_PIXELS = (
+    100_000_000  # a film is 10 to 30 million, a leg from hip to ankle up to 100; Pillow itself warns from 89 on
+)
 DEEP_PERCENTILES = (0.5, 99.5)
 THUMBNAIL = 32  # pixels a side
 _AT_ONCE = 2**20  # values that are floats at the same time

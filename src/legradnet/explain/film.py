@@ -27,11 +27,12 @@ class FilmExplanation:
 
     Attributes:
         grading: What the film was graded.
-        film: The film, uint8 [H, W].
+        film: The film, uint8 [H, W]; the whole of it, of a knee in a whole film.
         method: How the maps were made.
         target: What they explain.
         maps: {`fused` and each backbone: [H, W]}, evidence for the target as a multiple of an even spread: 3 is three
-            times what every place would have if all were alike. All 0 where nothing speaks for the target.
+            times what every place would have if all were alike. All 0 where nothing speaks for the target, and in a
+            whole film around the knee's square, which alone the even spread is of.
         native: {backbone: [h, w]}, signed, at the network's own grid, as the network saw the film.
         shares: {backbone: share of the fused map}, gate weight times effect on the score, sum 1 or all 0.
     """
@@ -82,10 +83,10 @@ def _explained(
         explained.append(
             FilmExplanation(
                 grading=grading,
-                film=film.film.gray,
+                film=(film.whole or film.film).gray,
                 method=method,
                 target=target,
-                maps=maps,
+                maps={key: on_whole_film(evidence, film) for key, evidence in maps.items()},
                 native={key: native[i].numpy() for key, native in explanation.native.items()},
                 shares=shares,
             )
@@ -136,6 +137,18 @@ def over_film(native: Tensor, shape: tuple[int, ...], fit: Fit, mirrored: bool) 
         return film
     top, left = (sides[0] - height) // 2, (sides[1] - width) // 2
     return np.ascontiguousarray(large[top : top + height, left : left + width], dtype=np.float32)
+
+
+def on_whole_film(evidence: Map, film: Prepared) -> Map:
+    """A map of what was graded, laid on the whole film [H, W] if that is a knee's square in one."""
+    if film.whole is None or film.knee is None or film.knee.box is None:
+        return evidence
+    x, y, side = film.knee.box
+    height, width = film.whole.gray.shape
+    laid = np.zeros((height, width), np.float32)
+    rows, columns = slice(max(y, 0), min(y + side, height)), slice(max(x, 0), min(x + side, width))
+    laid[rows, columns] = evidence[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+    return laid
 
 
 def spread(evidence: Map) -> Map:

@@ -5,6 +5,7 @@ import logging
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,9 +26,10 @@ from legradnet.explain.verdict import faithfulness_figure, verdict
 from legradnet.figures import picture
 from legradnet.files import make_folder, told, write_text, written_whole
 from legradnet.grading.grader import Grader
-from legradnet.grading.grading import Grading, Prepared, Request
+from legradnet.grading.grading import Grading, NotGraded, Prepared, Request
 from legradnet.grading.loading import models_in_words
-from legradnet.grading.predictions import PredictionsTable, Record, record
+from legradnet.grading.predictions import KNEE, PredictionsTable, Record, record
+from legradnet.grading.whole_films import prepare_knees
 from legradnet.run_folder import RunFolder
 from legradnet.settings import checked
 from legradnet.statistics.bootstrap import patient_numbers
@@ -81,26 +83,32 @@ def _draw_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, fil
     rows: list[Record] = []
     with told(folder.path / "maps"):
         make_folder(folder.path / "maps", mode=0o700)  # names of films are in it
+    taken = {place.casefold() for place in places}
+    renamed: list[str] = []
+    columns = [PATHS, "map"]
     for batch in _batches(grader, films, settings):
-        good = [prepared for _, prepared in batch if not isinstance(prepared, ImageError)]
+        good = [prepared for _, _, prepared in batch if isinstance(prepared, Prepared)]
         gradings = grader.grade_prepared(good) if good else []
         how: dict[str, Any] = {"method": settings.method, "target": settings.target}
         explanations = iter(explain_films(network, good, gradings, **how))
-        for film, prepared in batch:
-            if isinstance(prepared, ImageError):
+        for number, film, prepared in batch:
+            if not isinstance(prepared, Prepared):
                 rows.append(record(film, prepared))
                 continue
-            explained, place = next(explanations), folder.path / "maps" / places[len(rows)]
+            explained, name = next(explanations), places[number]
+            if prepared.knee and prepared.knee.side:
+                name = _free(f"{name}_{prepared.knee.side}", taken)
             if isinstance(explained, FilmExplanation):
-                rows.append(record(film, _written(explained, place, PurePosixPath(film.filename).name)))
+                title = " ".join(
+                    filter(None, [PurePosixPath(film.filename).name, prepared.knee and prepared.knee.side])
+                )
+                rows.append(record(film, _written(explained, folder.path / "maps" / name, title)))
             else:
                 rows.append(record(film, explained))
-    columns = [PATHS, "map"]
-    renamed = [
-        table_line([film.filename, f"maps/{place}.png"], columns)
-        for film, row, place in zip(films, rows, places, strict=True)
-        if row["error"] is None and not film.filename.endswith((place, place + PurePosixPath(film.filename).suffix))
-    ]
+            if rows[-1]["error"] is None and not film.filename.endswith(
+                (name, name + PurePosixPath(film.filename).suffix)
+            ):
+                renamed.append(table_line([film.filename, f"maps/{name}.png"], columns))
     if renamed:
         write_text(folder.path / "maps.csv", table_line(columns) + "".join(renamed))
         log.info("%d maps have other names than their films: %s", len(renamed), folder.path / "maps.csv")
@@ -108,26 +116,31 @@ def _draw_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, fil
     return _write_rows(folder, grader, films, rows)
 
 
+def _free(name: str, taken: set[str]) -> str:
+    """A name for a knee's map that is no film's and no other knee's."""
+    while name.casefold() in taken:
+        name += "_"
+    taken.add(name.casefold())
+    return name
+
+
 def _look_at_gate(settings: ExplainSettings, folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
     """`method=gate`: `gate.csv`, `ablation.csv`, `gate.png`."""
-    unreadable: dict[int, ImageError] = {}
+    listed: list[tuple[InputFilm, NotGraded | ImageError | None]] = []
 
     def readable() -> Iterator[list[tuple[InputFilm, Prepared]]]:
-        count = 0
         for batch in _batches(grader, films, settings):
             good = []
-            for number, (film, prepared) in enumerate(batch, start=count):
-                if isinstance(prepared, ImageError):
-                    unreadable[number] = prepared
-                else:
+            for _, film, prepared in batch:
+                if isinstance(prepared, Prepared):
                     good.append((film, prepared))
-            count += len(batch)
+                listed.append((film, None if isinstance(prepared, Prepared) else prepared))
             if good:
                 yield good
 
     gated, gradings = pass_gate(grader, readable())
     graded = iter(gradings)
-    rows = [record(film, unreadable.get(i) or next(graded)) for i, film in enumerate(films)]
+    rows = [record(film, left or next(graded)) for film, left in listed]
     complete = _write_rows(folder, grader, films, rows)
     _warn_of_patients(gated.films)
     _warn_of_labels(gated)
@@ -154,11 +167,11 @@ def _test_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, fil
     for number in drawn:
         if len(sample) == settings.sample:
             break
-        prepared = _prepared(grader, films[number], settings)
-        if isinstance(prepared, ImageError):
-            rows.append(record(films[number], prepared))
-        else:
-            sample.append((films[number], prepared))
+        for film, prepared in _prepared(grader, films[number], settings):
+            if not isinstance(prepared, Prepared):
+                rows.append(record(film, prepared))
+            elif len(sample) < settings.sample:
+                sample.append((film, prepared))
     gradings = list(_graded(grader, sample))
     rows = [record(film, grading) for (film, _), grading in zip(sample, gradings, strict=True)] + rows
     sample = [one for one, grading in zip(sample, gradings, strict=True) if isinstance(grading, Grading)]
@@ -194,7 +207,8 @@ def _graded(grader: Grader, sample: Sequence[tuple[InputFilm, Prepared]]) -> Ite
 
 def _write_rows(folder: RunFolder, grader: Grader, films: Sequence[InputFilm], rows: Sequence[Record]) -> bool:
     """Write `predictions.csv`; whether every film could be read."""
-    table = PredictionsTable(grader.classes, grader.weighed, any(film.label is not None for film in films))
+    is_whole, labelled = any(KNEE in row for row in rows), any(film.label is not None for film in films)
+    table = PredictionsTable(grader.classes, grader.weighed, labelled, whole=is_whole)
     write_text(folder.predictions, table.header() + table.rows(rows))
     failed = sum(row["error"] is not None for row in rows)
     log.info("%d films explained, %d not (column error of predictions.csv)", len(rows) - failed, failed)
@@ -214,17 +228,26 @@ def _warn_of_patients(films: Sequence[InputFilm]) -> None:
 
 def _batches(
     grader: Grader, films: Sequence[InputFilm], settings: ExplainSettings
-) -> Iterator[list[tuple[InputFilm, Prepared | ImageError]]]:
-    """All films in order, as read."""
+) -> Iterator[list[tuple[int, InputFilm, Prepared | NotGraded | ImageError]]]:
+    """All films in order, as read, each knee of a whole film on its own, with the number of its film."""
     with tqdm(total=len(films), unit="film", disable=not sys.stderr.isatty()) as bar:
         for start in range(0, len(films), grader.batch_size):
             batch = films[start : start + grader.batch_size]
-            yield [(film, _prepared(grader, film, settings)) for film in batch]
+            yield [
+                (number, of_knee, knee)
+                for number, film in enumerate(batch, start=start)
+                for of_knee, knee in _prepared(grader, film, settings)
+            ]
             bar.update(len(batch))
 
 
-def _prepared(grader: Grader, film: InputFilm, settings: ExplainSettings) -> Prepared | ImageError:
-    return grader.prepare(Request(film.film, film.side or settings.side or ""))
+def _prepared(
+    grader: Grader, film: InputFilm, settings: ExplainSettings
+) -> list[tuple[InputFilm, Prepared | NotGraded | ImageError]]:
+    """What of a film is explained, or why it is not; where there are two knees, a label of the film is neither's."""
+    request = Request(film.film, film.side or settings.side or "", film.knee)
+    knees = prepare_knees(grader.networks, request, settings.film)
+    return [(film if len(knees) == 1 else replace(film, label=None), knee) for knee in knees]
 
 
 def _written(explained: FilmExplanation, place: Path, name: str) -> Grading | ImageError:

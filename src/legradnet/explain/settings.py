@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from legradnet.data.settings import ListedFilms
 from legradnet.explain.methods import METHODS
-from legradnet.grading.settings import AskedDevice, AskedInput, AskedPrecision, BatchSize, ListedFilms, OneSide
+from legradnet.grading.settings import AskedDevice, AskedFilm, AskedInput, AskedPrecision, BatchSize, OneSide
 from legradnet.models.named import SHIPPED, CheckpointText
 from legradnet.settings import Seed, Settings
 
@@ -47,6 +48,7 @@ class ExplainSettings(Settings):
     resamples: int = Field(default=2000, ge=1, le=100_000, description="of the bootstrap")
     data: ListedFilms = ListedFilms()
     side: OneSide = None
+    film: AskedFilm = "auto"
     device: AskedDevice = "auto"
     precision: AskedPrecision = "auto"
     batch_size: BatchSize = None

@@ -1,18 +1,14 @@
 """Grade films with a trained model from Python: no Hydra, no Trainer, no network connection."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from legradnet.data.film import Film, Gray, ImageError, fit_image
-from legradnet.data.images import read_film
-from legradnet.data.reading.pool import Stop
-from legradnet.data.sides import Side, find_side
+from legradnet.data.film import ImageError
+from legradnet.data.sides import Side
 from legradnet.errors import UserError
 from legradnet.grades import grades_of
 from legradnet.grading.averaging import answer_views, are_finite, chosen_of, distances_of, join_sets, mean_gate_weights
@@ -24,11 +20,11 @@ from legradnet.grading.grading import (
     SOURCES,
     AnswerError,
     Grading,
+    NotGraded,
     Prepared,
     Request,
     Source,
     check_count,
-    check_request,
     check_stream,
     listed,
     readable,
@@ -36,17 +32,14 @@ from legradnet.grading.grading import (
     why_unsure,
 )
 from legradnet.grading.loading import load_network
-from legradnet.grading.look import look_at
 from legradnet.grading.networks import Answers, GradingNetwork
-from legradnet.machine import cores
+from legradnet.grading.preparing import Alter, prepare, read_ahead, without_film
+from legradnet.grading.whole_films import FilmKind, check_film_kind, prepare_knees
 from legradnet.models.named import SHIPPED
 
 if TYPE_CHECKING:
     from legradnet.explain.film import FilmExplanation
     from legradnet.explain.methods import Target
-
-UNKNOWN_SIDE = "side unknown: graded both ways and averaged"
-_NO_FILM = Film(np.zeros((0, 0), np.uint8))
 
 
 class Grader:
@@ -156,6 +149,22 @@ class Grader:
         gradings = [grading for batch in batches for grading in readable(batch)]
         return gradings[0] if single else gradings
 
+    def grade_knees(
+        self, film: Source, side: Side | None = None, *, kind: FilmKind = "auto"
+    ) -> list[Grading | NotGraded]:
+        """Grade each knee of a film of any kind: one knee cut close, one leg, both knees, hip to ankle.
+
+        A knee of a whole film has `knee`, its side and square; what has no grade is a `NotGraded`, with the reason.
+
+        Args:
+            film: As in `grade`, which also raises the same.
+            side: L or R, of a film of one knee.
+            kind: crop (as `grade` takes it), whole, or auto.
+        """
+        (request,) = (Request(*one) for one in zip(listed([film], SOURCES, NO_SOURCE), sides_of(side, 1), strict=True))
+        ((knees,),) = self.stream_knees([request], film=kind, workers=1)
+        return readable(knees)
+
     def explain(
         self, film: Source, side: Side | None = None, *, method: str = "gradcam", target: "Target" = "predicted"
     ) -> "FilmExplanation":
@@ -184,7 +193,7 @@ class Grader:
         return explained
 
     def stream(
-        self, requests: Iterable[Request], *, workers: int | None = None, alter: Callable[[Gray], Gray] | None = None
+        self, requests: Iterable[Request], *, workers: int | None = None, alter: Alter | None = None
     ) -> Iterator[list[Grading | ImageError]]:
         """Grade any number of films in memory for a few batches, read in parallel with the network's work.
 
@@ -203,57 +212,51 @@ class Grader:
         return self._stream(requests, workers, alter)
 
     def _stream(
-        self, requests: Iterable[Request], workers: int | None, alter: Callable[[Gray], Gray] | None
+        self, requests: Iterable[Request], workers: int | None, alter: Alter | None
     ) -> Iterator[list[Grading | ImageError]]:
-        workers = max(1, min(8, cores()) if workers is None else workers)
-        remaining = iter(requests)
-        stop = Stop()
-        with ThreadPoolExecutor(workers, initializer=stop.heed) as pool:
-            reading: deque[Future[Prepared | ImageError]] = deque()
-            try:
-                while True:
-                    ahead = islice(remaining, 3 * self.batch_size - len(reading))
-                    reading.extend(pool.submit(self._without_film, request, alter) for request in ahead)
-                    if not reading:
-                        return
-                    count = min(self.batch_size, len(reading))
-                    yield self._grade_batch([reading.popleft().result() for _ in range(count)])
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-                stop.set()  # whoever is interrupted waits for no decoder
+        with closing(
+            read_ahead(requests, lambda request: without_film(self.prepare(request, alter)), workers, self.batch_size)
+        ) as batches:
+            for batch in batches:
+                yield [one for one in self._grade_batch(batch) if not isinstance(one, NotGraded)]
 
-    def _without_film(self, request: Request, alter: Callable[[Gray], Gray] | None) -> Prepared | ImageError:
-        """As `prepare`, without the film itself: many wait in memory."""
-        prepared = self.prepare(request, alter)
-        return prepared._replace(film=_NO_FILM) if isinstance(prepared, Prepared) else prepared
+    def stream_knees(
+        self,
+        requests: Iterable[Request],
+        *,
+        film: FilmKind = "auto",
+        workers: int | None = None,
+        alter: Alter | None = None,
+    ) -> Iterator[list[list[Grading | NotGraded | ImageError]]]:
+        """As `stream`, of films of any kind: for each film of a batch what each of its knees is graded.
 
-    def prepare(self, request: Request, alter: Callable[[Gray], Gray] | None = None) -> Prepared | ImageError:
+        A request with a `knee` is for that one alone. `film`: each is crop (one knee cut close), whole, or auto.
+        """
+        check_stream(requests, workers)
+        check_film_kind(film)
+        return self._stream_knees(requests, film, workers, alter)
+
+    def _stream_knees(
+        self, requests: Iterable[Request], kind: FilmKind, workers: int | None, alter: Alter | None
+    ) -> Iterator[list[list[Grading | NotGraded | ImageError]]]:
+        def read(request: Request) -> list[Prepared | NotGraded | ImageError]:
+            return [without_film(knee) for knee in prepare_knees(self.networks, request, kind, alter)]
+
+        with closing(read_ahead(requests, read, workers, self.batch_size)) as batches:
+            for batch in batches:
+                graded = iter(self._grade_batch([knee for of_film in batch for knee in of_film]))
+                yield [[next(graded) for _ in of_film] for of_film in batch]
+
+    def prepare(self, request: Request, alter: Alter | None = None) -> Prepared | ImageError:
         """Read a film and bring it to the form each network wants; what is wrong with its file is given, not raised."""
-        check_request(request)
-        if isinstance(request.film, ImageError):
-            return request.film
-        try:
-            source = Path(request.film) if isinstance(request.film, str) else request.film
-            film = read_film(source)
-            side, of_side = find_side(request.side, film.side, source.name if isinstance(source, Path) else "")
-            remarks = [*(said for said in film.remarks if said not in film.doubts), *of_side]
-            gray = alter(film.gray) if alter else film.gray
-            views = []
-            for network in self.networks:
-                square = fit_image(gray, network.image_size, network.fit)
-                mirrored = square[:, ::-1]
-                kinds = {"": [square, mirrored], "L": [mirrored], "R": [square]}
-                views.append(kinds[side] if network.mirror_left else [square])
-            if any(len(of_network) > 1 for of_network in views):
-                remarks.append(UNKNOWN_SIDE)
-            look = look_at(film, [network.film_check for network in self.networks])
-            return Prepared(film, side, views, "; ".join([*film.doubts, *look.refer]), [*remarks, *look.remarks])
-        except ImageError as error:
-            return error
+        return prepare(self.networks, request, alter)
 
-    def _grade_batch(self, films: list[Prepared | ImageError]) -> list[Grading | ImageError]:
+    def _grade_batch(
+        self, films: Sequence[Prepared | NotGraded | ImageError]
+    ) -> list[Grading | NotGraded | ImageError]:
         good = [film for film in films if isinstance(film, Prepared)]
-        gradings = iter(self.grade_prepared(good))
+        parts = [good[start : start + self.batch_size] for start in range(0, len(good), self.batch_size)]
+        gradings = iter([grading for part in parts for grading in self.grade_prepared(part)])
         return [next(gradings) if isinstance(film, Prepared) else film for film in films]
 
     def grade_prepared(self, films: list[Prepared]) -> list[Grading | ImageError]:
@@ -306,6 +309,7 @@ class Grader:
                     logits=answers[0].logits[i] if alone and len(film.views[0]) == 1 else None,
                     remarks=tuple(film.remarks),
                     distance=distance,
+                    knee=film.knee,
                 )
             )
         return gradings

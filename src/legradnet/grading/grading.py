@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from legradnet.data.film import Film, Gray, ImageError
 from legradnet.data.sides import Side
 from legradnet.errors import UserError
 from legradnet.grades import Floats
+from legradnet.localise.knees import Box
 
 Source = str | Path | Image.Image | npt.NDArray[Any]
 
@@ -55,8 +56,9 @@ def check_request(request: object) -> None:
         raise UserError(f"{_REQUESTS}; this is {type(request).__name__}.")
     if not isinstance(request.film, ImageError):
         listed([request.film], SOURCES, NO_SOURCE)
-    if request.side not in ("L", "R", ""):
-        raise UserError(f"side={request.side!r} must be L, R or an empty string.")
+    for name in ("side", "knee"):
+        if (side := getattr(request, name)) not in ("L", "R", ""):
+            raise UserError(f"{name}={side!r} must be L, R or an empty string.")
 
 
 def check_stream(requests: object, workers: object) -> None:
@@ -67,6 +69,21 @@ def check_stream(requests: object, workers: object) -> None:
     if first is not None:
         check_request(first)
     check_count("workers", workers, 0)
+
+
+class Knee(NamedTuple):
+    """Which knee of a whole film: the patient's R or L, "" where nobody knows; and its square, if it has one."""
+
+    side: Side
+    box: Box | None
+
+
+@dataclass(frozen=True)
+class NotGraded:
+    """A knee of a whole film, or a film without one, and why it has no grade."""
+
+    knee: Knee
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,7 @@ class Grading:
         remarks: The part of `reason` that refers no film.
         distance: How far the film lies from the training films; above 1, the limit, it is referred as unlike them. None
             without a network that has learned that.
+        knee: Which knee of a whole film this is; None for a film that is one knee cut close.
     """
 
     grade: int
@@ -101,13 +119,17 @@ class Grading:
     logits: Floats | None = None
     remarks: tuple[str, ...] = ()
     distance: float | None = None
+    knee: Knee | None = None
 
 
 class AnswerError(ImageError):
     """Numbers of a network that are not finite: no grade follows from them."""
 
 
-def readable(gradings: Iterable[Grading | ImageError]) -> list[Grading]:
+Answer = TypeVar("Answer")
+
+
+def readable(gradings: Iterable[Answer | ImageError]) -> list[Answer]:
     """All of a batch's gradings; the `ImageError` of a film that can't be read, or graded, is raised."""
     good = []
     for grading in gradings:
@@ -118,20 +140,26 @@ def readable(gradings: Iterable[Grading | ImageError]) -> list[Grading]:
 
 
 class Request(NamedTuple):
-    """A film to grade: a path, PIL image or array, or why there is none; and its side ("" = look for it)."""
+    """A film to grade: a path, PIL image or array, or why there is none; its side ("" = look for it); a knee."""
 
     film: Source | ImageError
     side: Side = ""
+    knee: Side = ""
 
 
 class Prepared(NamedTuple):
-    """A film as read, and as each network wants it: [S, S] once, or as it is and mirrored; why to refer it; remarks."""
+    """A film as read, and as each network wants it: [S, S] once, or as it is and mirrored; why to refer it; remarks.
+
+    Of a knee in a whole film `film` is its square; `knee` says where that lies, and `whole` is the film itself.
+    """
 
     film: Film
     side: Side
     views: list[list[Gray]]
     refer: str
     remarks: list[str]
+    knee: Knee | None = None
+    whole: Film | None = None
 
 
 def why_unsure(confidence: float, threshold: float) -> str:

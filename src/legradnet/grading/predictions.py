@@ -3,19 +3,21 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, RootModel, ValidationError
+from pydantic import ConfigDict, Field, RootModel, ValidationError
 
 from legradnet.data.film import ImageError
 from legradnet.data.inputs import InputFilm
+from legradnet.data.sides import Side
 from legradnet.errors import UserError
 from legradnet.grades import Floats, Ints
-from legradnet.grading.grading import Grading
+from legradnet.grading.grading import Grading, NotGraded
+from legradnet.localise.knees import Box
 from legradnet.settings import Settings
 from legradnet.tables import inert, read_own, table_line
 
@@ -26,17 +28,36 @@ _DIGITS = 6
 _NUMBERS = re.compile(r"label|grade|p\d+|expected_grade|gate_.*")  # columns
 _READ = ("filename", "grade", "prediction_set", "referred", "reason")
 Record = dict[str, Any]
+KNEE, BOX = "knee", "box"  # keys and columns of whole films
+KNEES = "knees"  # key: how many records a film with several has
 
 
-def record(film: InputFilm, grading: Grading | ImageError) -> Record:
-    """One film's line of `predictions.jsonl`."""
-    name = inert(film.filename)
+def records(film: InputFilm, knees: Sequence[Grading | NotGraded | ImageError]) -> list[Record]:
+    """The lines of `predictions.jsonl` for one film: one, or one for each knee of a whole film.
+
+    A label that is not said to be of one knee is that of none where there are two.
+    """
+    if len(knees) == 1:
+        return [record(film, knees[0])]
+    film = replace(film, label=None)
+    return [{**record(film, knee), KNEES: len(knees)} for knee in knees]
+
+
+def record(film: InputFilm, grading: Grading | NotGraded | ImageError) -> Record:
+    """One film's line of `predictions.jsonl`, or one knee's."""
+    which: Record = {"filename": inert(film.filename)}
+    knee = None if isinstance(grading, ImageError) else grading.knee
+    if knee is not None or film.knee:
+        which |= {KNEE: knee.side if knee else film.knee, BOX: list(knee.box) if knee and knee.box else None}
+    which["label"] = film.label
     if isinstance(grading, ImageError):
         place = f"{film.film}: " if isinstance(film.film, Path) else ""
-        return {"filename": name, "label": film.label, "error": inert(str(grading).removeprefix(place))}
+        return {**which, "error": inert(str(grading).removeprefix(place))}
+    if isinstance(grading, NotGraded):
+        nothing = dict.fromkeys(("grade", "probabilities", "expected_grade", "prediction_set"))
+        return {**which, **nothing, "referred": True, "reason": grading.reason, "gate_weights": None, "error": None}
     return {
-        "filename": name,
-        "label": film.label,
+        **which,
         "grade": grading.grade,
         "probabilities": [round(float(p), _DIGITS) for p in grading.probabilities],
         "expected_grade": round(grading.expected_grade, _DIGITS),
@@ -48,6 +69,18 @@ def record(film: InputFilm, grading: Grading | ImageError) -> Record:
     }
 
 
+def by_film(records: Sequence[Record]) -> list[list[Record]]:
+    """Records in their order, those of one film together; a last film that lacks a knee is left out."""
+    films, start = [], 0
+    while start < len(records):
+        end = start + records[start].get(KNEES, 1)
+        if end > len(records):
+            break
+        films.append([*records[start:end]])
+        start = end
+    return films
+
+
 class PredictionsTable:
     """The columns of `predictions.csv`, and its rows as text.
 
@@ -56,12 +89,16 @@ class PredictionsTable:
         backbones: For `gate_<key>`.
         labelled: Whether there is a column `label`.
         others: Columns after it, which are no part of a `record`.
+        whole: Whether there are columns `knee` and `box`.
     """
 
-    def __init__(self, classes: int, backbones: Sequence[str], labelled: bool, others: Sequence[str] = ()) -> None:
+    def __init__(
+        self, classes: int, backbones: Sequence[str], labelled: bool, others: Sequence[str] = (), *, whole: bool = False
+    ) -> None:
         self.backbones = backbones
         self.classes = classes
-        self.given = [*(["label"] if labelled else []), *others]
+        self.whole = whole
+        self.given = [*([KNEE, BOX] if whole else []), *(["label"] if labelled else []), *others]
         grades = ["grade", *(f"p{k}" for k in range(classes)), "expected_grade", "prediction_set"]
         gates = [f"gate_{key}" for key in backbones]
         self.columns = ["filename", *self.given, *grades, "referred", "reason", *gates, "error"]
@@ -75,10 +112,13 @@ class PredictionsTable:
         return "".join(table_line(self._cells(film), self.columns) for film in records)
 
     def _cells(self, film: Record) -> list[Any]:
-        given = [film[name] for name in self.given]
+        given = [_box(film.get(BOX)) if name == BOX else film.get(name) for name in self.given]
         if film["error"] is not None:
             empty = [None] * (self.classes + len(self.backbones) + 5)
             return [film["filename"], *given, *empty, film["error"]]
+        if film["grade"] is None:
+            left = [film["filename"], *given, *[None] * (self.classes + 3), "true", film["reason"]]
+            return [*left, *[None] * len(self.backbones), None]
         gates = [film["gate_weights"].get(key) for key in self.backbones]
         return [
             film["filename"],
@@ -92,6 +132,10 @@ class PredictionsTable:
             *gates,
             None,
         ]
+
+
+def _box(numbers: Sequence[int] | None) -> Box | None:  # no text, which would be made inert where it begins with -
+    return Box(*numbers) if numbers else None
 
 
 def json_lines(records: Iterable[Record]) -> str:
@@ -122,11 +166,17 @@ def read_json_lines(path: Path) -> list[Record]:
     return records
 
 
+_Square = Annotated[list[int], Field(min_length=3, max_length=3)]
+
+
 class _Graded(Settings):
     """What a line says of a film that was graded, with whatever else."""
 
     model_config = ConfigDict(extra="allow")
     filename: str
+    knee: Side = ""
+    box: _Square | None = None
+    knees: int = Field(default=1, ge=1, le=2)
     label: int | None
     grade: int
     probabilities: list[float]
@@ -143,11 +193,27 @@ class _Unreadable(Settings):
 
     model_config = ConfigDict(extra="allow")
     filename: str
+    knees: int = Field(default=1, ge=1, le=2)
     label: int | None
     error: str
 
 
-class _Record(RootModel[_Graded | _Unreadable]):
+class _Left(Settings):
+    """What a line says of a knee that was not graded, or of a film without one."""
+
+    model_config = ConfigDict(extra="allow")
+    filename: str
+    label: int | None
+    knee: Side
+    box: _Square | None
+    knees: int = Field(default=1, ge=1, le=2)
+    grade: None
+    referred: bool
+    reason: str
+    error: None
+
+
+class _Record(RootModel[_Graded | _Unreadable | _Left]):
     """A line of `predictions.jsonl`."""
 
 

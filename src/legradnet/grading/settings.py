@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from legradnet.data.settings import ListedFilms as ListedFilms
+from legradnet.data.settings import ListedFilms
+from legradnet.grading.whole_films import FilmKind
 from legradnet.models.named import SHIPPED, CheckpointText
 from legradnet.settings import PathText, Settings
 
@@ -18,6 +19,10 @@ BatchSize = Annotated[Annotated[int, Field(ge=1)] | None, Field(description="fil
 OneSide = Annotated[
     Literal["L", "R"] | None, Field(description="L or R for all films without a side of their own in the CSV")
 ]
+AskedFilm = Annotated[
+    FilmKind,
+    Field(description="crop: each film is a knee cut close; whole: knees are looked for in each; auto = as it looks"),
+]
 
 
 class PredictSettings(Settings):
@@ -30,6 +35,7 @@ class PredictSettings(Settings):
     input: AskedInput
     data: ListedFilms = ListedFilms()
     side: OneSide = None
+    film: AskedFilm = "auto"
     resume: bool = Field(default=False, description="go on with the predictions in `hydra.run.dir`")
     device: AskedDevice = "auto"
     precision: AskedPrecision = "auto"

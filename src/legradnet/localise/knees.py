@@ -10,6 +10,7 @@ from legradnet.data.film import Gray
 from legradnet.localise.detector import WINDOW, Seen, see
 
 SURE = 0.55  # score from which a square is a knee, chosen on composites and on the whole films of a few hospitals
+LIKELY = 0.75  # below which a grade is referred to a reader: some feet and side views reach it
 CERTAIN = 0.9  # and from which it needs no second opinion
 MAYBE = 0.2  # and from which it may be one
 MOST_OUTSIDE = 0.12  # share of a square that the film's edge may cut off

@@ -115,8 +115,7 @@ def _patient(film: InputFilm, pattern: re.Pattern[str] | None) -> tuple[str, Sid
 
 
 def _box(record: Record | None) -> tuple[int, int, int] | None:
-    box = (record or {}).get("box")
-    parts = box.split() if isinstance(box, str) else box
+    parts = (record or {}).get("box")
     if not isinstance(parts, list) or len(parts) != 3:
         return None
     try:

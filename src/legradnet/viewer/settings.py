@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from legradnet.grading.settings import AskedDevice, AskedPrecision, ListedFilms, OneSide
+from legradnet.data.settings import ListedFilms
+from legradnet.grading.settings import AskedDevice, AskedPrecision, OneSide
 from legradnet.models.named import SHIPPED, CheckpointText
 from legradnet.settings import PathText, Seed, Settings, VerbatimText
 

@@ -1,0 +1,170 @@
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from hostile_films import dicom, dicom_bytes
+from legradnet import Grader
+from legradnet.cli import config_folder
+from legradnet.errors import UserError
+from legradnet.explain.film import explain_films
+from legradnet.grading.grading import Grading, Knee, NotGraded, Request
+from legradnet.grading.look import PROSTHESIS
+from legradnet.grading.predictions import read_predictions
+from legradnet.grading.run import predict
+from legradnet.grading.whole_films import prepare_knees
+from legradnet.localise.film_knees import BY_CONVENTION, CUT_OFF, NO_KNEE
+from legradnet.localise.knees import Box
+from whole_films import CLEAR, LEFT, RIGHT, SIDE, whole_film
+
+
+@pytest.fixture(scope="module")
+def grader(trained):
+    return Grader.load(trained / "checkpoints/best.ckpt", precision="f32")
+
+
+@pytest.fixture(scope="module")
+def both():
+    return whole_film(RIGHT, LEFT, seed=CLEAR)
+
+
+@pytest.fixture
+def settings(trained):
+    return plain_settings(trained)
+
+
+def plain_settings(trained):
+    config = OmegaConf.to_container(OmegaConf.load(config_folder() / "predict.yaml"), resolve=False)
+    del config["hydra"]
+    return config | {"checkpoint": str(trained / "checkpoints/best.ckpt"), "batch_size": 2}
+
+
+def rows(folder):
+    return pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+def test_each_knee_is_graded_as_its_square_cut_by_hand(grader, both):
+    right, left = grader.grade_knees(both)
+    assert [knee.knee.side for knee in (right, left)] == ["R", "L"] and BY_CONVENTION in right.reason
+    for knee in (right, left):
+        alone = grader.grade(knee.knee.box.cut(both), knee.knee.side)
+        assert knee.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+    assert abs(right.knee.box.x + right.knee.box.side / 2 - RIGHT.x) < 0.15 * SIDE
+
+
+def test_a_knee_cut_close_is_graded_as_ever(grader, knees):
+    path = sorted(knees.glob("*.png"))[0]
+    (found,) = grader.grade_knees(path)
+    alone = grader.grade(path)
+    assert found.knee is None
+    assert (found.probabilities.tolist(), found.reason) == (alone.probabilities.tolist(), alone.reason)
+
+
+def test_what_has_no_grade_has_a_reason(grader, both):
+    (blank,) = grader.grade_knees(np.full((300, 400), 90, np.uint8), kind="whole")
+    assert blank == NotGraded(blank.knee, NO_KNEE) and blank.knee.box is None
+    start = round(RIGHT.x - 0.2 * SIDE)
+    cut_off, other = grader.grade_knees(both[:, start:], kind="whole")
+    assert isinstance(cut_off, NotGraded) and CUT_OFF in cut_off.reason and cut_off.knee.box.x < 0
+    assert isinstance(other, Grading)
+    with pytest.raises(UserError, match="auto, crop, whole"):
+        grader.grade_knees(both, kind="all")
+
+
+def test_a_replaced_knee_is_boxed_and_not_graded(grader):
+    film = whole_film(RIGHT, LEFT, seed=CLEAR, replaced=[RIGHT])
+    replaced, left = grader.grade_knees(film, kind="whole")
+    assert isinstance(replaced, NotGraded) and PROSTHESIS in replaced.reason
+    assert replaced.knee.side == "R" and replaced.knee.box is not None and isinstance(left, Grading)
+
+
+def test_one_knee_may_be_asked_for(grader, both):
+    ((left,), (right,)) = next(grader.stream_knees([Request(both, knee="L"), Request(both, knee="R")]))
+    assert left.knee.side == "L" and right.knee.side == "R"
+    ((missing,),) = next(grader.stream_knees([Request(np.full((300, 400), 9, np.uint8), knee="L")], film="whole"))
+    assert missing == NotGraded(Knee("L", None), NO_KNEE)
+
+
+def test_a_dicom_film_of_both_knees_in_sixteen_bits_is_taken_and_one_of_one_knee_has_its_tag(grader, both, tmp_path):
+    deep = both.astype(np.uint16) * 200
+    (tmp_path / "both.dcm").write_bytes(
+        dicom_bytes(dicom(deep, Laterality="B", PhotometricInterpretation="MONOCHROME1"))
+    )
+    inverted = grader.grade_knees(tmp_path / "both.dcm")
+    assert [knee.knee.side for knee in inverted] == ["R", "L"]
+    (tmp_path / "one.dcm").write_bytes(dicom_bytes(dicom(deep[:, :200], ImageLaterality="L")))
+    (lone,) = grader.grade_knees(tmp_path / "one.dcm", kind="whole")
+    assert lone.knee.side == "L" and BY_CONVENTION not in lone.reason
+
+
+def test_the_table_has_a_row_a_knee_and_other_rows_stay_as_they_are(settings, tmp_path, knees, both):
+    films = tmp_path / "films"
+    films.mkdir()
+    for number, path in enumerate(sorted(knees.glob("*.png"))[:5]):
+        (films / f"{number}.png").write_bytes(path.read_bytes())
+    predict(settings | {"input": str(films)}, tmp_path / "before")
+    assert "knee" not in rows(tmp_path / "before")
+    Image.fromarray(both).save(films / "3b.png")
+    Image.fromarray(np.full((300, 400), 90, np.uint8)).save(films / "9.png")
+    assert predict(settings | {"input": str(films)}, tmp_path / "run")
+    table = rows(tmp_path / "run")
+    assert list(table)[:4] == ["filename", "knee", "box", "grade"]
+    assert table["filename"].tolist() == ["0.png", "1.png", "2.png", "3.png", "3b.png", "3b.png", "4.png", "9.png"]
+    assert table["knee"].tolist() == ["", "", "", "", "R", "L", "", ""]
+    assert (table["grade"] == "").tolist() == [False] * 7 + [True]
+    assert table["reason"].tolist()[-1].startswith(NO_KNEE) and (table["error"] == "").all()
+    x, y, side = map(int, table["box"][4].split())
+    assert lines(tmp_path / "run")[4]["box"] == [x, y, side] == list(Box(x, y, side))
+    crops = [line for line in lines(tmp_path / "run") if line["filename"] not in ("3b.png", "9.png")]
+    assert crops == lines(tmp_path / "before")
+    assert len(read_predictions(tmp_path / "run/predictions.csv").table) == 7
+
+
+@pytest.fixture(scope="module")
+def never_killed(trained, both, tmp_path_factory):
+    films = tmp_path_factory.mktemp("killed") / "films"
+    films.mkdir()
+    for name in "ab":
+        Image.fromarray(both).save(films / f"{name}.png")
+    config = plain_settings(trained) | {"input": str(films), "batch_size": 1}
+    predict(config, films.parent / "run")
+    return config, films.parent / "run"
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_a_run_cut_off_between_two_knees_goes_on_to_the_same_files(never_killed, tmp_path, kept):
+    config, whole = never_killed
+    shutil.copytree(whole, tmp_path / "run")
+    names = ("predictions.csv", "predictions.jsonl")
+    lines = (whole / names[1]).read_bytes().splitlines(keepends=True)
+    assert len(lines) == 4
+    (tmp_path / "run" / names[1]).write_bytes(b"".join(lines[:kept]))
+    predict(config | {"resume": True}, tmp_path / "run")
+    assert all((tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes() for name in names)
+
+
+def test_labels_of_a_csv_are_of_the_knee_that_they_name(settings, tmp_path, both):
+    Image.fromarray(both).save(tmp_path / "a.png")
+    cells = [["a.png", "left", 3], ["a.png", "R", 1], ["a.png", "", 4], ["none.png", "R", 2]]
+    pd.DataFrame(cells, columns=["filename", "knee", "label"]).to_csv(tmp_path / "list.csv", index=False)
+    predict(settings | {"input": str(tmp_path / "list.csv")}, tmp_path / "run")
+    table = rows(tmp_path / "run")
+    assert table[["knee", "label"]].to_numpy().tolist() == [["L", "3"], ["R", "1"], ["R", ""], ["L", ""], ["R", "2"]]
+
+
+def test_the_map_of_a_knee_lies_on_the_whole_film(grader, both):
+    right, _ = prepare_knees(grader.networks, Request(both))
+    (explained,) = explain_films(grader.networks[0], [right], grader.grade_prepared([right]), method="occlusion")
+    assert explained.film.shape == explained.maps["fused"].shape == both.shape
+    x, y, side = right.knee.box
+    outside = explained.maps["fused"].copy()
+    outside[max(y, 0) : y + side, max(x, 0) : x + side] = 0
+    assert not outside.any()
