@@ -62,6 +62,6 @@ def test_memory_is_what_is_free_and_allowed(system, group, name):
 
 def test_readers_loaders_and_checks_count_alike():
     from legradnet.data import checks, datamodule
-    from legradnet.grading import grader
+    from legradnet.grading import preparing
 
-    assert checks.cores is datamodule.cores is grader.cores is machine.cores
+    assert checks.cores is datamodule.cores is preparing.cores is machine.cores

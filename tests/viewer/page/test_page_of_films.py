@@ -75,11 +75,12 @@ def test_dragging_changes_window_and_level_and_reset_brings_them_back(page):
     drag(page, 120, 0)
     assert readout(page)[0] > width
     page.keyboard.press("i")
-    assert page.locator("#invert").get_attribute("aria-pressed") == "true"
+    page.locator("#invert[aria-pressed=true]").wait_for()
     page.keyboard.press("r")
     assert readout(page)[:2] == (width, level)
     assert pixel(page) == before
     page.keyboard.press("i")
+    page.locator("#invert[aria-pressed=true]").wait_for()
     assert abs(pixel(page)[0] + before[0] - 255) <= 1
 
 
