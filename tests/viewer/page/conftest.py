@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items):
-    """Give each test of this folder a second try, which is told as a rerun: one press in thousands is lost."""
+    """Give each test of this folder a second try, which is told as a rerun: a browser is at work beside other tests."""
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.flaky(reruns=1))
