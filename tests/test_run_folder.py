@@ -8,7 +8,7 @@ import pytest
 from legradnet.errors import UserError
 from legradnet.evaluation.films import check_run, load_films
 from legradnet.evaluation.settings import MeasuredFilms
-from legradnet.grading.predictions import read_json_lines
+from legradnet.grading.journal import read_json_lines
 from legradnet.run_folder import RunFolder, written_as_references
 
 
@@ -66,10 +66,10 @@ def test_garbage_in_predictions_is_told_with_its_line(tmp_path, line):
     good = '{"filename": "a", "label": null, "error": "no film", "more": 1}'
     path = tmp_path / "predictions.jsonl"
     path.write_text(f'{good}\n{good}\n{{"filen')
-    assert read_json_lines(path) == [json.loads(good)] * 2
+    assert [*read_json_lines(path)] == [json.loads(good)] * 2
     path.write_text(f"{good}\n{line}\n{good}\n")
     with pytest.raises(UserError, match="predictions.jsonl is damaged: line 2 is no record of a film"):
-        read_json_lines(path)
+        list(read_json_lines(path))
 
 
 def test_a_config_is_read_as_it_was_written_whatever_is_in_it(folder):

@@ -68,6 +68,7 @@ class RunFolder:
         test_metrics: Test metrics of the best checkpoint.
         predictions: One row a graded film.
         predictions_json: The same, one JSON object a line.
+        parquet: The same as a Parquet table, of a shard or of all.
         report: The page of an evaluation.
         benchmark: What `legradnet-benchmark` measured and advises.
         versions: Versions of the packages and the machine's kind.
@@ -81,6 +82,7 @@ class RunFolder:
         self.split, self.skipped = path / "split.csv", path / "skipped.csv"
         self.test_metrics = path / "test_metrics.json"
         self.predictions, self.predictions_json = path / "predictions.csv", path / "predictions.jsonl"
+        self.parquet = path / "predictions.parquet"
         self.report = path / "report.html"
         self.benchmark = path / "benchmark.json"
         self.versions = path / "versions.json"

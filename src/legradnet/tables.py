@@ -92,7 +92,7 @@ def read_table(path: Path, needed: Sequence[str]) -> Table:
     try:
         records = _records(lines)
         table = Table(path, [name.strip() for name in next(records, ([], ""))[0]])
-        _check_header(table, needed)
+        check_header(table, needed)
         width, has_nul = len(table.header), b"\0" in content
         for cells, fault in records:
             if len(lines.given) > 1:
@@ -222,7 +222,8 @@ def _rows_inside(table: Table, lines: _Lines) -> Iterator[tuple[int, int, list[s
             yield len(table.rows), row, cells
 
 
-def _check_header(table: Table, needed: Sequence[str]) -> None:
+def check_header(table: Table, needed: Sequence[str]) -> None:
+    """Raise TableError where a table lacks a needed column or has one twice."""
     header = table.header
     if not header:
         raise TableError(f"{table.path} is empty")

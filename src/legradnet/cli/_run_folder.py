@@ -48,10 +48,12 @@ class _ClaimsRunFolder(Callback):
         _check_references(config, "run")
         folder = config.hydra.run.dir
         try:
+            if "shard" in config:
+                folder = _folder_of_shard(config, folder)
             claimed = claim_for_run(Path(folder), numbered=_is_default(config, "run"))
         except UserError as mistake:
             _stop(mistake)
-        if claimed != Path(folder).absolute():
+        if claimed != Path(config.hydra.run.dir).absolute():
             _choose(config, "run", claimed)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -91,6 +93,22 @@ class RunLog(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 logging's own name
         """Leave it."""
+
+
+def _folder_of_shard(config: DictConfig, parts: str) -> str:
+    """The folder of a shard in that of all; the folder itself where all films are graded.
+
+    Raises:
+        UserError: No such shard, or a folder that is not the one of all shards.
+    """
+    from legradnet.grading.shards import check_parts, shard_of  # late: --help needs none of it
+
+    if (shard := shard_of(str(config.shard), os.environ)) is None or config.merge is not None:
+        return parts
+    if _is_default(config, "run"):
+        raise UserError(f"Shard {shard} needs hydra.run.dir=, the folder that all shards have in common.")
+    check_parts(Path(parts), shard)
+    return str(shard.folder(Path(parts)))
 
 
 def _is_default(config: DictConfig, kind: str) -> bool:

@@ -1,22 +1,24 @@
-"""What there is to grade: one film, a folder of films, or a CSV that lists them. A bad one is a row, not the end."""
+"""What there is to grade: one film, a folder of films, or a table that lists them. A bad one is a row, not the end."""
 # Many films: os.path is many times faster than Path.
 # ruff: noqa: PTH114, PTH118, PTH119, PTH206
 
+import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from legradnet.data.checks import SHOWN, OutsideError, check_quotes, missing, parse_label, real_path
 from legradnet.data.film import ImageError
 from legradnet.data.film_names import as_text
+from legradnet.data.film_tables import PARQUET, read_film_table
 from legradnet.data.images import HEAD, format_of
 from legradnet.data.sides import SIDE_WORDS, Side
 from legradnet.data.sources import is_other_file
 from legradnet.errors import UserError
 from legradnet.files import OF_THE_PROCESS
-from legradnet.tables import PATHS, Table, read_table, shown
+from legradnet.tables import PATHS, Table, shown
 
 _log = logging.getLogger(__name__)
 
@@ -42,32 +44,66 @@ class InputFilm:
     knee: Side = ""
 
 
-def list_films(source: Path, dataset_path: Path | None = None) -> list[InputFilm]:
-    """List the films of a file, a folder (recursively, sorted by name) or a CSV.
-
-    A file is taken by its content: an image, or text with a column `filename`. Nothing outside the folder, or outside
-    `dataset_path`, is opened; links to it get an error.
+class FilmList:
+    """Films to grade that are named, of which parts are looked up: a long list takes little more than its names.
 
     Args:
-        source: File, folder or CSV.
-        dataset_path: Folder that a CSV's names are relative to; None: the CSV's own.
+        names: Of all films, in order, as the user names them.
+        part: Gives the films of a range of positions.
+    """
+
+    def __init__(self, names: Sequence[str], part: Callable[[range], Iterator[InputFilm]]) -> None:
+        self.names = names
+        self._part = part
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def part(self, positions: range) -> list[InputFilm]:
+        """The films at some of the positions; rows whose label, side or knee can't be read are told together."""
+        return list(self._part(positions))
+
+    def digest(self) -> str:
+        """Of all names, in their order."""
+        digest = hashlib.sha256()
+        for name in self.names:
+            digest.update(name.encode() + b"\0")
+        return digest.hexdigest()
+
+
+def list_films(source: Path, dataset_path: Path | None = None) -> list[InputFilm]:
+    """List the films of a file, a folder (recursively, sorted by name), a CSV or a Parquet table.
+
+    A file is taken by its content: an image, or a table with a column `filename`. Nothing outside the folder, or
+    outside `dataset_path`, is opened; links to it get an error.
+
+    Args:
+        source: File, folder or table.
+        dataset_path: Folder that a table's names are relative to; None: the table's own.
 
     Raises:
-        UserError: Nothing there, or a CSV without a column `filename`.
+        UserError: Nothing there, or a table without a column `filename`.
     """
+    films = name_films(source, dataset_path)
+    return films.part(range(len(films)))
+
+
+def name_films(source: Path, dataset_path: Path | None = None) -> FilmList:
+    """As `list_films`, but no film is looked up before it is asked for."""
     if source.is_dir():
-        films = list(_in_folder(source))
-        if not films:
+        films = _in_folder(source)
+        if not films.names:
             raise UserError(f"input={source}: there is no film in this folder.")
         return films
     if not source.is_file():
         raise UserError(f"input={source} does not exist.")
     if not _is_table(source):
-        return [InputFilm(as_text(str(source)), source)]
-    return list(_in_table(read_table(source, [PATHS]), dataset_path or source.parent))
+        name = as_text(str(source))
+        return FilmList([name], lambda positions: (InputFilm(name, source) for _ in positions))
+    return _in_table(read_film_table(source, [PATHS]), dataset_path or source.parent)
 
 
-def _in_folder(folder: Path) -> Iterator[InputFilm]:
+def _in_folder(folder: Path) -> FilmList:
     root = os.path.realpath(folder)
     real_folders: dict[str, str] = {}
     names = []
@@ -75,43 +111,52 @@ def _in_folder(folder: Path) -> Iterator[InputFilm]:
         files += [name for name in folders if os.path.islink(os.path.join(place, name))]  # not followed: a row each
         folders[:] = [name for name in folders if not name.startswith(".")]
         names += [os.path.relpath(os.path.join(place, name), root) for name in files]
+    told = []
     for name in sorted(names, key=lambda name: name.split(os.sep)):
-        told = as_text(name.replace(os.sep, "/"))
-        film = _find(root, told, real_folders)
-        if is_other_file(os.path.basename(name)) and not (isinstance(film, Path) and _is_film(film)):
-            continue
-        yield InputFilm(told, film)
+        text = as_text(name.replace(os.sep, "/"))
+        if is_other_file(os.path.basename(name)):
+            film = _find(root, text, real_folders)
+            if not (isinstance(film, Path) and _is_film(film)):
+                continue
+        told.append(text)
+    return FilmList(
+        told, lambda positions: (InputFilm(told[at], _find(root, told[at], real_folders)) for at in positions)
+    )
 
 
-def _in_table(table: Table, folder: Path) -> Iterator[InputFilm]:
+def _in_table(table: Table, folder: Path) -> FilmList:
     root = os.path.realpath(folder)
     check_quotes(table, root)
     if not table.rows:
         raise UserError(f"input={table.path} has a header and no rows.")
+    names = table.column(PATHS)
+    return FilmList(names, lambda positions: _rows(table, root, names, positions))
+
+
+def _rows(table: Table, root: str, names: Sequence[str], positions: range) -> Iterator[InputFilm]:
     real_folders: dict[str, str] = {}
-    empty = [""] * len(table.rows)
-    labels, sides, patients, knees = (
-        table.column(name) if name in table.header else empty for name in ("label", "side", "patient", "knee")
-    )
+    known = {name: table.column(name) for name in ("label", "side", "patient", "knee") if name in table.header}
     odd: dict[str, list[str]] = {"label": [], "side": [], "knee": []}
-    for position, name in enumerate(table.column(PATHS)):
+    for position in positions:
         row = table.numbers[position]
-        film = _find(root, name, real_folders)
+        film = _find(root, names[position], real_folders)
         if position in table.uneven:
             cells, columns = table.uneven[position], len(table.header)
             remedy = "; a cell with a comma needs quotes" if cells > columns else ""
             film = ImageError(f"row {row} of the CSV has {cells} cells, not {columns}{remedy}")
         if position in table.faults:
             film = ImageError(f"row {row} of the CSV holds {table.faults[position]}")
-        label = parse_label(labels[position], 1000)
-        side, knee = (SIDE_WORDS.get(cells[position].lower()) for cells in (sides, knees))
-        if label < 0 and labels[position]:
-            odd["label"].append(f"row {row}: {shown(labels[position])}")
+        given = {name: column[position] for name, column in known.items()}
+        label = parse_label(given.get("label", ""), 1000)
+        side, knee = (SIDE_WORDS.get(given.get(name, "").lower()) for name in ("side", "knee"))
+        if label < 0 and given.get("label"):
+            odd["label"].append(f"row {row}: {shown(given['label'])}")
         if side is None:
-            odd["side"].append(f"row {row}: {shown(sides[position])}")
+            odd["side"].append(f"row {row}: {shown(given['side'])}")
         if knee is None:
-            odd["knee"].append(f"row {row}: {shown(knees[position])}")
-        yield InputFilm(name, film, None if label < 0 else label, side or "", patients[position], knee or "")
+            odd["knee"].append(f"row {row}: {shown(given['knee'])}")
+        yield InputFilm(names[position], film, None if label < 0 else label, side or "", given.get("patient", ""),
+                        knee or "")  # fmt: skip
     sides_are = "L, R, left or right"
     for kind, right in (("label", "a whole number"), ("side", sides_are), ("knee", sides_are)):
         if odd[kind]:
@@ -131,9 +176,11 @@ def _find(root: str, name: str, real_folders: dict[str, str]) -> Path | ImageErr
 
 
 def _is_table(path: Path) -> bool:
-    """Whether a file is, or wants to be, a CSV that lists films."""
+    """Whether a file is, or wants to be, a CSV or a Parquet table that lists films."""
     with path.open("rb") as file:
         head = file.read(max(HEAD, 4096))
+    if head.startswith(PARQUET):
+        return True
     if format_of(head):
         return False
     first = head.replace(b"\0", b"").strip().splitlines()[:1]  # without the zeros of UTF-16

@@ -34,7 +34,8 @@ class DataSettings(Settings):
         default=None, description="folder that file names are relative to; nothing outside it is opened"
     )
     csv_path: PathText | None = Field(
-        default=None, description="the CSV (data=csv): `filename,label` and perhaps `patient,side,split`"
+        default=None,
+        description="the CSV or Parquet file (data=csv): `filename,label` and perhaps `patient,side,split`",
     )
     count: int = Field(default=600, ge=10, description="films to generate (data=synthetic)")
     image_size: Pixels = Field(default=224, description="side of a film in pixels as it reaches the network")

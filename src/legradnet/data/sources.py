@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from legradnet.data.checks import COLUMNS, SHOWN, Draft, check_quotes
 from legradnet.data.film_names import as_text
+from legradnet.data.film_tables import read_film_table
 from legradnet.data.splits import SPLITS
 from legradnet.errors import UserError
-from legradnet.tables import TableError, read_table, shown
+from legradnet.tables import TableError, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,14 +31,14 @@ class ManifestError(UserError):
 
 
 def read_csv(csv_path: Path, root: Path) -> Draft:
-    """Read a CSV file of films; raise ManifestError where it is no such table."""
+    """Read a CSV or Parquet file of films; raise ManifestError where it is no such table."""
     import pandas as pd  # late: listing films to grade needs no tables
 
     if not csv_path.is_file():
         fault = "is not a file" if csv_path.exists() else "does not exist"
         raise ManifestError(f"data.csv_path={csv_path} {fault}")
     try:
-        read = read_table(csv_path, COLUMNS[:2])
+        read = read_film_table(csv_path, COLUMNS[:2])
         check_quotes(read, str(root))
     except TableError as error:
         raise ManifestError(str(error)) from None

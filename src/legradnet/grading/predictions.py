@@ -1,24 +1,21 @@
-"""The format of `predictions.csv` and `predictions.jsonl`, written and read."""
+"""What predictions say of a film, and their table `predictions.csv`, written and read."""
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, RootModel, ValidationError
 
 from legradnet.data.film import ImageError
 from legradnet.data.inputs import InputFilm
-from legradnet.data.sides import Side
 from legradnet.errors import UserError
+from legradnet.files import written_whole
 from legradnet.grades import Floats, Ints
 from legradnet.grading.grading import Grading, NotGraded
 from legradnet.localise.knees import Box
-from legradnet.settings import Settings
 from legradnet.tables import inert, read_own, table_line
 
 if TYPE_CHECKING:
@@ -69,18 +66,6 @@ def record(film: InputFilm, grading: Grading | NotGraded | ImageError) -> Record
     }
 
 
-def by_film(records: Sequence[Record]) -> list[list[Record]]:
-    """Records in their order, those of one film together; a last film that lacks a knee is left out."""
-    films, start = [], 0
-    while start < len(records):
-        end = start + records[start].get(KNEES, 1)
-        if end > len(records):
-            break
-        films.append([*records[start:end]])
-        start = end
-    return films
-
-
 class PredictionsTable:
     """The columns of `predictions.csv`, and its rows as text.
 
@@ -111,6 +96,13 @@ class PredictionsTable:
         """A line for each record."""
         return "".join(table_line(self._cells(film), self.columns) for film in records)
 
+    def write(self, path: Path, records: Iterable[Record]) -> None:
+        """Write the whole table, a line after the other."""
+        with written_whole(path) as file:
+            file.write(self.header().encode())
+            for film in records:
+                file.write(self.rows([film]).encode())
+
     def _cells(self, film: Record) -> list[Any]:
         given = [_box(film.get(BOX)) if name == BOX else film.get(name) for name in self.given]
         if film["error"] is not None:
@@ -136,85 +128,6 @@ class PredictionsTable:
 
 def _box(numbers: Sequence[int] | None) -> Box | None:  # no text, which would be made inert where it begins with -
     return Box(*numbers) if numbers else None
-
-
-def json_lines(records: Iterable[Record]) -> str:
-    """A line of `predictions.jsonl` for each record."""
-    return "".join(json.dumps(film, ensure_ascii=False) + "\n" for film in records)
-
-
-def read_json_lines(path: Path) -> list[Record]:
-    """The records of a `predictions.jsonl`; a last line that a kill cut off is none.
-
-    Raises:
-        UserError: Another line is no record, or has numbers that are not finite, which older releases took for a grade.
-    """
-
-    def refused(number: str) -> None:
-        raise UserError(f"{path} has grades of a network that answered {number}: start again in another folder.")
-
-    records = []
-    for number, line in enumerate(path.read_bytes().rpartition(b"\n")[0].split(b"\n"), start=1):
-        if line:
-            try:
-                records.append(json.loads(line, parse_constant=refused))
-                _Record.model_validate(records[-1])
-            except (json.JSONDecodeError, UnicodeError, ValidationError, RecursionError):
-                raise UserError(
-                    f"{path} is damaged: line {number} is no record of a film. Start again in another hydra.run.dir=."
-                ) from None
-    return records
-
-
-_Square = Annotated[list[int], Field(min_length=3, max_length=3)]
-
-
-class _Graded(Settings):
-    """What a line says of a film that was graded, with whatever else."""
-
-    model_config = ConfigDict(extra="allow")
-    filename: str
-    knee: Side = ""
-    box: _Square | None = None
-    knees: int = Field(default=1, ge=1, le=2)
-    label: int | None
-    grade: int
-    probabilities: list[float]
-    expected_grade: float
-    prediction_set: list[int]
-    referred: bool
-    reason: str
-    gate_weights: dict[str, float]
-    error: None
-
-
-class _Unreadable(Settings):
-    """What a line says of a film that could not be read."""
-
-    model_config = ConfigDict(extra="allow")
-    filename: str
-    knees: int = Field(default=1, ge=1, le=2)
-    label: int | None
-    error: str
-
-
-class _Left(Settings):
-    """What a line says of a knee that was not graded, or of a film without one."""
-
-    model_config = ConfigDict(extra="allow")
-    filename: str
-    label: int | None
-    knee: Side
-    box: _Square | None
-    knees: int = Field(default=1, ge=1, le=2)
-    grade: None
-    referred: bool
-    reason: str
-    error: None
-
-
-class _Record(RootModel[_Graded | _Unreadable | _Left]):
-    """A line of `predictions.jsonl`."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from legradnet.data.inputs import InputFilm, list_films
 from legradnet.data.sides import SIDE_WORDS, Side, side_from_name
 from legradnet.errors import UserError
 from legradnet.files import write_text
-from legradnet.grading.predictions import Record, json_lines, read_json_lines
+from legradnet.grading.journal import json_lines, read_json_lines
+from legradnet.grading.predictions import Record
 from legradnet.grading.settings import PredictSettings
 from legradnet.run_folder import RunFolder
 from legradnet.settings import checked
@@ -61,7 +62,7 @@ def given_films(settings: ViewSettings) -> Given:
     predicted = checked(PredictSettings, _resolved(run), title=f"{run.config} is of no predict run of this version:")
     dataset_path = dataset_path or (Path(predicted.data.dataset_path) if predicted.data.dataset_path else None)
     try:
-        films = list_films(Path(predicted.input), dataset_path)
+        films = list_films(Path(predicted.input or ""), dataset_path)
     except UserError as error:
         raise UserError(f"input={source} is a predict run of films that are not found: {error} Paths in it that are "
                         "relative lead from the folder in which predict was run.") from None  # fmt: skip

@@ -15,7 +15,8 @@ from legradnet.data.inputs import InputFilm
 from legradnet.errors import UserError, how_to_install
 from legradnet.files import GrowingFile, write_text
 from legradnet.grading.grader import Grader
-from legradnet.grading.predictions import Record, json_lines
+from legradnet.grading.journal import json_lines
+from legradnet.grading.predictions import Record
 from legradnet.models.named import SHIPPED, is_name
 from legradnet.settings import checked
 from legradnet.viewer.background import BackgroundGrading
