@@ -244,3 +244,23 @@ def test_generated_films_are_as_many_and_as_large_as_asked_for(monkeypatch):
     loading_rates(checked(DataSettings, compose(*QUICK)["data"]), 5, [0], 0.01)
     assert written == [(20, 48)]
     assert not Path(seen[0]).exists()  # nothing of it stays
+
+
+def test_an_archive_takes_what_was_measured_of_each_model(trained, knees, tmp_path, capsys):
+    models = [str(trained / "checkpoints/best.ckpt")] * 2
+    films = ["data=csv", f"data.dataset_path={knees}", f"data.csv_path={knees / 'knees.csv'}", "seconds=0.01"]
+    result = benchmark(compose("archive=1e6", *films) | {"checkpoint": models}, tmp_path / "run")
+    assert result == json.loads((tmp_path / "run/benchmark.json").read_text())
+    assert len(result["grading"]) == 2
+    for speed in result["grading"]:
+        assert speed["hours"] == pytest.approx(1e6 / speed["rate"] / 3600)
+    told = capsys.readouterr().out
+    assert told.startswith("1,000,000 films, by ") and told.count("films/s with ") == 2 and "or a day on " in told
+
+
+def test_an_archive_is_not_measured_on_films_that_cannot_be_read(trained, tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0/1L.png").write_bytes(b"no film")
+    checkpoint = {"checkpoint": str(trained / "checkpoints/best.ckpt")}
+    with pytest.raises(UserError, match="1L.png"):
+        benchmark(compose("archive=10", "data=folder", f"data.dataset_path={tmp_path}") | checkpoint, tmp_path / "run")

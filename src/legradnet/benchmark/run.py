@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from legradnet.benchmark.advice import advise_batch, advise_precision, advise_workers, overrides
+from legradnet.benchmark.archive import archive_speeds
 from legradnet.benchmark.loading import loading_rates
 from legradnet.benchmark.settings import PRECISIONS, BenchmarkSettings
 from legradnet.benchmark.speed import Request, Speed, free_memory, measure
@@ -37,11 +38,24 @@ def benchmark(config: Mapping[str, Any], run_folder: str | Path) -> dict[str, An
     """
     settings = checked(BenchmarkSettings, config)
     with claimed(Path(run_folder)):
-        return _benchmark(settings, RunFolder(Path(run_folder)))
+        folder = RunFolder(Path(run_folder))
+        folder.check_other_runs(folder.last, folder.best, folder.benchmark)
+        if settings.archive is not None:
+            return _archive(settings, settings.archive, folder)
+        return _benchmark(settings, folder)
+
+
+def _archive(settings: BenchmarkSettings, archive: float, folder: RunFolder) -> dict[str, Any]:
+    speeds = archive_speeds(settings, archive)
+    machine = {"processor": processor(choose_device(settings.device)), "cores": cores(), **versions()}
+    result = {"machine": machine, "archive": archive, "grading": [asdict(speed) for speed in speeds]}
+    write_text(folder.benchmark, json.dumps(result, indent=2) + "\n", shared=True)
+    print(f"{archive:,.0f} films, by {machine['processor']}:", *(speed.words for speed in speeds), sep="\n")
+    print(folder.benchmark)
+    return result
 
 
 def _benchmark(settings: BenchmarkSettings, folder: RunFolder) -> dict[str, Any]:
-    folder.check_other_runs(folder.last, folder.best, folder.benchmark)
     device = choose_device(settings.device)
     native = choose_precision("cpu" if device.type == "cpu" else "gpu") == "bf16-mixed"
     precisions = settings.precisions or PRECISIONS[: 1 + native]

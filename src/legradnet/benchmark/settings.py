@@ -7,7 +7,8 @@ from pydantic import BeforeValidator, Field
 
 from legradnet.data.augment import AugmentSettings
 from legradnet.data.settings import DataSettings
-from legradnet.grading.settings import AskedDevice
+from legradnet.grading.settings import ONE_MODEL, AskedDevice
+from legradnet.models.named import SHIPPED, CheckpointText
 from legradnet.network.backbones import Backbones, TrunkPrecision
 from legradnet.network.ensemble import ShapeSettings
 from legradnet.network.gating import GatingSettings, MhaSettings
@@ -55,4 +56,10 @@ class BenchmarkSettings(Settings):
     )
     largest_batch: int = Field(default=256, ge=1, le=2**20, description="where the search for the largest batch ends")
     compile: bool = Field(default=False, description="measure the ensemble with compiled trunks too")
+    archive: Annotated[float, Field(ge=1, le=1e12)] | None = Field(
+        default=None, description="in place of all else: say what grading so many films takes, such as `1e6`"
+    )
+    checkpoint: CheckpointText | list[CheckpointText] = Field(
+        default=SHIPPED, description=f"{ONE_MODEL}, to grade the archive by; of a list each is measured alone"
+    )
     seed: Seed = Field(default=0, description="of the generated films")
