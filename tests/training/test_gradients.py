@@ -55,9 +55,14 @@ def test_the_kernels_gradient_is_computed_in_float32():
     assert seen.calls == [(torch.bfloat16, [True, False, False]), (torch.float32, [False, True, False])]
 
 
-@pytest.mark.parametrize(("precision", "entered"), [("bf16-mixed", True), ("32-true", False)])
-def test_a_training_in_bfloat16_on_a_processor_uses_it(precision, entered, monkeypatch):
-    module = build_module(compose(f"trainer.precision={precision}"))
+@pytest.mark.parametrize(
+    ("precision", "network", "entered"),
+    [("bf16-mixed", "convnext", True), ("bf16-mixed", "vit", False), ("32-true", "convnext", False)],
+)
+def test_a_training_in_bfloat16_on_a_processor_uses_it_for_networks_that_have_such(
+    precision, network, entered, monkeypatch
+):
+    module = build_module(compose(f"trainer.precision={precision}", f"backbone.vit.timm_name=tiny_{network}"))
     monkeypatch.setattr(DepthwiseInFloat32, "__enter__", lambda self: seen.append(self) or self)
     monkeypatch.setattr(DepthwiseInFloat32, "__exit__", lambda *_: None)
     seen = []

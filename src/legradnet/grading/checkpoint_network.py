@@ -27,7 +27,7 @@ from legradnet.grading.settings import Precision
 from legradnet.models.described import Count, read_metadata
 from legradnet.models.folder import digest_of, read_trained
 from legradnet.network.backbones import Backbone
-from legradnet.network.drawn_apart import DrawnApart
+from legradnet.network.drawn_apart import DrawnApart, NotDrawn
 from legradnet.network.ensemble import KneeEnsemble, NetworkSettings
 from legradnet.network.stages import StageMeans
 from legradnet.settings import Seed, Settings
@@ -183,7 +183,7 @@ def _with_weights(
 
     try:
         weights = whole_tensors(state, "ensemble.")
-        with _META_LOCK, torch.device("meta"):  # as large as it says, and no memory is taken
+        with _META_LOCK, torch.device("meta"), NotDrawn():  # as large as it says, and no memory is taken
             build().load_state_dict(weights, assign=True)
         with DrawnApart():  # the weights to be replaced are drawn, from nobody's random numbers
             ensemble = build()

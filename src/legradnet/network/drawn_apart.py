@@ -1,4 +1,4 @@
-"""Random weights that use up nobody's random numbers."""
+"""Random weights that use up nobody's random numbers, and weights that are not drawn at all."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,4 +35,29 @@ class DrawnApart(TorchFunctionMode):
         asked = func in _DRAWS or "generator" in kwargs  # as in those of torch.nn.init, which come here whole
         if asked and kwargs.get("generator") is None:
             kwargs = {**kwargs, "generator": self.generator}
+        return func(*args, **kwargs)
+
+
+# what timm draws weights with, step by step; torch's own `nn.init` comes whole
+_STEPS = {
+    *(Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.add_, Tensor.mul_, Tensor.clamp_),
+    *(Tensor.fill_, Tensor.zero_),
+}
+
+
+class NotDrawn(TorchFunctionMode):
+    """Inside, `torch.device("meta")` makes networks in a third of the time: no weight is drawn, as none is kept.
+
+    torch would go through each step in Python to find out the shape that a tensor changed in place keeps.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Called by torch in place of each of its functions."""
+        kwargs = kwargs or {}
+        if func in _STEPS or getattr(func, "__module__", None) == "torch.nn.init":
+            drawn = args[0] if args else kwargs.get("tensor")
+            if isinstance(drawn, Tensor) and drawn.is_meta:
+                return drawn
         return func(*args, **kwargs)

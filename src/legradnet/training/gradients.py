@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _backward = torch.ops.aten.convolution_backward.default
@@ -37,6 +37,11 @@ class DepthwiseInFloat32(TorchDispatchMode):  # type: ignore[no-untyped-call]
             native = _backward(grad, films, kernels, *rest, [to_films, False, False])
             found = native[0], _backward(*wide, *rest, [False, to_kernels, False])[1]
         return *(None if given is None else given.to(grad.dtype) for given in found[:2]), None
+
+
+def has_depthwise(network: nn.Module) -> bool:
+    """Whether any convolution of `network` is one: looking at each step of the others takes time too."""
+    return any(isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels for layer in network.modules())
 
 
 def _is_slow(grad: Tensor, films: Tensor, kernels: Tensor, bias: Any, *rest: Any) -> bool:

@@ -20,7 +20,7 @@ from legradnet.errors import UserError
 from legradnet.network.backbones import BackboneSettings
 from legradnet.network.ensemble import EnsembleOutput, KneeEnsemble, NetworkSettings
 from legradnet.settings import Seed, checked
-from legradnet.training.gradients import DepthwiseInFloat32
+from legradnet.training.gradients import DepthwiseInFloat32, has_depthwise
 from legradnet.training.lone_film import let_norms_rest
 from legradnet.training.metrics import CollectedLogits, measured
 from legradnet.training.optimizer import LearningRateCurve, OptimizerSettings, SchedulerSettings, WarmupCosineSettings
@@ -128,7 +128,7 @@ class GradingModule(LightningModule):
         """As Lightning's own, of which torch computes a part in float32 where a processor is slow in bfloat16."""
         run = self.settings.run or {}
         is_slow = self.device.type == "cpu" and run.get("precision") == "bf16-mixed" and not run.get("compile")
-        with DepthwiseInFloat32() if is_slow else nullcontext():
+        with DepthwiseInFloat32() if is_slow and has_depthwise(self.ensemble) else nullcontext():
             super().backward(loss, *args, **kwargs)
 
     def on_train_batch_end(self, *_: Any) -> None:
