@@ -26,10 +26,17 @@ def run(typed):
 
 
 @pytest.fixture
-def search(run, tmp_path, monkeypatch):
+def search_with_figures(run, tmp_path, monkeypatch):
     """The same with `-m`, a sweep in `tmp_path/sweep`, and the pretended training."""
     monkeypatch.setattr("legradnet.tuning.objective.train", pretended.train)
     return lambda *arguments: run("-m", f"hydra.sweep.dir={tmp_path}/sweep", *arguments)
+
+
+@pytest.fixture
+def search(search_with_figures, monkeypatch):
+    """The same without figures, which take longer than the trials."""
+    monkeypatch.setattr("legradnet.tuning.sweep.write_figures", lambda *_: None)
+    return search_with_figures
 
 
 @pytest.fixture(scope="session")
