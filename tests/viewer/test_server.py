@@ -1,21 +1,19 @@
 """The server as it is started: addresses, TLS, connections that come to no point, kills, and its end."""
 
 import json
-import os
 import re
 import signal
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import httpx2 as httpx
 import pytest
-from readings import a_room, films, mark, said, write_film
+from commands import predicted_run, started
+from readings import a_room, films, mark
 
 from legradnet.viewer import server
 from legradnet.viewer.app import create_app
@@ -180,46 +178,19 @@ def test_a_port_that_is_taken_is_told():
 
 
 # ------------------------------------------------------------------------------------------ the command
-@pytest.fixture
-def run(tmp_path):
-    """A predict run of four films whose checkpoint is gone."""
-    folder = tmp_path / "predicted"
-    (folder / ".hydra").mkdir(parents=True)
-    (tmp_path / "films").mkdir()
-    for i in range(4):
-        write_film(tmp_path / "films", f"knee{i}.png", seed=i)
-    (folder / ".hydra/config.yaml").write_text(f"checkpoint: none.ckpt\ninput: {tmp_path}/films\n")
-    lines = [said(f"knee{i}.png", i) for i in range(4)]
-    (folder / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
-
-
 @contextmanager
-def started(*arguments, cwd):
+def entered_command(*arguments, cwd):
     """The command, with a client of its first reader."""
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("legradnet-view"), *arguments, "browser=false"],
-        cwd=cwd, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    try:
-        for line in process.stdout:
-            if found := re.search(r"(http://127\.0\.0\.1:\d+)/\?token=\S+", line):
-                break
-        else:
-            raise AssertionError(f"no address; exit status {process.wait()}")
-        made = httpx.Client(base_url=found[1], timeout=20)
-        assert made.get(found[0]).status_code == 303
+    with started(*arguments, cwd=cwd) as (process, address):
+        made = httpx.Client(base_url=address.partition("/?")[0], timeout=20)
+        assert made.get(address).status_code == 303
         yield process, made
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 @pytest.mark.slow
-def test_a_killed_command_loses_no_mark_and_a_stopped_one_writes_the_labels(tmp_path, run):
-    arguments = [f"input={run}", f"output={tmp_path}/out", "readers=[A,B]"]
-    with started(*arguments, cwd=tmp_path) as (process, reader):
+def test_a_killed_command_loses_no_mark_and_a_stopped_one_writes_the_labels(tmp_path):
+    arguments = [f"input={predicted_run(tmp_path)}", f"output={tmp_path}/out", "readers=[A,B]"]
+    with entered_command(*arguments, cwd=tmp_path) as (process, reader):
         ids = [film["id"] for film in films(reader, sort="name")]
         mark(reader, ids[0], 3)
         mark(reader, ids[1], None, note="blurred")
@@ -227,7 +198,7 @@ def test_a_killed_command_loses_no_mark_and_a_stopped_one_writes_the_labels(tmp_
         reader.post("/api/undo")
         process.send_signal(signal.SIGKILL)
         process.wait()
-    with started(*arguments, cwd=tmp_path) as (process, reader):
+    with entered_command(*arguments, cwd=tmp_path) as (process, reader):
         for _ in range(200):  # until films are known again
             marks = [
                 film["mark"] and (film["mark"]["grade"], film["mark"]["note"]) for film in films(reader, sort="name")

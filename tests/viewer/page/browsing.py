@@ -22,8 +22,12 @@ def chromium():
 
 
 @contextmanager
-def opened(browser, served, reader="A", width=1440, scheme="dark", films=True, **context):
+def opened(browser, served, reader="A", width=1440, scheme="dark", films=True, marks=None, **context):
     """A reader's page of a room that is served, with films in its list; whatever it does wrong fails the test.
+
+    `marks` gets each mark on its way, a Playwright route, and says what becomes of it. That is arranged before the page
+    is opened: Chromium tells a page that is there that its requests are to be held only some time later, and one that
+    begins before goes to the server.
 
     Wrong are errors of its scripts, whatever its Content-Security-Policy refuses, and requests to anybody else. A
     reader's address is good for one time: what was entered by it is kept for the next page.
@@ -32,6 +36,8 @@ def opened(browser, served, reader="A", width=1440, scheme="dark", films=True, *
     entered = served.entered.get(reader)
     place = browser.new_context(viewport=size, color_scheme=scheme, storage_state=entered, **context)
     place.set_default_timeout(15_000)
+    if marks:
+        place.route("**/mark", marks)
     address = served.addresses[reader]
     page, wrong = place.new_page(), []
     page.on("pageerror", lambda error: wrong.append(str(error)))

@@ -1,19 +1,8 @@
 """A browser, and what the rooms of these tests have in common."""
 
-from pathlib import Path
-
 import pytest
 from browsing import chromium, opened
 from served import grader_of, serving
-
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items):
-    """Give each test of this folder a second try, which is told as a rerun: a browser is at work beside other tests."""
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,25 @@
 """What a reader says of films: keys, notes, undo, what is shown as saved, other readers, and a blind study."""
 
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
 from browsing import column, open_film, opened, saved
+from commands import predicted_run, started
 from served import serve, serving
 
-# The browser hands requests to the test: alone they pass, in a worker of the whole suite one may wait in vain.
-intercepts = pytest.mark.by_hand
+
+@pytest.fixture
+def marks():
+    """What becomes of marks on their way: `marks.go(route)`; at first they go to the server."""
+    return SimpleNamespace(go=lambda route: route.continue_())
+
+
+@pytest.fixture
+def stopped(room, browser, marks):
+    """The page that reader A has opened, whose marks go the way of `marks`."""
+    with opened(browser, room, marks=lambda route: marks.go(route)) as page:
+        yield page
 
 
 def mark_of(served, name, reader="A"):
@@ -56,11 +68,10 @@ def test_a_note_goes_with_the_grade_and_may_be_changed(page, room):
     assert mark_of(room, name) == (3, "=osteophyte 3, <i>u</i> z!")
 
 
-@intercepts
-def test_a_mark_is_shown_as_saved_only_when_the_server_has_answered(page, room):
+def test_a_mark_is_shown_as_saved_only_when_the_server_has_answered(stopped, marks, room):
+    page, held = stopped, []
     name = open_film(page, 6)
-    held = []
-    page.route("**/mark", lambda route: held.append(route))
+    marks.go = held.append
     page.keyboard.press("1")
     page.locator("#saved").get_by_text("Saving").wait_for()
     page.wait_for_timeout(200)
@@ -71,10 +82,10 @@ def test_a_mark_is_shown_as_saved_only_when_the_server_has_answered(page, room):
     assert mark_of(room, name) == (1, "")
 
 
-@intercepts
-def test_marks_of_a_lost_connection_are_told_and_sent_when_it_is_back(page, room):
+def test_marks_of_a_lost_connection_are_told_and_sent_when_it_is_back(stopped, marks, room):
+    page = stopped
     names = [open_film(page, 8)]
-    page.route("**/mark", lambda route: route.abort())
+    marks.go = lambda route: route.abort()
     page.keyboard.press("2")
     page.locator("#saved").get_by_text("Not saved yet: trying again, 1 mark").wait_for()
     assert page.locator("#lost").is_visible()
@@ -84,17 +95,49 @@ def test_marks_of_a_lost_connection_are_told_and_sent_when_it_is_back(page, room
     page.keyboard.press("3")
     page.locator("#saved").get_by_text("2 marks wait").wait_for()
     assert [mark_of(room, name) for name in names] == [None, None]
-    page.unroute("**/mark")
+    marks.go = lambda route: route.continue_()
     saved(page)
     assert [mark_of(room, name) for name in names] == [(2, ""), (3, "")]
 
 
-@intercepts
-def test_what_can_not_be_saved_is_told_in_the_words_of_the_server(page):
+def test_what_can_not_be_saved_is_told_in_the_words_of_the_server(stopped, marks):
+    page = stopped
+    marks.go = lambda route: route.fulfill(status=400, json={"error": "A note is shorter."})
     open_film(page, 10)
-    page.route("**/mark", lambda route: route.fulfill(status=400, json={"error": "A note is shorter."}))
     page.keyboard.press("1")
     page.locator("#saved").get_by_text("Not saved: A note is shorter.").wait_for()
+
+
+@pytest.mark.slow
+def test_a_mark_that_is_shown_as_saved_survives_kill_9_of_the_server(browser, tmp_path):
+    arguments = [f"input={predicted_run(tmp_path)}", f"output={tmp_path}/out", "readers=[A]"]
+    kept = {}
+    with (
+        started(*arguments, cwd=tmp_path) as (process, address),
+        opened(browser, SimpleNamespace(addresses={"A": address}, entered={})) as page,
+    ):
+        name = open_film(page)
+        for key in ("2", "0", "3"):
+            kept[name] = key
+            page.keyboard.press(key)
+            saved(page)
+            if len(kept) < 3:
+                page.keyboard.press("Space")
+                await_another(page, name)
+                name = page.locator("#film-name").inner_text()
+        process.kill()  # at once, with signal 9
+        process.wait()
+        page.keyboard.press("Space")
+        page.keyboard.press("4")
+        page.close(run_before_unload=False)
+    with (
+        started(*arguments, cwd=tmp_path) as (process, address),
+        opened(browser, SimpleNamespace(addresses={"A": address}, entered={})) as page,
+    ):
+        for name, key in kept.items():
+            row = page.locator("#rows .row", has_text=name)
+            row.locator(".mark-box").get_by_text(key, exact=True).wait_for()
+        assert sorted(filter(None, page.locator("#rows .mark-box").all_inner_texts())) == sorted(kept.values())
 
 
 def test_two_readers_see_each_others_marks_at_once(room, browser, page):
