@@ -5,8 +5,6 @@ and seed give the same input. An attack ends in words (`UserError`, or the row's
 gives, or it is a fault: rows that were lost, a result that was changed without a word, or whatever else is raised.
 """
 
-import csv
-import io
 import json
 import random
 import shutil
@@ -19,6 +17,7 @@ import numpy as np
 import torch
 
 from hostile_films import films_of_every_format
+from hostile_tables import hostile_table
 from legradnet.checkpoint import read_checkpoint
 from legradnet.data.film import ImageError
 from legradnet.data.images import read_image
@@ -31,23 +30,6 @@ from legradnet.grading.run import predict
 from tampering import tampered
 
 LARGEST = 2**31 - 1
-ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "latin-1", "cp1252")
-CELLS = (
-    "",
-    '"',
-    "'",
-    "=1+1",
-    "a\0b",
-    "../../x.png",
-    "/etc/passwd",
-    "x" * 100_000,
-    "1,5",
-    "KL 2",
-    "-1",
-    "1e9",
-    "nan",
-    "é",
-)
 
 
 @dataclass
@@ -148,7 +130,7 @@ class Tables:
 
     def attack(self, rng: np.random.Generator) -> Outcome:
         rows = int(rng.integers(2, 9))
-        self.path.write_bytes(self._table(rows, rng))
+        self.path.write_bytes(hostile_table(self.healthy.names[:rows], rng))
         readings: list[Callable[[], int]] = [
             lambda: len(list_films(self.path, self.healthy.films)),
             lambda: self._for_training(),
@@ -166,40 +148,6 @@ class Tables:
             self.healthy.films, self.path, num_classes=5, verify="header", on_bad_image="skip", workers=1
         )
         return len(manifest.table) + len(manifest.skipped)
-
-    def _table(self, rows: int, rng: np.random.Generator) -> bytes:
-        """A table of so many rows, whatever is wrong with one of its lines or with all of it."""
-        header = ["filename", "label", "patient", "side", "split", "remark"]
-        cells = [
-            [self.healthy.names[i], str(rng.integers(5)), f"p{i}", "LR"[rng.integers(2)], "", "knee pain"]
-            for i in range(rows)
-        ]
-        line, column = int(rng.integers(rows)), int(rng.integers(len(header)))
-        kind = rng.integers(8)
-        if kind == 0:
-            cells[line][column] = str(rng.choice(CELLS))
-        elif kind == 1:
-            header[column] = str(rng.choice(header))
-        elif kind == 2:
-            cells[line] = cells[line][:column] or ["x"]
-        elif kind == 3:
-            cells[line] += ["surplus"] * column
-        file = io.StringIO()
-        csv.writer(file, delimiter=str(rng.choice([",", ",", ",", ";", "\t"]))).writerows([header, *cells])
-        text = file.getvalue()
-        if kind == 4:  # one quote where none belongs
-            lines = text.split("\r\n")
-            starts = [0, *(i + 1 for i, letter in enumerate(lines[line + 1]) if letter in ",;\t")]
-            place = int(rng.choice(starts) if rng.integers(2) else rng.integers(len(lines[line + 1]) + 1))
-            lines[line + 1] = lines[line + 1][:place] + '"' + lines[line + 1][place:]
-            text = "\r\n".join(lines)
-        elif kind == 5:
-            text = text.replace("\r\n", str(rng.choice(["\n", "\r", "\r\n\r\n"])))
-        content = text.encode(str(rng.choice(ENCODINGS)) if kind == 6 else "utf-8", errors="replace")
-        if kind == 7:  # a byte that is no text, not one that ends a line
-            place = int(rng.integers(len(content)))
-            content = content[:place] + bytes([int(rng.choice([0, 255, 128]))]) + content[place:]
-        return content
 
 
 class Checkpoints:
