@@ -13,6 +13,7 @@ from legradnet.export.settings import ExportSettings
 from legradnet.grading.settings import PredictSettings
 from legradnet.localise.settings import CropSettings
 from legradnet.settings import Key, keys
+from legradnet.site.settings import CalibrateSettings
 from legradnet.training.settings import TrainSettings
 from legradnet.tuning.settings import SweeperSettings
 from legradnet.viewer.settings import ViewSettings
@@ -24,6 +25,7 @@ MODELS: dict[str, type[BaseModel]] = {  # by the heading of their section
     "legradnet-predict": PredictSettings,
     "legradnet-explain": ExplainSettings,
     "legradnet-evaluate": EvaluateSettings,
+    "legradnet-calibrate": CalibrateSettings,
     "legradnet-export": ExportSettings,
     "legradnet-view": ViewSettings,
     "legradnet-benchmark": BenchmarkSettings,

@@ -17,6 +17,7 @@ from legradnet.grading.settings import PredictSettings
 from legradnet.localise.settings import CropSettings
 from legradnet.network.ensemble import NetworkSettings
 from legradnet.settings import checked
+from legradnet.site.settings import CalibrateSettings
 from legradnet.training.settings import TrainSettings
 from legradnet.viewer.settings import ViewSettings
 from small_runs import compose
@@ -103,6 +104,7 @@ def test_no_config_names_code_to_run():
         ("explain", ExplainSettings, {"checkpoint": "x", "input": "y"}),
         ("evaluate", EvaluateSettings, {"checkpoint": "x"}),
         ("export", ExportSettings, {"checkpoint": "x", "output": "z"}),
+        ("calibrate", CalibrateSettings, {"checkpoint": "x", "output": "z"}),
         ("synthesize", SynthesizeSettings, {"output": "z"}),
         ("view", ViewSettings, {}),
         ("crop", CropSettings, {"input": "x", "output": "z"}),

@@ -50,7 +50,7 @@ class Draft:
         self.problems: list[str] = []
         self.paths: list[str] = []  # resolved; "" for a film that is not to be opened
         self.bad: dict[int, str] = {}  # position -> why its film cannot be read
-        self.keys: dict[int, bytes] = {}  # position -> what the cache knows its film by
+        self.looks: dict[int, Look] = {}  # position -> what a look at its film told
 
     def place(self, position: int) -> str:
         """How a message names a film: by row, if there are rows, and file name."""
@@ -152,7 +152,7 @@ class Draft:
                 self.bad[position] = str(result)
             else:
                 looks[position] = result
-        self.keys = {position: look.key for position, look in looks.items() if look.key}
+        self.looks = looks
         self._tell_remarks(looks)
         self._take_sides({position: look.side for position, look in looks.items() if look.side})
         self._compare({position: look.pixels for position, look in looks.items() if look.pixels})

@@ -1,7 +1,7 @@
 """From a manifest to batches of uint8 films."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from legradnet.data.cache import CacheSettings
 from legradnet.data.cached import CachedFilms
 from legradnet.data.dataset import Batch, KneeDataset, collate
 from legradnet.data.features import FeatureDataset, Features, as_it_is
+from legradnet.data.film import fingerprint
 from legradnet.data.manifest import Manifest, load_manifest
 from legradnet.data.sampler import EpochSampler
 from legradnet.data.settings import DataSettings
@@ -60,6 +61,7 @@ class KneeDataModule(LightningDataModule):
         self.features: Features | None = None
         self._pixels: np.ndarray | None = None
         self._root = Path()
+        self._fingerprints: Sequence[bytes] = ()
 
     def read(self) -> None:
         """Read and check the manifest without splitting it; `split` is what the data say, else ""."""
@@ -67,6 +69,7 @@ class KneeDataModule(LightningDataModule):
         self._root = manifest.root
         self.cached = manifest.cached
         self.skipped = manifest.skipped
+        self._fingerprints = manifest.fingerprints
         self.table = manifest.table
 
     def setup(self, stage: str | None = None) -> None:
@@ -113,6 +116,12 @@ class KneeDataModule(LightningDataModule):
     def film(self, row: int) -> Path | np.ndarray:
         """Where the film of a row of `table` is: its file, or its pixels if it was generated."""
         return self._root / str(self.table["filename"].iat[row]) if self._pixels is None else self._pixels[row]
+
+    def fingerprints(self, rows: Sequence[int]) -> list[bytes]:
+        """By which the pictures of some rows of `table` are known (`film.fingerprint`); b"" for one not decoded."""
+        if self._pixels is not None:
+            return [fingerprint(self._pixels[row]) for row in rows]
+        return [self._fingerprints[row] if self._fingerprints else b"" for row in rows]
 
     def class_counts(self, split: Split = "train") -> list[int]:
         """Films of each grade 0..K-1 in a split."""

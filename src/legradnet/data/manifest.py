@@ -6,6 +6,7 @@ line of the file, the header is row 1, and a record with line breaks inside quot
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,12 +31,14 @@ class Manifest:
         root: The resolved `dataset_path`.
         skipped: `filename` and `error` of the films left out by `on_bad_image="skip"`.
         cached: The films that are in the cache, by row; None if none is.
+        fingerprints: Of each film's picture, b"" where it was not decoded; () where none was.
     """
 
     table: pd.DataFrame
     root: Path
     skipped: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"filename": [], "error": []}, dtype=str))
     cached: CachedFilms | None = None
+    fingerprints: Sequence[bytes] = ()
 
 
 def load_manifest(
@@ -88,13 +91,17 @@ def _finish(draft: Draft, on_bad_image: OnBadImage, store: FilmCache | None) -> 
         draft.add_rows("film is missing or unreadable", bad, draft.bad.__getitem__)
     if draft.problems:
         raise ManifestError("\n".join([f"{draft.source} cannot be used:", *draft.problems]))
-    keys = [draft.keys.get(position, b"") for position in range(len(draft.table)) if position not in draft.bad]
+    good = [position for position in range(len(draft.table)) if position not in draft.bad]
+    keys, prints = (
+        [getattr(draft.looks.get(position), what, None) or b"" for position in good] for what in ("key", "pixels")
+    )
     cached = store.films(keys) if store else None
     if not bad:
-        return Manifest(draft.table, draft.root, cached=cached)
+        return Manifest(draft.table, draft.root, cached=cached, fingerprints=prints)
     _log.warning(
         "%d of %d films are left out, e.g. %s: %s", len(bad), len(draft.table), draft.place(bad[0]), draft.bad[bad[0]]
     )
     names = draft.table["filename"].iloc[bad].tolist()
     skipped = pd.DataFrame({"filename": names, "error": [draft.bad[position] for position in bad]})
-    return Manifest(draft.table.drop(draft.table.index[bad]).reset_index(drop=True), draft.root, skipped, cached)
+    table = draft.table.drop(draft.table.index[bad]).reset_index(drop=True)
+    return Manifest(table, draft.root, skipped, cached, prints)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from legradnet.evaluation.graded import Graded
+from legradnet.grades import grades_of
 from legradnet.grading.calibration import Calibration, fit_calibration
 
 
@@ -16,6 +17,8 @@ def crossfit(graded: Graded, looks: Sequence[str], like: Calibration, seed: int)
     """
     aims = {name: value for name in ("coverage", "target_error") if (value := getattr(like, name)) is not None}
     patients = graded.patients
+    if like.biases:  # fitted at a site, and not here: without them, as the halves' own, a grade follows from `raw`
+        graded = replace(graded, grades=grades_of(graded.raw, like.rule))
     drawn = np.random.default_rng(seed).permutation(patients.max() + 1)
     first = drawn[patients] % 2 == 0
     probabilities = graded.raw.astype(np.float64).copy()

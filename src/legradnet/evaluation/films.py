@@ -36,6 +36,7 @@ class LabelledFilms:
         source: csv, folder or synthetic.
         own: Folder of the training run whose films and splits these are; None for other films.
         warnings: What a reader of the numbers must know.
+        fingerprints: Of each film's picture, b"" where it was not decoded.
     """
 
     table: pd.DataFrame
@@ -44,6 +45,7 @@ class LabelledFilms:
     source: str
     own: Path | None
     warnings: list[str] = field(default_factory=list)
+    fingerprints: list[bytes] = field(default_factory=list)
 
 
 def run_of(checkpoint: str | Path) -> RunFolder:
@@ -97,7 +99,8 @@ def load_films(
     requests = [Request(module.film(row), cast(Side, table["side"].iat[row])) for row in rows.tolist()]
     films = table.iloc[rows].reset_index(drop=True)
     warnings = list(_warnings(films, module, chosen, own))
-    return LabelledFilms(films, requests, chosen, module.settings.source, run.path if own else None, warnings)
+    source, prints = module.settings.source, module.fingerprints(rows.tolist())
+    return LabelledFilms(films, requests, chosen, source, run.path if own else None, warnings, prints)
 
 
 def _own_settings(run: RunFolder, data: MeasuredFilms, checkpoint: str | Path) -> dict[str, Any]:

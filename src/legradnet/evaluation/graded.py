@@ -1,11 +1,13 @@
 """Graded films beside their true grades: what every number and figure of an evaluation is made from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from legradnet.data.inputs import InputFilm
 from legradnet.grades import Floats, Ints
@@ -83,6 +85,23 @@ def read_graded(csv: str | Path) -> Graded:
     read = read_predictions(Path(csv), labelled=True)
     table = read.table.assign(label=read.table["label"].astype("int64"))
     return Graded(**{**vars(read), "table": table}, raw=read.probabilities)
+
+
+def graded_films(table: pd.DataFrame, gradings: Sequence[Grading], backbones: Sequence[str]) -> Graded:
+    """What a grader says of the films of a table, a row each, as one."""
+    sets = [(film.prediction_set[0], film.prediction_set[-1]) for film in gradings if film.prediction_set]
+    gates = [[film.gate_weights[key] for key in backbones] for film in gradings if film.gate_weights]
+    return Graded(
+        table=table,
+        grades=np.array([film.grade for film in gradings]),
+        probabilities=np.stack([film.probabilities for film in gradings]),
+        raw=np.stack([film.raw for film in gradings]),
+        sets=np.array(sets) if sets else None,
+        referred=np.array([film.referred for film in gradings]),
+        reasons=[film.reason for film in gradings],
+        gate_weights=np.array(gates) if gates else None,
+        backbones=tuple(backbones),
+    )
 
 
 def predictions_text(graded: Graded) -> str:

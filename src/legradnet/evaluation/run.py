@@ -22,9 +22,10 @@ from legradnet.evaluation.card import model_card, with_facts
 from legradnet.evaluation.card_page import CARD, NUMBERS, Evaluation, card_text
 from legradnet.evaluation.compare import compare
 from legradnet.evaluation.crossfit import crossfit
+from legradnet.evaluation.drift_run import watch_drift
 from legradnet.evaluation.facts import FACTS, Facts, facts_text, read_facts
 from legradnet.evaluation.films import LabelledFilms, check_run, load_films, run_of, seen_in_training
-from legradnet.evaluation.graded import Graded, predictions_text
+from legradnet.evaluation.graded import Graded, graded_films, predictions_text
 from legradnet.evaluation.numbers import (
     by_true_grade,
     group_names,
@@ -62,8 +63,10 @@ def evaluate(config: Mapping[str, Any] | EvaluateSettings, run_folder: str | Pat
             written.
     """
     settings = checked(EvaluateSettings, config)
+    if not settings.drift and (unused := [name for name in ("predictions", "reference") if getattr(settings, name)]):
+        raise UserError(f"{unused[0]}= is for drift=true.")
     with claimed(Path(run_folder)):
-        _evaluate(settings, RunFolder(Path(run_folder)))
+        (watch_drift if settings.drift else _evaluate)(settings, RunFolder(Path(run_folder)))
 
 
 def _evaluate(settings: EvaluateSettings, folder: RunFolder) -> None:
@@ -184,19 +187,7 @@ def _grade(
         for batch in grader.stream(films.requests, workers=workers, alter=alter):
             gradings += readable(batch)
             bar.update(len(batch))
-    sets = [(film.prediction_set[0], film.prediction_set[-1]) for film in gradings if film.prediction_set]
-    gates = [[film.gate_weights[key] for key in grader.backbones] for film in gradings if film.gate_weights]
-    return Graded(
-        table=films.table,
-        grades=np.array([film.grade for film in gradings]),
-        probabilities=np.stack([film.probabilities for film in gradings]),
-        raw=np.stack([film.raw for film in gradings]),
-        sets=np.array(sets) if sets else None,
-        referred=np.array([film.referred for film in gradings]),
-        reasons=[film.reason for film in gradings],
-        gate_weights=np.array(gates) if gates else None,
-        backbones=grader.backbones,
-    ), gradings
+    return graded_films(films.table, gradings, grader.backbones), gradings
 
 
 def _training_warnings(grader: Grader, films: LabelledFilms) -> Iterator[str]:

@@ -50,6 +50,24 @@ class EvaluateSettings(Settings):
         "of using the stored one",
     )
     subgroups: list[str] = Field(default_factory=list, description="columns of the CSV to measure by")
+    drift: bool = Field(
+        default=False,
+        description="compare films, which need no labels, with those that the model was calibrated on, instead of "
+        "measuring grades",
+    )
+    predictions: PathText | list[PathText] | None = Field(
+        default=None,
+        description="`predictions.jsonl` of `legradnet-predict` to compare in the place of films, or a list of them, "
+        "week by week (`drift=true`)",
+    )
+    reference: PathText | None = Field(
+        default=None,
+        description="`predictions.jsonl` of the model's labelled validation films, for a model that has kept none "
+        "(`drift=true`)",
+    )
+    false_alarms: float = Field(
+        default=0.05, gt=0, lt=0.5, description="probability of any alarm where nothing has changed (`drift=true`)"
+    )
     threshold: float = Field(default=0.5, ge=0, le=1, description="of P(KL >= 2), for sensitivity and specificity")
     facts: PathText | None = Field(
         default=None,

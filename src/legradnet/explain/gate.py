@@ -18,7 +18,7 @@ from legradnet.errors import UserError
 from legradnet.explain.film import only_checkpoint
 from legradnet.explain.methods import answer
 from legradnet.figures import COLOURS, INK, SOFT, draw_weights, grade_names, plain_axes
-from legradnet.grades import Floats, Ints, grades_of
+from legradnet.grades import Floats, Ints
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Grading, Prepared
@@ -190,7 +190,7 @@ def _regraded(gated: GatedFilms, index: int | None, mean: Tensor) -> Ints:
             tokens[:, index] = mean[index]
         with torch.inference_mode(), network.autocast():
             probabilities.append(answer(network.ensemble, network.loss, tokens)[0])
-    return grades_of(_by_film(gated, torch.cat(probabilities).numpy()), network.rule)
+    return network.calibration.grades(_by_film(gated, torch.cat(probabilities).numpy()))
 
 
 def _batches(gated: GatedFilms) -> Iterable[Tensor]:

@@ -89,7 +89,16 @@ class _ExportedGraph(nn.Module):
 
 
 def tempered(raw: Tensor, calibration: Calibration) -> Tensor:
-    """Calibrated probabilities of `raw` [B, K]: what `calibration.tempered` does, in torch."""
+    """Calibrated probabilities of `raw` [B, K]: what `Calibration.probabilities` does, in torch."""
+    fitted = _by_temperature(raw, calibration)
+    if not calibration.biases:
+        return fitted
+    logs = fitted.clamp(min=LEAST).log()
+    logs = logs @ torch.tensor(calibration.mixing).T if calibration.mixing else logs
+    return (logs + torch.tensor(calibration.biases)).softmax(dim=1)
+
+
+def _by_temperature(raw: Tensor, calibration: Calibration) -> Tensor:
     if calibration.temperature == 1.0:
         return raw.clone()
     if calibration.rule == "mode":

@@ -140,9 +140,11 @@ def _description(checkpoint: CheckpointNetwork, kind: str, precision: str, folde
     grade = "KL" if checkpoint.classes == 5 else "grade"
     outputs = {
         "probabilities": "float32 [B, classes], calibrated",
-        "raw": "float32 [B, classes], as trained: the grade is their " + checkpoint.rule,
+        "raw": "float32 [B, classes], as trained",
         "logits": "float32 [B, outputs]",
     }
+    decides = "probabilities" if checkpoint.calibration.biases else "raw"
+    outputs[decides] += f": the grade is their {checkpoint.rule}"
     if checkpoint.weighs:
         outputs["gate_weights"] = "float32 [B, backbones], each row sums to 1"
     if checkpoint.distance:

@@ -1,7 +1,7 @@
 """What validation knees teach about a trained network's probabilities: temperature, prediction sets, when to refer.
 
 Fitted on validation only, kept in the checkpoint as plain values, applied by the `Grader`; numpy, so that no torch is
-needed. None of it changes a grade.
+needed. None of it changes a grade, but for what `legradnet-calibrate` may find that a site's films ask for: `biases`.
 """
 
 import math
@@ -13,10 +13,12 @@ from pydantic import AllowInfNan, BeforeValidator, Field, PlainSerializer, model
 
 from legradnet.grades import Floats, Ints, Rule, grades_of
 from legradnet.settings import Settings
+from legradnet.statistics.conformal import conformal_quantile
 
 MIN_FILMS = 30  # fewer validation knees calibrate nothing
 MIN_PER_GRADE = 20  # of each grade, for prediction sets with a coverage of their own for every grade
 _TEMPERATURES = (0.1, 10.0)
+_STEEPEST = 100.0  # of biases and mixing
 LEAST = 1e-7  # probabilities come in float32
 _ROUNDING = 1e-3  # by which a sum of them may be above 1
 
@@ -38,6 +40,9 @@ Limit = Annotated[  # infinite, which JSON writes as null, where nothing is beyo
 ]
 
 
+Slope = Annotated[float, Field(ge=-_STEEPEST, le=_STEEPEST)]
+
+
 class Calibration(Settings):
     """Fitted on `films` validation knees by `fit_calibration`; without any, it leaves probabilities as they are.
 
@@ -45,6 +50,8 @@ class Calibration(Settings):
         rule: How a grade follows from probabilities: "mode" or "median".
         films: Validation knees it was fitted on.
         temperature: Above 1 makes probabilities less sure, below 1 surer.
+        biases: Added to the logarithms of the tempered probabilities of each grade 0..K-1; [] for none.
+        mixing: Matrix [K, K] that the logarithms are multiplied with before; [] for none.
         coverage: Share of prediction sets meant to hold the true grade; None: there are no sets.
         thresholds: Largest nonconformity score of a grade 0..K-1 in a set; infinite where too few knees had it.
         by_grade: Whether the coverage is meant for each grade, and not only on average.
@@ -57,6 +64,8 @@ class Calibration(Settings):
     rule: Rule
     films: int = Field(default=0, ge=0)
     temperature: float = Field(default=1.0, ge=_TEMPERATURES[0], le=_TEMPERATURES[1])
+    biases: list[Slope] = Field(default_factory=list)
+    mixing: list[list[Slope]] = Field(default_factory=list)
     coverage: float | None = Field(default=None, gt=0, lt=1)
     thresholds: list[Limit] = Field(default_factory=list)
     by_grade: bool = False
@@ -68,6 +77,9 @@ class Calibration(Settings):
     def _has_sets_or_none(self) -> "Calibration":
         if (self.coverage is None) != (not self.thresholds):
             raise ValueError("coverage and thresholds of a calibration go together")
+        rows = [len(self.biases), *(len(row) for row in self.mixing)] if self.mixing else []
+        if len({*rows, *([len(self.mixing)] if rows else [])}) > 1:
+            raise ValueError("mixing and biases of a calibration must be of one number of grades")
         if 1 + _ROUNDING < self.min_confidence < math.inf:
             raise ValueError(f"min_confidence={self.min_confidence:g} of a calibration is no probability")
         highest = len(self.thresholds) - 1 + _ROUNDING  # the score of a film that is K-1 grades off
@@ -77,7 +89,8 @@ class Calibration(Settings):
 
     def check_fits(self, rule: Rule, classes: int) -> None:
         """Raise ValueError if it was fitted for a network of another rule, or of other grades than 0..`classes`-1."""
-        if self.rule != rule or len(self.thresholds) not in (0, classes):
+        lengths = len(self.thresholds), len(self.biases)
+        if self.rule != rule or any(length not in (0, classes) for length in lengths):
             raise ValueError(
                 f"the calibration is of another network: its rule is {self.rule} with {len(self.thresholds)} "
                 f"thresholds, the network's is {rule} with {classes} grades"
@@ -85,7 +98,21 @@ class Calibration(Settings):
 
     def probabilities(self, raw: Floats) -> Floats:
         """Calibrated probabilities [N, K] of `raw` [N, K]."""
-        return tempered(raw, self.temperature, self.rule)
+        fitted = tempered(raw, self.temperature, self.rule)
+        if not self.biases:
+            return fitted
+        logs = np.log(fitted.clip(LEAST))
+        logs = (logs @ np.asarray(self.mixing).T if self.mixing else logs) + np.asarray(self.biases)
+        powers = np.exp(logs - logs.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    def deciding(self, raw: Floats) -> Floats:
+        """The probabilities [N, K] that grades follow from: `raw`, unless biases may change a grade."""
+        return self.probabilities(raw) if self.biases else raw
+
+    def grades(self, raw: Floats) -> Ints:
+        """The grades [N] of `raw` [N, K]."""
+        return grades_of(self.deciding(raw), self.rule)
 
     def sets(self, probabilities: Floats, grades: Ints) -> Ints | None:
         """Lowest and highest grade [N, 2] of each prediction set; None if there are none.
@@ -158,7 +185,7 @@ def fit_calibration(
     if np.count_nonzero(counts) < 2:
         notes.append("temperature not fitted: all validation knees have one grade")
     else:
-        temperature = _fit_temperature(raw, labels, rule)
+        temperature = fit_temperature(raw, labels, rule)
         if not _TEMPERATURES[0] * 1.01 < temperature < _TEMPERATURES[1] / 1.01:
             notes.append(f"temperature is at its limit, {temperature:.2g}")
     probabilities = tempered(raw, temperature, rule)
@@ -166,11 +193,11 @@ def fit_calibration(
     scores = nonconformity(probabilities)[np.arange(films), labels]
     by_grade = bool((counts >= MIN_PER_GRADE).all())
     if by_grade:
-        thresholds = [_conformal_quantile(scores[labels == grade], coverage) for grade in range(classes)]
+        thresholds = [conformal_quantile(scores[labels == grade], coverage) for grade in range(classes)]
     else:
         rare = ", ".join(f"{count} of grade {grade}" for grade, count in enumerate(counts) if count < MIN_PER_GRADE)
         notes.append(f"sets cover {coverage:.0%} on average, not for each grade: only {rare}")
-        thresholds = [_conformal_quantile(scores, coverage)] * classes
+        thresholds = [conformal_quantile(scores, coverage)] * classes
     if math.inf in thresholds:
         notes.append(
             f"too few validation knees for a coverage of {coverage:g}: sets hold more grades than they need to"
@@ -178,7 +205,7 @@ def fit_calibration(
 
     grades = grades_of(raw, rule)
     confidence = probabilities[np.arange(films), grades]
-    min_confidence = _referral_threshold(confidence, grades != labels, target_error)
+    min_confidence = referral_threshold(confidence, grades != labels, target_error)
     if min_confidence > 1:
         notes.append(f"no validation knees are graded with an error rate of at most {target_error:g}: all are referred")
     return Calibration(
@@ -194,7 +221,8 @@ def fit_calibration(
     )
 
 
-def _fit_temperature(raw: Floats, labels: Ints, rule: Rule) -> float:
+def fit_temperature(raw: Floats, labels: Ints, rule: Rule) -> float:
+    """The temperature at which `labels` [N] are likeliest under `tempered` probabilities of `raw` [N, K]."""
     from scipy.optimize import minimize_scalar  # late: only fitting needs it, and it is slow to import
 
     def loss(log_temperature: float) -> float:
@@ -205,13 +233,7 @@ def _fit_temperature(raw: Floats, labels: Ints, rule: Rule) -> float:
     return float(math.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
 
 
-def _conformal_quantile(scores: Floats, coverage: float) -> float:
-    """The ceil((n + 1) * coverage)-th smallest score: the next one is below it with at least this probability."""
-    rank = math.ceil((len(scores) + 1) * coverage)
-    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else math.inf
-
-
-def _referral_threshold(confidence: Floats, wrong: npt.NDArray[np.bool_], target_error: float) -> float:
+def referral_threshold(confidence: Floats, wrong: npt.NDArray[np.bool_], target_error: float) -> float:
     """Lowest confidence that can be accepted: of the knees at or above it at most `target_error` are wrong.
 
     One knee more is counted as wrong than was, against choosing by luck; above 1 where nothing can be accepted.

@@ -25,6 +25,7 @@ _DIRECTIONS = 128
 _FILMS_A_DIRECTION = 4  # a variance needs some films
 _SURE = 0.95  # that no more than the wanted share of further films lie beyond the limit
 _MOST_CHANNELS = 30_000  # of all stages of all trunks; texts of metadata have at most 100,000 characters
+_OLDER = 20  # films that a centre counts for when it moves
 _LEAST = 1e-6  # of a scale or a limit
 _LEAST_VARIANCE = 1e-4  # where a channel's is 1 on average: what 16 bits of a direction leave open is less
 
@@ -153,11 +154,23 @@ def fit_distance(
 
 def with_limit(distance: Distance, held_out: Floats) -> Distance:
     """The same Gaussian with its limit from the stages of films held out [M, W]; ValueError if they are too few."""
+    return with_distances(distance, distance(held_out))
+
+
+def with_distances(distance: Distance, held_out: Floats) -> Distance:
+    """The same, from the distances [M] of films held out, in units of the limit that it has."""
     rank = limit_rank(len(held_out), distance.share)
     if rank is None:
         raise ValueError(f"{len(held_out)} films held out are too few for a limit that {distance.share:g} are beyond")
-    limit = float(np.sort(distance(held_out))[rank - 1]) * distance.limit
+    limit = float(np.sort(held_out)[rank - 1]) * distance.limit
     return distance.model_copy(update={"limit": max(limit, _LEAST), "held_out": len(held_out)})
+
+
+def recentred(distance: Distance, stages: Floats) -> Distance:
+    """The same spread about another site's centre, whose films [N, W] count beside `_OLDER` of the centre before."""
+    films = len(stages)
+    means = (stages.sum(axis=0) + _OLDER * np.asarray(distance.means)) / (films + _OLDER)
+    return Distance(**{**distance.model_dump(), "means": means.tolist()})  # and no copy, which keeps `_arrays`
 
 
 def limit_rank(films: int, share: float) -> int | None:

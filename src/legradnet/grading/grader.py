@@ -278,13 +278,14 @@ class Grader:
         alone = len(answers) == 1
         raws = [answer.probabilities for answer in answers]
         raw = raws[0] if alone else np.mean([of_network.astype(np.float64) for of_network in raws], axis=0)
-        grades = grades_of(raw, self.rule)
         calibrations = [network.calibration for network in self.networks]
+        decide = [calibration.deciding(of_network) for calibration, of_network in zip(calibrations, raws, strict=True)]
+        grades = grades_of(decide[0] if alone else np.mean([one.astype(np.float64) for one in decide], 0), self.rule)
         calibrated = [c.probabilities(of_network) for c, of_network in zip(calibrations, raws, strict=True)]
         probabilities = np.mean(calibrated, axis=0)
         sets = join_sets([c.sets(p, grades) for c, p in zip(calibrations, calibrated, strict=True)], self.classes)
         threshold = float(np.median([calibration.min_confidence for calibration in calibrations]))
-        gate_weights = mean_gate_weights(self.networks, answers, self.backbones)
+        gates = mean_gate_weights(self.networks, answers, self.backbones)
         distances = distances_of(answers)
         gradings = []
         for i, film in enumerate(films):
@@ -301,15 +302,14 @@ class Grader:
                     prediction_set=() if sets is None else tuple(range(int(sets[i, 0]), int(sets[i, 1]) + 1)),
                     referred=bool(look or unsure),
                     reason="; ".join(filter(None, [look, unsure, *film.remarks])),
-                    gate_weights={}
-                    if gate_weights is None
-                    else dict(zip(self.backbones, gate_weights[i].tolist(), strict=True)),
+                    gate_weights={} if gates is None else dict(zip(self.backbones, gates[i].tolist(), strict=True)),
                     raw=raw[i],
                     look=look,
                     logits=answers[0].logits[i] if alone and len(film.views[0]) == 1 else None,
                     remarks=tuple(film.remarks),
                     distance=distance,
                     knee=film.knee,
+                    measures=film.measures,
                 )
             )
         return gradings

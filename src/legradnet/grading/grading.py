@@ -1,8 +1,9 @@
 """What goes into a `Grader` and what comes out of it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -105,6 +106,7 @@ class Grading:
         distance: How far the film lies from the training films; above 1, the limit, it is referred as unlike them. None
             without a network that has learned that.
         knee: Which knee of a whole film this is; None for a film that is one knee cut close.
+        measures: Brightness and the like, as `measures_of` gives them.
     """
 
     grade: int
@@ -120,6 +122,7 @@ class Grading:
     remarks: tuple[str, ...] = ()
     distance: float | None = None
     knee: Knee | None = None
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 class AnswerError(ImageError):
@@ -160,6 +163,7 @@ class Prepared(NamedTuple):
     remarks: list[str]
     knee: Knee | None = None
     whole: Film | None = None
+    measures: Mapping[str, float] = MappingProxyType({})
 
 
 def why_unsure(confidence: float, threshold: float) -> str:

@@ -63,6 +63,9 @@ def record(film: InputFilm, grading: Grading | NotGraded | ImageError) -> Record
         "reason": grading.reason,
         "gate_weights": {key: round(weight, _DIGITS) for key, weight in grading.gate_weights.items()},
         "error": None,
+        **({"film": dict(grading.measures)} if grading.measures else {}),
+        **({} if grading.distance is None else {"distance": round(grading.distance, _DIGITS)}),
+        **({"patient": inert(film.patient)} if film.patient else {}),
     }
 
 

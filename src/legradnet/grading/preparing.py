@@ -15,6 +15,7 @@ from legradnet.data.reading.pool import Stop
 from legradnet.data.sides import Side, find_side
 from legradnet.grading.grading import Prepared, Request, check_request
 from legradnet.grading.look import look_at
+from legradnet.grading.measures import measures_of
 from legradnet.grading.networks import GradingNetwork
 from legradnet.machine import cores
 
@@ -71,7 +72,8 @@ def prepare_film(
     if any(len(of_network) > 1 for of_network in views):
         remarks.append(UNKNOWN_SIDE)
     look = look_at(film, [network.film_check for network in networks])
-    return Prepared(film, side, views, "; ".join([*film.doubts, *look.refer]), [*remarks, *look.remarks])
+    refer, measures = "; ".join([*film.doubts, *look.refer]), measures_of(film, views[0][0])
+    return Prepared(film, side, views, refer, [*remarks, *look.remarks], measures=measures)
 
 
 def without_film(prepared: Prepared | _Read) -> Prepared | _Read:

@@ -17,7 +17,12 @@ from legradnet.grading.calibration import Calibration, fit_calibration
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.distance import MIN_FILMS, Distance, fit_distance, limit_rank
 from legradnet.grading.film_check import FilmCheck, fit_film_check
+from legradnet.grading.grader import Grader
+from legradnet.grading.grading import Grading, Request
+from legradnet.grading.reference import one_a_patient, reference_films
+from legradnet.grading.seen_films import seen_films
 from legradnet.run_folder import versions
+from legradnet.statistics.bootstrap import patient_numbers
 from legradnet.training.metrics import answers_to
 
 log = logging.getLogger(__name__)
@@ -61,16 +66,38 @@ def calibrate(
             referred = sum(pool.map(lambda index: bool(film_check.reason(val.thumbnail(index))), range(len(val))))
     _describe_film_check(film_check, referred, len(val))
     distance = _fitted_distance(network, data, unlike_share) if unlike_share else None
+    network.calibration, network.film_check, network.distance = calibration, film_check, distance  # as it will grade
 
     learned: dict[str, Any] = {
         "calibration": calibration.model_dump(),
         "film_check": film_check.model_dump() if film_check else None,
         "false_referrals": {"films": len(val), "referred": referred} if film_check else None,
         **({"distance": distance.model_dump()} if distance else {}),
+        **_kept_of_films(network, data),
         "data": {"source": data.settings.source, "films": {s: data.class_counts(s) for s in ("train", "val", "test")}},
         "versions": versions(),
     }
     _rewrite(path, learned)
+
+
+def _kept_of_films(network: CheckpointNetwork, data: KneeDataModule) -> dict[str, Any]:
+    """Validation films to hold others beside, and which pictures were learned; of what can't be had nothing."""
+    films = data.films("val")
+    patients = patient_numbers(films["patient"].astype(str).tolist())
+    chosen = one_a_patient(patients).tolist()
+    sides = films["side"].tolist()
+    requests = [Request(data.film(int(films.index[row])), sides[row]) for row in chosen]
+    gradings = [film for batch in Grader([network]).stream(requests) for film in batch]
+    kept = [i for i, film in enumerate(gradings) if isinstance(film, Grading)]  # a file may be gone since it was cached
+    labels = films["label"].to_numpy()[[chosen[i] for i in kept]]
+    seen = seen_films(data.fingerprints(data.films("train").index.tolist()))
+    reference = None
+    if kept:
+        reference = reference_films([gradings[i] for i in kept], labels, np.arange(len(kept)), films=len(films))  # type: ignore[misc]
+    return {
+        **({"seen": seen.model_dump()} if seen else {}),
+        **({"reference": reference.model_dump()} if reference else {}),
+    }
 
 
 def add_distance(
