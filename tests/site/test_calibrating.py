@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from exports import exported, needs_runtimes, untrained, with_distance
 
+from exports import exported, needs_runtimes, untrained, with_distance
 from legradnet.checkpoint import read_checkpoint
 from legradnet.data.synthetic import synthesize
 from legradnet.grading.calibration import Calibration
@@ -17,6 +17,7 @@ from legradnet.site.folder import card_with_page, weights_digest
 from legradnet.site.page import films_needed
 from legradnet.site.run import calibrate
 from site_models import site_config
+from small_runs import command
 
 
 def read_json(path):
@@ -36,7 +37,7 @@ def test_a_changed_weight_has_another_digest(best):
     state = dict(read_checkpoint(best)["state_dict"])
     known, name = weights_digest(state), next(iter(state))
     changed = state[name].clone()
-    changed.view(-1)[0] += 1
+    changed[(0,) * changed.ndim] += 1e-3
     assert weights_digest({**state, name: changed}) != known
     assert weights_digest({**state, name: state[name].double()}) != known
 
@@ -112,3 +113,18 @@ def test_an_export_becomes_an_export_with_the_same_graph_and_the_sites_calibrati
         assert found.raw == pytest.approx(expected.raw)
         assert found.probabilities == pytest.approx(one.calibration.probabilities(found.raw[None])[0])
     assert "before legradnet-calibrate" in json.loads((site / "export.json").read_text())["outputs"]["probabilities"]
+
+
+@pytest.mark.slow
+def test_the_command_works_as_it_is_installed_and_what_it_writes_is_taken_by_the_others(best, knees, tmp_path):
+    films = ["data=synthetic", "data.count=40", "data.seed=79"]
+    made = command("legradnet-calibrate", f"checkpoint={best}", *films, f"output={tmp_path / 'SITE'}", "resamples=100")
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.splitlines()[-1] == str(tmp_path / "SITE")
+    run = f"hydra.run.dir={tmp_path / 'graded'}"
+    graded = command("legradnet-predict", f"checkpoint={tmp_path / 'SITE'}", f"input={knees}", run)
+    assert graded.returncode == 0, graded.stderr
+    watched = [f"predictions={tmp_path / 'graded'}", f"hydra.run.dir={tmp_path / 'watched'}"]
+    told = command("legradnet-evaluate", f"checkpoint={tmp_path / 'SITE'}", "drift=true", *watched)
+    assert told.returncode == 0 and told.stdout.startswith("graded: 40 films"), told.stderr
+    assert (tmp_path / "watched/drift.png").is_file()

@@ -128,7 +128,11 @@ def _training(grader: Grader) -> dict[str, str]:
 def _calibration(grader: Grader) -> dict[str, str]:
     network = grader.networks[0]
     fitted = network.calibration
-    facts = {"Fitted on": f"{fitted.films} validation knees", "Temperature": f"{fitted.temperature:.3f}"}
+    site = network.learned.site
+    on = f"{site.films} films of a site, of {site.patients} patients" if site else f"{fitted.films} validation knees"
+    facts = {"Fitted on": on, "Temperature": f"{fitted.temperature:.3f}"}
+    if fitted.biases:
+        facts["Biases"] = ", ".join(f"{bias:+.2f}" for bias in fitted.biases) + ("; mixed" if fitted.mixing else "")
     if fitted.coverage is not None:
         kind = "each grade" if fitted.by_grade else "all films on average"
         facts["Prediction sets"] = f"{fitted.coverage:.0%} for {kind}; conformal, ranked probability score"

@@ -30,9 +30,10 @@ from legradnet.figures import picture
 from legradnet.files import write_text, written_whole
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Request
+from legradnet.grading.journal import read_json_lines
 from legradnet.grading.loading import load_network, models_in_words
 from legradnet.grading.networks import GradingNetwork
-from legradnet.grading.predictions import Record, read_json_lines, records
+from legradnet.grading.predictions import Record, records
 from legradnet.grading.reference import ReferenceFilms
 from legradnet.grading.reference_file import read_reference
 from legradnet.models.named import name_of
@@ -113,7 +114,7 @@ def _samples(settings: EvaluateSettings, network: GradingNetwork) -> Iterator[Sa
             raise UserError(
                 f"There are no predictions at {path}: name a {PREDICTIONS} of legradnet-predict, or its folder."
             )
-        found = _with_patients(read_json_lines(path), settings.data.patient_regex)
+        found = _with_patients([*read_json_lines(path)], settings.data.patient_regex)
         called = path.parent.resolve().name if path.name == PREDICTIONS else path.stem
         yield _sample(called, found, network, str(path))
 

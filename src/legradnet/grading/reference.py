@@ -33,7 +33,8 @@ class ReferenceFilms(Settings):
         labels: True grades [N].
         probabilities: Of the network, not calibrated [N, K].
         referred: Whether each was referred [N].
-        distances: How far each is from the training films, above 1 is unlike them [N]; [] where that is not known.
+        distances: How far they are from the training films, above 1 is unlike them; of those of the N whose distance
+            is known, in no order.
         gate_weights: Of each backbone [N]; {} where a gate gives none.
         measures: Brightness, contrast, sharpness, width and height [N]; {} where they were not measured.
     """
@@ -51,7 +52,7 @@ class ReferenceFilms(Settings):
         count = len(self.labels)
         lengths = [len(column) for column in (*self.gate_weights.values(), *self.measures.values())]
         lengths += [len(self.probabilities), len(self.referred)]
-        if any(length != count for length in lengths) or len(self.distances) not in (0, count):
+        if any(length != count for length in lengths) or len(self.distances) > count:
             raise ValueError("the films of a reference must have a value each of everything")
         if self.measures.keys() not in (set(), set(MEASURES)):
             raise ValueError(f"the measures of a reference are {', '.join(MEASURES)}")
@@ -87,7 +88,12 @@ def one_a_patient(patients: Ints, most: int = MOST_FILMS, seed: int = 0) -> Ints
 
 
 def reference_films(
-    gradings: Sequence[Grading], labels: Ints, patients: Ints, *, films: int | None = None
+    gradings: Sequence[Grading],
+    labels: Ints,
+    patients: Ints,
+    *,
+    films: int | None = None,
+    distances: Floats | None = None,
 ) -> ReferenceFilms:
     """What is kept of these films.
 
@@ -96,6 +102,7 @@ def reference_films(
         labels: Their true grades [N].
         patients: The number of each one's patient [N].
         films: Of how many films they were drawn before; None: of N.
+        distances: Of each film, nan where it is not known [N]; None: those of the gradings.
     """
     rows = one_a_patient(patients).tolist()
     kept = [gradings[row] for row in rows]
@@ -104,7 +111,7 @@ def reference_films(
         labels=[int(labels[row]) for row in rows],
         probabilities=np.array([film.raw for film in kept], np.float64),
         referred=[film.referred for film in kept],
-        distances=[film.distance for film in kept],
+        distances=[film.distance for film in kept] if distances is None else distances[rows].tolist(),
         gate_weights=[film.gate_weights for film in kept],
         measures=[film.measures for film in kept],
     )
@@ -120,8 +127,8 @@ def reference_of(
     gate_weights: Sequence[Mapping[str, float]],
     measures: Sequence[Mapping[str, float]],
 ) -> ReferenceFilms:
-    """The same of columns; what some film lacks is left out for all."""
-    known = [distance for distance in distances if distance is not None]
+    """The same of columns; gate weights and measures that some film lacks are left out for all."""
+    known = [distance for distance in distances if distance is not None and np.isfinite(distance)]
     gates = gate_weights[0] if all(weights.keys() == gate_weights[0].keys() for weights in gate_weights) else {}
     measured = MEASURES if all(film.keys() >= set(MEASURES) for film in measures) else ()
     return ReferenceFilms(
@@ -129,7 +136,7 @@ def reference_of(
         labels=list(labels),
         probabilities=np.round(probabilities, _DIGITS).tolist(),
         referred=list(referred),
-        distances=[round(value, _DIGITS) for value in known] if len(known) == len(labels) else [],
+        distances=[round(value, _DIGITS) for value in known],
         gate_weights={key: [round(weights[key], _DIGITS) for weights in gate_weights] for key in gates},
         measures={name: [float(film[name]) for film in measures] for name in measured},
     )

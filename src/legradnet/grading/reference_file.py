@@ -7,7 +7,8 @@ import numpy as np
 from legradnet.errors import UserError
 from legradnet.grades import Floats, Ints
 from legradnet.grading.calibration import Calibration, tempered
-from legradnet.grading.predictions import Record, read_json_lines
+from legradnet.grading.journal import read_json_lines
+from legradnet.grading.predictions import Record
 from legradnet.grading.reference import ReferenceFilms, one_a_patient, reference_of
 from legradnet.statistics.bootstrap import patient_numbers
 

@@ -70,6 +70,8 @@ class Fitted:
         tried: The ways to scale probabilities, and what was found of each.
         film_check: Limits of a film's look.
         distance: From the training films, with the site's limit; None where the network does not say.
+        distances: Of the films [N], as it will measure new ones: by films of others alone; nan where it was fitted on a
+            film. None where the distance is the model's, or there is none.
         older_films: Films of the reference that took part in the sets.
         older_share: Their share of the weight there.
         notes: What could not be fitted, and why.
@@ -79,13 +81,21 @@ class Fitted:
     tried: list[Tried]
     film_check: FilmCheck | None
     distance: Distance | None
+    distances: Floats | None = None
     older_films: int = 0
     older_share: float = 0.0
     notes: list[str] = field(default_factory=list)
 
 
 def fit_site(
-    films: FilmsToFit, rule: Rule, aims: Aims, *, older: ReferenceFilms | None, distance: Distance | None, seed: int
+    films: FilmsToFit,
+    rule: Rule,
+    aims: Aims,
+    *,
+    older: ReferenceFilms | None,
+    distance: Distance | None,
+    seed: int,
+    all_tried: bool = False,
 ) -> Fitted:
     """Fit all that a site's films teach.
 
@@ -96,8 +106,9 @@ def fit_site(
         older: Films that the calibration before was fitted on, where the model keeps some.
         distance: The model's.
         seed: Of the folds.
+        all_tried: As `choose_scaling` takes it.
     """
-    scaled, tried = choose_scaling(films.raw, films.labels, films.patients, rule, seed=seed)
+    scaled, tried = choose_scaling(films.raw, films.labels, films.patients, rule, seed=seed, all_tried=all_tried)
     sets, notes = _fit_sets(scaled, films, aims, older)
     grades = scaled.grades(films.raw)
     confidence = scaled.probabilities(films.raw)[np.arange(len(grades)), grades]
@@ -116,12 +127,13 @@ def fit_site(
             "notes": list(notes),
         }
     )
-    fitted_distance, said = _fit_distance(films, distance, seed)
+    fitted_distance, distances, said = _fit_distance(films, distance, seed)
     return Fitted(
         calibration,
         tried,
         fit_film_check(films.thumbnails),
         fitted_distance,
+        distances,
         sets.older_films,
         sets.older_share,
         [*notes, *said],
@@ -178,19 +190,25 @@ def _scores(scaled: Calibration, raw: Floats, labels: Ints) -> Floats:
     return nonconformity(scaled.probabilities(raw))[np.arange(len(labels)), labels]
 
 
-def _fit_distance(films: FilmsToFit, distance: Distance | None, seed: int) -> tuple[Distance | None, list[str]]:
+def _fit_distance(
+    films: FilmsToFit, distance: Distance | None, seed: int
+) -> tuple[Distance | None, Floats | None, list[str]]:
     """The model's distance about the site's own centre, with a limit from patients who did not move that."""
     if not films.stages:
-        return distance, []
+        return distance, None, []
     if distance is None:
         folds = folds_of(films.patients, seed, folds=2)
         first = np.stack([films.stages[row][0] for row in np.flatnonzero(folds == 0).tolist()])
         held = np.concatenate([films.stages[row][:1] for row in np.flatnonzero(folds == 1).tolist()])
         fitted = fit_distance(first, held, trunks=films.trunks, share=SHARE)
         few = f"no distance: the model has none, and half of {len(films.labels)} films are too few to fit one"
-        return fitted, [] if fitted else [few]
+        if fitted is None:
+            return None, None, [few]
+        found = np.full(len(folds), np.nan)
+        found[folds == 1] = fitted(held)
+        return fitted, found, []
     if limit_rank(len(films.stages), distance.share) is None or len(films.stages) < MIN_OF_DISTANCE:
-        return distance, [f"{len(films.stages)} films are too few for a distance of the site: it is the model's"]
+        return distance, None, [f"{len(films.stages)} films are too few for a distance of the site: it is the model's"]
     folds = folds_of(films.patients, seed)
     held_out = np.zeros(len(folds))
     for fold in range(int(folds.max()) + 1):
@@ -199,4 +217,5 @@ def _fit_distance(films: FilmsToFit, distance: Distance | None, seed: int) -> tu
         for row in np.flatnonzero(folds == fold).tolist():
             held_out[row] = moved(films.stages[row]).min()
     moved = recentred(distance, np.stack([views.mean(axis=0) for views in films.stages]))
-    return with_distances(moved, held_out), []
+    fitted = with_distances(moved, held_out)
+    return fitted, held_out * distance.limit / fitted.limit, []

@@ -83,7 +83,8 @@ def films_needed(estimate: Estimate | None, films: int, width: float) -> int | N
     """With how many films like these an interval would be `width` wide: it shrinks with the root of their number."""
     if estimate is None or estimate["low"] is None or estimate["high"] is None or estimate["high"] <= estimate["low"]:
         return None
-    return math.ceil(films * ((estimate["high"] - estimate["low"]) / width) ** 2)
+    needed = films * ((estimate["high"] - estimate["low"]) / width) ** 2
+    return math.ceil(round(needed, 6))
 
 
 def page_of(numbers: Mapping[str, Any], network: GradingNetwork, fitted: Fitted) -> str:
@@ -96,9 +97,8 @@ def page_of(numbers: Mapping[str, Any], network: GradingNetwork, fitted: Fitted)
         f"On {numbers['films']} films of {numbers['patients']} patients "
         f"({', '.join(f'{name}: {count}' for name, count in zip(grades, numbers['by_grade'], strict=True))}), by "
         f"`legradnet-calibrate` from the model of digest {numbers['model'][:12] or 'unknown'}. Its weights are "
-        "unchanged. What stands above this page was measured before, elsewhere."
-        " Once more films, or other films, are graded here, `legradnet-evaluate drift=true` tells whether they are "
-        "still like these.",
+        "unchanged; what a card above this page tells was measured before, elsewhere. Whether later films are still "
+        "like these, `legradnet-evaluate drift=true` tells.",
         "",
         f"| | before | after | change ({level} interval) |",
         "| --- | --- | --- | --- |",

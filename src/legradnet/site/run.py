@@ -70,7 +70,8 @@ def _fill(folder: Path, settings: CalibrateSettings, network: GradingNetwork) ->
     log.info("Calibrating %s on %d films", models_in_words(grader.networks), len(films.table))
     site = graded_site(grader, films, settings.data.num_workers)
     after, gradings = crossfitted(site, network, aims, older, settings.seed)
-    fitted = fit_site(site.seen, network.rule, aims, older=older, distance=network.distance, seed=settings.seed)
+    how: Any = {"older": older, "distance": network.distance, "seed": settings.seed}
+    fitted = fit_site(site.seen, network.rule, aims, all_tried=True, **how)
     patients = site.before.patients
     record = CalibratedAtSite(
         films=len(gradings),
@@ -87,7 +88,7 @@ def _fill(folder: Path, settings: CalibrateSettings, network: GradingNetwork) ->
             "film_check": fitted.film_check,
             "distance": fitted.distance,
             "false_referrals": FalseReferrals(films=len(gradings), referred=referred),
-            "reference": reference_films(gradings, site.before.labels, patients),
+            "reference": reference_films(gradings, site.before.labels, patients, distances=fitted.distances),
             "site": record,
         }
     )

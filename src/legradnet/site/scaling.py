@@ -144,7 +144,7 @@ def folds_of(patients: Ints, seed: int, folds: int = FOLDS) -> Ints:
 
 
 def choose_scaling(
-    raw: Floats, labels: Ints, patients: Ints, rule: Rule, *, seed: int = 0
+    raw: Floats, labels: Ints, patients: Ints, rule: Rule, *, seed: int = 0, all_tried: bool = True
 ) -> tuple[Calibration, list[Tried]]:
     """Fit the smallest family that the films do not speak against.
 
@@ -154,25 +154,28 @@ def choose_scaling(
         patients: The number of each film's patient [N], from 0; of two at least.
         rule: How a grade follows from probabilities.
         seed: Of the folds.
+        all_tried: Whether to try families that have too few films too, which are not taken.
 
     Returns:
         The family chosen, fitted on all films, and what was found of each.
     """
     folds = folds_of(patients, seed)
-    losses: dict[Family, Floats] = {family: np.zeros(len(labels)) for family in FAMILIES}
+    enough = [family for family in FAMILIES if len(labels) >= FILMS_A_NUMBER * numbers_of(family, raw.shape[1])]
+    families: tuple[Family, ...] = FAMILIES if all_tried else tuple(dict.fromkeys([FAMILIES[0], *enough]))
+    losses: dict[Family, Floats] = {family: np.zeros(len(labels)) for family in families}
     for fold in range(int(folds.max()) + 1):
         held, kept = folds == fold, folds != fold
-        for family in FAMILIES:
+        for family in families:
             fitted = fit_scaling(family, raw[kept], labels[kept], rule)
             losses[family][held] = losses_of(fitted.probabilities(raw[held]), labels[held])
     chosen: Family = "temperature"
     tried: list[Tried] = []
-    for family in FAMILIES:
+    for family in families:
         gains = losses[chosen] - losses[family]
         gain, error = float(gains.mean()), _standard_error(gains, patients)
         numbers = numbers_of(family, raw.shape[1])
         tried.append(Tried(family, numbers, float(losses[family].mean()), gain, error))
-        if len(labels) >= FILMS_A_NUMBER * numbers and gain > max(0.0, _SURE * error):
+        if family in enough and gain > max(0.0, _SURE * error):
             chosen = family
     return fit_scaling(chosen, raw, labels, rule), [one._replace(chosen=one.family == chosen) for one in tried]
 

@@ -7,7 +7,7 @@ import numpy as np
 from legradnet.grades import Floats
 from legradnet.statistics.metrics import Bools
 
-_RESAMPLES = 1000
+_RESAMPLES = 400
 
 
 def distributions_differ(ours: Floats, theirs: Floats) -> float:
@@ -65,11 +65,11 @@ def accuracy_without_labels(
         The estimate, and the interval's two ends.
     """
     random = np.random.default_rng(seed)
-    estimates = []
-    for _ in range(_RESAMPLES):
-        known = random.integers(len(confidence), size=len(confidence))
-        other = random.integers(len(of_others), size=len(of_others))
-        estimates.append(share_above(of_others[other], threshold_of(confidence[known], right[known])))
+    known = random.integers(len(confidence), size=(_RESAMPLES, len(confidence)))
+    thresholds = [threshold_of(*film) for film in zip(confidence[known], right[known], strict=True)]
+    # how many of the others are above each is drawn from them as whole resamples would be
+    shares = np.array([share_above(of_others, threshold) for threshold in thresholds])
+    estimates = random.binomial(len(of_others), shares) / len(of_others)
     low, high = np.quantile(estimates, [(1 - level) / 2, (1 + level) / 2])
     return share_above(of_others, threshold_of(confidence, right)), float(low), float(high)
 
