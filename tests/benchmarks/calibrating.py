@@ -114,6 +114,17 @@ def half(films, rows):
     return type(films)(table, [films.requests[row] for row in rows], "all", "csv", None)
 
 
+def as_they_are(grader, arguments):
+    """The films that a site calibrates on, unchanged, as the reference of drift."""
+    rows, first = halves(arguments.csv, arguments.seed)
+    with tempfile.TemporaryDirectory() as place:
+        kept = rows[: min(first, arguments.films)]
+        table = written(Path(place), arguments.films_folder, kept, SHIFTS["none"])
+        site = graded_site(grader, loaded(Path(place), table, grader.networks[0]), None)
+    known = reference_films(site.gradings, site.before.labels, site.before.patients)
+    return sample_of_reference(known, grader.networks[0].calibration)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoint")
@@ -126,7 +137,7 @@ def main():
     grader = Grader.load(arguments.checkpoint, precision="f32")
     (network,) = grader.networks
     aims = Aims(network.calibration.coverage or 0.9, network.calibration.target_error or 0.25)
-    known = None
+    known = as_they_are(grader, arguments)
     print(f"| shift | {' | '.join(NUMBERS)} | scaling | estimated accuracy | alarms |")
     for name in arguments.only:
         with tempfile.TemporaryDirectory() as place:
@@ -149,10 +160,6 @@ def main():
             after = graded_films(
                 others.films.table, regraded(others, range(len(others.gradings)), fitted), grader.backbones
             )
-            if known is None:
-                known = sample_of_reference(
-                    reference_films(site.gradings, site.before.labels, site.before.patients), network.calibration
-                )
             told = others.films.table.to_dict("records")
             records = [
                 record(InputFilm(row["filename"], Path(), patient=row["patient"]), grading)

@@ -233,14 +233,18 @@ def fit_temperature(raw: Floats, labels: Ints, rule: Rule) -> float:
     return float(math.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
 
 
-def referral_threshold(confidence: Floats, wrong: npt.NDArray[np.bool_], target_error: float) -> float:
+def referral_threshold(
+    confidence: Floats, wrong: npt.NDArray[np.bool_], target_error: float, *, spare: float = 0.0
+) -> float:
     """Lowest confidence that can be accepted: of the knees at or above it at most `target_error` are wrong.
 
-    One knee more is counted as wrong than was, against choosing by luck; above 1 where nothing can be accepted.
+    One knee more is counted as wrong than was, and `spare` standard errors are added, against choosing by luck; above 1
+    where nothing can be accepted.
     """
     order = np.argsort(-confidence, kind="stable")
     accepted = np.arange(1, len(order) + 1)
-    fine = (wrong[order].cumsum() + 1) / (accepted + 1) <= target_error
+    error = (wrong[order].cumsum() + 1) / (accepted + 1)
+    fine = error + spare * np.sqrt(error * (1 - error) / accepted) <= target_error
     last_of_ties = np.append(confidence[order][1:] < confidence[order][:-1], True)
     enough = np.flatnonzero(fine & last_of_ties)
     if not len(enough):

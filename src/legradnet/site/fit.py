@@ -18,6 +18,7 @@ from legradnet.statistics.conformal import conformal_quantile, weight_of_older
 
 ENOUGH = 100  # films of a site, and of each grade, with which older ones count for nothing in its sets
 ENOUGH_OF_A_GRADE = 2 * MIN_PER_GRADE
+_SPARE = 1.0  # standard errors by which the films that are kept are better than wanted: of few films luck is large
 SHARE = 0.02  # of films like the site's that may be beyond a distance of its own
 
 
@@ -112,7 +113,7 @@ def fit_site(
     sets, notes = _fit_sets(scaled, films, aims, older)
     grades = scaled.grades(films.raw)
     confidence = scaled.probabilities(films.raw)[np.arange(len(grades)), grades]
-    least = referral_threshold(confidence, grades != films.labels, aims.target_error)
+    least = referral_threshold(confidence, grades != films.labels, aims.target_error, spare=_SPARE)
     if least > 1:
         notes.append(f"no films of the site are graded with an error rate of at most {aims.target_error:g}: all are "
                      "referred")  # fmt: skip

@@ -189,7 +189,9 @@ def _sets(numbers: Mapping[str, Any]) -> str:
 def _referral(numbers: Mapping[str, Any], network: GradingNetwork, fitted: Fitted) -> str:
     least = numbers["min_confidence"]
     below = "every film is referred" if least is None else f"films below a probability of {least:.3f} are referred"
-    words = [f"Referral: {below}, for an error rate of {numbers['target_error']:g} among the rest"]
+    words = [
+        f"Referral: {below}, for an error rate of {numbers['target_error']:g} among the rest, a standard error to spare"
+    ]
     words += ["the film check is that of these films"] if fitted.film_check else []
     if fitted.distance and fitted.distance != network.distance:
         words += [
