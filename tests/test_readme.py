@@ -27,7 +27,7 @@ PAGES = {
     )
     for path in sorted(ROOT.glob(pattern))
 }
-COMMANDS = ("train", "predict", "evaluate", "explain", "export", "benchmark", "synthesize", "view", "crop")
+COMMANDS = ("train", "predict", "evaluate", "explain", "export", "benchmark", "synthesize", "view", "crop", "calibrate")
 ROW = re.compile(r"^\| `([\w.<>]+)` \| ([^|]*) \|", re.MULTILINE)
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LINK = re.compile(r"\]\((?!http)([^)]+)\)")

@@ -98,6 +98,7 @@ def test_biases_decide_about_grades_and_without_them_nothing_does(best):
 
 
 @needs_runtimes
+@pytest.mark.slow
 def test_an_export_becomes_an_export_with_the_same_graph_and_the_sites_calibration(tmp_path):
     checkpoint = with_distance(untrained(tmp_path / "best.ckpt", calibration=Calibration(rule="mode", films=40)), 64)
     export = exported(checkpoint, tmp_path / "export", format="onnx")

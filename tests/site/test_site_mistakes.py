@@ -64,8 +64,8 @@ def test_fewer_than_thirty_films_are_refused(typed, best, tmp_path):
 
 
 def test_films_that_trained_the_model_are_known_by_their_pictures(typed, best, trained, tmp_path):
-    told = refused(typed, tmp_path, f"checkpoint={best}", "data=synthetic", "data.count=200")
-    assert "of the 200 films were training films of best.ckpt" in told
+    told = refused(typed, tmp_path, f"checkpoint={best}", "data=synthetic", "data.count=60")
+    assert "of the 60 films were training films of best.ckpt" in told
 
 
 def test_a_damaged_model_is_refused(typed, site, films, tmp_path):
