@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
 from exports import (
     TINY,
     assert_grades_like,
@@ -19,9 +22,6 @@ from exports import (
     untrained,
     with_distance,
 )
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
-
 from legradnet import Grader
 from legradnet.cli import config_folder
 from legradnet.errors import UserError
@@ -90,6 +90,16 @@ def test_the_graph_calibrates_as_the_grader_does(rule, temperature):
     raw = np.concatenate([raw, np.eye(5, dtype=np.float32)])
     found = tempered(torch.from_numpy(raw), Calibration(rule=rule, films=40, temperature=temperature)).numpy()
     assert found == pytest.approx(tempered_by_numpy(raw, temperature, rule), abs=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["mode", "median"])
+@pytest.mark.parametrize("mixing", [[], (np.eye(5) + 0.1).tolist()])
+def test_biases_and_mixing_in_torch_are_those_in_numpy(rule, mixing):
+    raw = np.random.default_rng(0).dirichlet(np.ones(5), 20).astype(np.float32)
+    calibration = Calibration(rule=rule, temperature=1.4, biases=[-1.0, 0.5, 0.0, 0.2, 0.3], mixing=mixing)
+    assert tempered(torch.from_numpy(raw), calibration).numpy() == pytest.approx(
+        calibration.probabilities(raw), abs=1e-5
+    )
 
 
 @pytest.mark.parametrize(("from_side", "to_side"), [(224, 96), (96, 224), (224, 299), (100, 33)])
