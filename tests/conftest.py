@@ -69,6 +69,15 @@ def own(best, tmp_path_factory):
 
 
 @pytest.fixture
+def blank_figures(monkeypatch):
+    """Evaluations whose figures are blank: drawing them takes longer than all the rest."""
+    from matplotlib.figure import Figure
+
+    for name in ("_confusion", "_roc", "_reliability", "_referral", "_coverage", "gate"):
+        monkeypatch.setattr(f"legradnet.evaluation.figures.{name}_figure", lambda numbers: Figure((1, 1)))
+
+
+@pytest.fixture
 def typed(tmp_path, monkeypatch, capfd):
     """Type a command as `small_runs.command` does, but in this process, which saves the start of another: for refusals.
 

@@ -37,7 +37,6 @@ def test_importing_loads_nothing_slow_before_a_name_is_used():
         "dir(legradnet), legradnet.__version__, legradnet.UserError, legradnet.Grader, legradnet.Grading\n"
         "slow = {'torch', 'timm', 'lightning', 'hydra', 'pandas', 'matplotlib'} & set(sys.modules)\n"
         "assert not slow, slow\n"
-        "assert legradnet.KneeEnsemble and 'torch' in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

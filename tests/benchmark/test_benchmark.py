@@ -22,7 +22,6 @@ from legradnet.errors import UserError
 from legradnet.network.backbones import BackboneSettings
 from legradnet.settings import checked
 from legradnet.training.settings import TrainSettings
-from small_runs import command
 
 TWO = ["backbone=tiny", "~backbone.densenet", "~backbone.xception", "~backbone.convnext", "model.feature_dim=16"]
 QUICK = [*TWO, "data.image_size=48", "data.count=20", "data.batch_size=4", "seconds=0.01", "workers=[0,1]"]
@@ -42,7 +41,7 @@ def request(batch_size=4, largest_batch=256):
 
 def test_the_command_prints_a_table_and_advice_that_legradnet_train_takes(typed, tmp_path):
     one = [*QUICK, "~backbone.swin", "precisions=[f32]", "largest_batch=8", f"hydra.run.dir={tmp_path}/run"]
-    done = command("legradnet-benchmark", *one, cwd=tmp_path)
+    done = typed("legradnet-benchmark", *one)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "run/benchmark.json").read_text())
     speed = result["backbones"]["vit"]["f32"]

@@ -182,8 +182,7 @@ def test_synthesized_films_can_be_trained_on_as_csv_and_as_folders(typed, tmp_pa
 def test_without_network_and_weights_it_says_at_once_what_to_do(tmp_path):
     done = command(
         "legradnet-train",
-        "backbone=all",
-        "gating=mha",
+        "backbone=[vit,xception]",
         f"hydra.run.dir={tmp_path}/run",
         HF_ENDPOINT="http://127.0.0.1:9",
         HF_HOME=str(tmp_path / "hub"),
@@ -246,9 +245,9 @@ def test_predict_grades_a_folder_and_its_exit_status_says_whether_all_were_grade
     assert "Traceback" not in done.stderr
 
 
-def test_evaluate_measures_a_checkpoint_on_its_own_test_films(trained, typed, tmp_path):
+def test_evaluate_measures_a_checkpoint_on_its_own_test_films(trained, typed, blank_figures, tmp_path):
     best = f"checkpoint={trained}/checkpoints/best.ckpt"
-    done = typed("legradnet-evaluate", best, "resamples=20", f"hydra.run.dir={tmp_path}/run")
+    done = typed("legradnet-evaluate", best, "resamples=20", "joint_masked=false", f"hydra.run.dir={tmp_path}/run")
     assert done.returncode == 0, done.stderr
     assert "report.html" in done.stdout
     done = typed("legradnet-evaluate", best, "split=nonsense")

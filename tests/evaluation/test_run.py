@@ -18,6 +18,8 @@ from legradnet.evaluation.run import evaluate
 from legradnet.evaluation.shortcut import JOINT_BAND, blank_joint
 from legradnet.grading.calibration import Calibration, tempered
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # but for `own`, which is made for all tests
+
 
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory):

@@ -26,7 +26,6 @@ from legradnet.network.ensemble import KneeEnsemble
 from legradnet.network.losses import CrossEntropy
 
 SIDE, PATCH = 96, 24
-FAMILIES = ("densenet", "swin", "convnext", "vit", "xception")
 SETTINGS = {"input_size": (3, SIDE, SIDE), "mean": (0.5,) * 3, "std": (0.5,) * 3, "num_classes": 1000}
 default_cfgs = generate_default_cfgs(
     {
@@ -118,7 +117,10 @@ def evidence_on_the_patch(ensemble, loss, films, places, method):
     return torch.tensor([one[place.numpy()].mean() for one, place in zip(maps, places, strict=True)])
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(
+    scope="module",
+    params=["swin", "vit", "convnext", *(pytest.param(key, marks=pytest.mark.slow) for key in ("densenet", "xception"))],
+)
 def finder(request):
     return network_that_finds_the_patch(request.param, seed=0)
 

@@ -193,7 +193,7 @@ def test_checkpoints_and_exports_are_averaged_together(best, folder, knees):
     assert together.probabilities == pytest.approx(alone.probabilities, abs=TOLERANCE)
 
 
-def test_an_export_is_evaluated_like_its_checkpoint(best, folder, knees, tmp_path):
+def test_an_export_is_evaluated_like_its_checkpoint(best, folder, knees, blank_figures, tmp_path):
     config = compose_evaluate(f"data.dataset_path={knees}", f"data.csv_path={knees}/knees.csv", f"checkpoint={folder}")
     evaluate(config, tmp_path)
     found = json.loads((tmp_path / "metrics.json").read_text())["metrics"]

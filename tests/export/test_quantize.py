@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from exports import exported, knees_as_films, needs_runtimes, untrained
+from exports import SMALL, exported, knees_as_films, needs_runtimes, untrained
 
 from legradnet.errors import UserError
 from legradnet.export import run as export_run
@@ -19,6 +19,7 @@ from legradnet.grading.runtimes.openvino import import_openvino
 pytestmark = needs_runtimes
 
 
+@pytest.mark.slow
 def test_int8_keeps_gate_and_head_in_float_in_onnx_too(onnx_int8):
     graph = pytest.importorskip("onnx").load(onnx_int8 / "network.onnx").graph
     scaled = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
@@ -63,7 +64,7 @@ def test_only_the_first_convolution_of_each_trunk_is_kept_in_float():
     assert kept_in_float([*nodes, ("/b/trunk/2", "MatMul")]) == ["/x", "/a/trunk/1", "/b/trunk/1", "/gate"]
 
 
-@pytest.mark.parametrize("kind", ["int8", "onnx_int8"])
+@pytest.mark.parametrize("kind", ["int8", pytest.param("onnx_int8", marks=pytest.mark.slow)])
 def test_int8_tells_what_it_costs(kind, best, request):
     int8 = request.getfixturevalue(kind)
     quality = json.loads((int8 / "export.json").read_text())["quality"]
@@ -80,7 +81,7 @@ def test_an_export_that_grades_worse_is_refused_unless_allowed(tmp_path, monkeyp
     worse = Quality(40, "val", True, (0.8, 0.75), (0.6, 0.6), 9, 0.4, "f32")
     monkeypatch.setattr(export_run, "_films", lambda *_: "films")
     monkeypatch.setattr(export_run, "measure_quality", lambda *_, **__: worse)
-    path = untrained(tmp_path / "one.ckpt")
+    path = untrained(tmp_path / "one.ckpt", backbone={"one": SMALL["one"]})
     with pytest.raises(UserError, match=r"QWK falls by 0.0500, from 0.8000 to 0.7500, more than max_qwk_drop=0.01"):
         exported(path, tmp_path / "out", precision="bf16")
     assert [each.name for each in tmp_path.iterdir()] == ["one.ckpt"]
@@ -94,7 +95,7 @@ def test_an_export_that_cant_be_judged_is_refused_unless_allowed(tmp_path, monke
     monkeypatch.setattr(
         export_run, "measure_quality", lambda *_, **__: Quality(9, "val", True, (nan, nan), (1.0, 1.0), 0, 0.0, "f32")
     )
-    path = untrained(tmp_path / "one.ckpt")
+    path = untrained(tmp_path / "one.ckpt", backbone={"one": SMALL["one"]})
     with pytest.raises(UserError, match="all 9 films have one grade"):
         exported(path, tmp_path / "out", precision="bf16")
     exported(path, tmp_path / "out", precision="bf16", max_qwk_drop=None)

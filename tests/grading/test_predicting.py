@@ -13,31 +13,43 @@ from legradnet.data.sources import is_other_file
 from legradnet.errors import UserError
 from legradnet.grading.predictions import inert
 from legradnet.grading.run import predict
+from small_runs import made_once
+
+
+@pytest.fixture(scope="session")
+def few(knees, tmp_path_factory):
+    """Sixteen of the generated knees: four batches."""
+
+    def copy(folder):
+        for film in sorted(knees.glob("*.png"))[:16]:
+            shutil.copy(film, folder)
+
+    return made_once(tmp_path_factory, "few", copy)
 
 
 @pytest.fixture
-def settings(trained, knees):
-    """The config of legradnet-predict for the generated knees, as plain values."""
+def settings(trained, few):
+    """The config of legradnet-predict for those, as plain values."""
     config = OmegaConf.to_container(OmegaConf.load(config_folder() / "predict.yaml"), resolve=False)
     del config["hydra"]
-    return config | {"checkpoint": str(trained / "checkpoints/best.ckpt"), "input": str(knees), "batch_size": 8}
+    return config | {"checkpoint": str(trained / "checkpoints/best.ckpt"), "input": str(few), "batch_size": 4}
 
 
 def lines(folder):
     return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
 
 
-def test_every_film_gets_a_row_with_the_promised_columns(settings, tmp_path, knees):
+def test_every_film_gets_a_row_with_the_promised_columns(settings, tmp_path, few):
     assert predict(settings, tmp_path) is True
     table = pd.read_csv(tmp_path / "predictions.csv")
     assert list(table) == [
         *["filename", "grade", "p0", "p1", "p2", "p3", "p4", "expected_grade", "prediction_set", "referred", "reason"],
         *["gate_swin", "gate_vit", "error"],
     ]
-    assert table["filename"].tolist() == sorted(path.name for path in knees.glob("*.png"))
+    assert table["filename"].tolist() == sorted(path.name for path in few.glob("*.png"))
     assert table.filter(regex=r"^p\d").sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
     assert table["error"].isna().all()
-    grading = Grader.from_checkpoint(settings["checkpoint"]).grade(knees / table["filename"][3])
+    grading = Grader.from_checkpoint(settings["checkpoint"]).grade(few / table["filename"][3])
     assert table["grade"][3] == grading.grade
     assert table["prediction_set"].astype(str)[3].split() == [str(grade) for grade in grading.prediction_set]
 
@@ -62,25 +74,25 @@ def test_a_csv_keeps_its_labels_and_order(settings, tmp_path, knees):
     assert table["label"].tolist() == listed["label"].tolist()
 
 
-def test_a_bad_film_gets_a_row_with_its_error_and_the_rest_is_graded(settings, tmp_path, knees):
+def test_a_bad_film_gets_a_row_with_its_error_and_the_rest_is_graded(settings, tmp_path, few):
     films = tmp_path / "films"
-    shutil.copytree(knees, films)
+    shutil.copytree(few, films)
     (films / "A.png").write_bytes(b"no film")
     assert predict(settings | {"input": str(films)}, tmp_path / "run") is False
     table = pd.read_csv(tmp_path / "run/predictions.csv")
-    assert len(table) == 41
+    assert len(table) == 17
     assert table["grade"].isna().sum() == 1
     assert "not a readable" in table.set_index("filename")["error"]["A.png"]
     assert str(films) not in table.set_index("filename")["error"]["A.png"]
 
 
-@pytest.mark.parametrize("kept", [0, 11, 40])
+@pytest.mark.parametrize("kept", [0, 5, 16])
 def test_a_run_cut_off_anywhere_goes_on_to_the_same_files(settings, tmp_path, kept):
     predict(settings, tmp_path)
     files = [tmp_path / "predictions.csv", tmp_path / "predictions.jsonl"]
     whole = [file.read_bytes() for file in files]
     cut = whole[1].splitlines(keepends=True)
-    files[1].write_bytes(b"".join(cut[:kept]) + (cut[kept][:20] if kept < 40 else b""))
+    files[1].write_bytes(b"".join(cut[:kept]) + (cut[kept][:20] if kept < 16 else b""))
     files[0].write_bytes(whole[0][: len(whole[0]) // 3])
     assert predict(settings | {"resume": True}, tmp_path) is True
     assert [file.read_bytes() for file in files] == whole
@@ -89,7 +101,7 @@ def test_a_run_cut_off_anywhere_goes_on_to_the_same_files(settings, tmp_path, ke
 def test_a_resumed_run_shows_the_network_the_batches_it_would_have_seen(settings, tmp_path, monkeypatch):
     predict(settings, tmp_path)
     path = tmp_path / "predictions.jsonl"
-    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:11]))
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]))
     sizes = []
     stream = Grader.stream_knees
 
@@ -100,7 +112,7 @@ def test_a_resumed_run_shows_the_network_the_batches_it_would_have_seen(settings
 
     monkeypatch.setattr(Grader, "stream_knees", counted)
     predict(settings | {"resume": True}, tmp_path)
-    assert sizes == [8, 8, 8, 8]  # of 40 films one batch was whole
+    assert sizes == [4, 4, 4]  # of 16 films one batch was whole
 
 
 def test_a_killed_run_has_lost_at_most_one_batch(settings, tmp_path, monkeypatch):
@@ -115,10 +127,10 @@ def test_a_killed_run_has_lost_at_most_one_batch(settings, tmp_path, monkeypatch
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Grader, "stream_knees", killed)
         predict(settings, tmp_path)
-    assert len(lines(tmp_path)) == len(pd.read_csv(tmp_path / "predictions.csv")) == 24
+    assert len(lines(tmp_path)) == len(pd.read_csv(tmp_path / "predictions.csv")) == 12
 
 
-def test_predictions_are_never_overwritten_or_mixed(settings, tmp_path, knees):
+def test_predictions_are_never_overwritten_or_mixed(settings, tmp_path, few):
     predict(settings, tmp_path)
     whole = (tmp_path / "predictions.csv").read_bytes()
     with pytest.raises(UserError, match="resume=true"):
@@ -126,7 +138,7 @@ def test_predictions_are_never_overwritten_or_mixed(settings, tmp_path, knees):
     with pytest.raises(UserError, match="side: was None, now L"):
         predict(settings | {"resume": True, "side": "L"}, tmp_path)
     films = tmp_path / "films"
-    shutil.copytree(knees, films)
+    shutil.copytree(few, films)
     config = settings | {"input": str(films)}
     predict(config, tmp_path / "run")
     shutil.copy(next(films.glob("*.png")), films / "A.png")
@@ -165,6 +177,7 @@ def test_the_folder_of_a_training_run_is_left_alone(settings, trained):
     assert (trained / ".hydra/config.yaml").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_two_hundred_hostile_files_neither_stop_nor_stall_prediction(settings, tmp_path, knees):
     pytest.importorskip("gdcm", reason="compressed DICOM is made with python-gdcm")
     from hostile_films import write_hostile

@@ -40,6 +40,7 @@ def outcomes(best, knees, tmp_path_factory):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_tampered_checkpoint_is_told_of_in_words_or_grades_as_before_and_takes_little_memory(outcomes):
     assert len(outcomes) > 80
     assert not [outcome for outcome in outcomes if "crash" in outcome]
@@ -48,6 +49,7 @@ def test_a_tampered_checkpoint_is_told_of_in_words_or_grades_as_before_and_takes
     assert len(told) > 50
 
 
+@pytest.mark.slow
 def test_what_is_told_names_the_file_and_is_short(outcomes):
     for outcome in outcomes:
         if "told" in outcome:

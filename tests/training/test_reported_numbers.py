@@ -44,7 +44,7 @@ def numbers_of(network, batches):
     ids=["plain", "averaged", "frozen and averaged", "a frozen trunk in bf16"],
 )
 def test_what_a_run_reports_is_what_its_checkpoint_gives(precision, settings, tmp_path):
-    overrides = ["trainer.max_epochs=2", "optimizer.learning_rate=0.01", *settings]
+    overrides = ["trainer.max_epochs=2", "optimizer.learning_rate=0.01", "data.count=40", *settings]
     train(compose(*overrides), tmp_path)
     best = tmp_path / "checkpoints/best.ckpt"
     network = CheckpointNetwork(best, device="cpu", precision=precision)
@@ -85,6 +85,7 @@ def test_an_epoch_whose_kappa_is_not_defined_is_the_worst_but_a_run_of_such_keep
     left = iter(kappas)
     monkeypatch.setattr("legradnet.training.module.measured", lambda *_: {"loss": 1.0, "qwk": next(left)})
     overrides = ["trainer.max_epochs=3", "test=false", "calibration=none", "+trainer.num_sanity_val_steps=0"]
+    overrides += ["+trainer.limit_train_batches=1"]
     qwk = train(compose(*overrides), tmp_path)
     assert read_checkpoint(tmp_path / "checkpoints/best.ckpt")["epoch"] == best
     assert RunFolder(tmp_path).best_epoch()["epoch"] == best
