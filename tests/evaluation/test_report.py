@@ -180,7 +180,7 @@ def test_every_metric_is_in_the_table_with_its_interval(text):
         assert re.search(rf"{re.escape(label)} [^()]*{number(metric['value'])} \({interval(metric)}\)", page.text), name
 
 
-def test_a_metric_the_page_does_not_know_is_shown_all_the_same(tmp_path):
+def test_a_metric_the_page_does_not_know_is_shown_all_the_same(tmp_path, blank_figures):
     report = report_of(30, 3, (), sets=False)
     report.numbers["metrics"]["spearman"] = measured(0.777)
     assert "spearman 0.777 (0.747-0.801)" in Page(written(report, tmp_path)).text
@@ -193,7 +193,7 @@ def test_warnings_and_the_limit_of_use_come_before_any_number(text):
         assert words.index(told) < first_tile
 
 
-def test_other_peoples_text_is_shown_and_never_run(tmp_path):
+def test_other_peoples_text_is_shown_and_never_run(tmp_path, blank_figures):
     report = full_report(HOSTILE, HOSTILE, HOSTILE)
     hostile = {HOSTILE: report.subgroups["site"]}
     text = written(
@@ -215,7 +215,7 @@ def test_other_peoples_text_is_shown_and_never_run(tmp_path):
     assert page.text.count("<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}") > 10
 
 
-def test_what_was_found_in_films_is_counted_with_names_and_refers_none_by_itself(tmp_path):
+def test_what_was_found_in_films_is_counted_with_names_and_refers_none_by_itself(tmp_path, blank_figures):
     films = [(f"{number}.dcm", ["the first of 19 frames"]) for number in range(12)]
     told = Mistake(
         np.zeros((8, 8), np.uint8), "0.dcm", 0, 2, [0.3] * 3, reason="the first of 19 frames", referred=False
@@ -227,7 +227,7 @@ def test_what_was_found_in_films_is_counted_with_names_and_refers_none_by_itself
     assert "Referred: the first" not in text.replace("Not referred: the first", "")
 
 
-def test_a_file_name_that_is_not_utf8_does_not_stop_the_page(tmp_path):
+def test_a_file_name_that_is_not_utf8_does_not_stop_the_page(tmp_path, blank_figures):
     mistake = Mistake(np.zeros((8, 8), np.uint8), b"knee_\xff.png".decode(errors="surrogateescape"), 0, 2, [0.3] * 3)
     assert "knee_?.png" in Page(written(report_of(30, 3, (), sets=False, mistakes=[mistake]), tmp_path)).text
 
@@ -270,7 +270,9 @@ def test_a_difference_is_marked_where_its_interval_excludes_0(text):
         (0.47, 0.0, "no shortcut"),
     ],
 )
-def test_shortcut_test_is_judged_by_kappa_and_by_the_most_frequent_grade(tmp_path, accuracy, kappa, verdict):
+def test_shortcut_test_is_judged_by_kappa_and_by_the_most_frequent_grade(
+    tmp_path, blank_figures, accuracy, kappa, verdict
+):
     report = report_of(60, 3, (), sets=False)
     assert max(report.numbers["by_grade"]) / 60 == 0.45
     masked = report.numbers["metrics"] | {"accuracy": measured(accuracy), "qwk": measured(kappa)}

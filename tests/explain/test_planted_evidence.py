@@ -119,7 +119,12 @@ def evidence_on_the_patch(ensemble, loss, films, places, method):
 
 @pytest.fixture(
     scope="module",
-    params=["swin", "vit", "convnext", *(pytest.param(key, marks=pytest.mark.slow) for key in ("densenet", "xception"))],
+    params=[
+        "swin",
+        "vit",
+        "convnext",
+        *(pytest.param(key, marks=pytest.mark.slow) for key in ("densenet", "xception")),
+    ],
 )
 def finder(request):
     return network_that_finds_the_patch(request.param, seed=0)
