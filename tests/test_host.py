@@ -39,6 +39,7 @@ assert not host.Watched.asked
 """
 
 
+@pytest.mark.slow
 def test_importing_building_grading_and_explaining_change_nothing_in_the_process(trained, knees):
     film = str(next(knees.glob("*.png")))
     done = subprocess.run(

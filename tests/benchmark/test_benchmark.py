@@ -39,6 +39,7 @@ def request(batch_size=4, largest_batch=256):
     return Request(own, backbone, "f32", batch_size, device="cpu", threads=1)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_advice_that_legradnet_train_takes(typed, tmp_path):
     one = [*QUICK, "~backbone.swin", "precisions=[f32]", "largest_batch=8", f"hydra.run.dir={tmp_path}/run"]
     done = typed("legradnet-benchmark", *one)

@@ -179,6 +179,7 @@ def test_synthesized_films_can_be_trained_on_as_csv_and_as_folders(typed, tmp_pa
         assert "test/qwk" in done.stdout
 
 
+@pytest.mark.slow
 def test_without_network_and_weights_it_says_at_once_what_to_do(tmp_path):
     done = command(
         "legradnet-train",

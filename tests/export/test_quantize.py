@@ -5,8 +5,8 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from exports import SMALL, exported, knees_as_films, needs_runtimes, untrained
 
+from exports import SMALL, exported, knees_as_films, needs_runtimes, untrained
 from legradnet.errors import UserError
 from legradnet.export import run as export_run
 from legradnet.export.check import Quality
@@ -29,6 +29,7 @@ def test_int8_keeps_gate_and_head_in_float_in_onnx_too(onnx_int8):
     assert not any("patch_embed" in name for name in quantised)
 
 
+@pytest.mark.slow
 def test_int8_has_8_bit_trunks_and_keeps_first_convolution_projection_gate_and_head_in_float(int8):
     graph = import_openvino().Core().read_model(int8 / "network.xml")
     quantised = set()
@@ -64,7 +65,8 @@ def test_only_the_first_convolution_of_each_trunk_is_kept_in_float():
     assert kept_in_float([*nodes, ("/b/trunk/2", "MatMul")]) == ["/x", "/a/trunk/1", "/b/trunk/1", "/gate"]
 
 
-@pytest.mark.parametrize("kind", ["int8", pytest.param("onnx_int8", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["int8", "onnx_int8"])
 def test_int8_tells_what_it_costs(kind, best, request):
     int8 = request.getfixturevalue(kind)
     quality = json.loads((int8 / "export.json").read_text())["quality"]

@@ -167,6 +167,7 @@ def test_building_a_grader_needs_no_network_connection_and_is_quick(best, monkey
     assert time.process_time() - start < 5
 
 
+@pytest.mark.slow
 def test_a_grader_needs_neither_hydra_nor_lightning(best, films):
     program = (
         f"import sys; from legradnet import Grader; g = Grader.from_checkpoint({str(best)!r})\n"

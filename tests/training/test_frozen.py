@@ -49,7 +49,7 @@ def run(folder, out, *overrides):
     return pd.read_csv(out / "metrics.csv")
 
 
-@pytest.mark.parametrize("gate", ["mha", "concat"])
+@pytest.mark.parametrize("gate", ["mha", pytest.param("concat", marks=pytest.mark.slow)])
 def test_features_computed_once_give_the_numbers_and_the_network_of_an_uncached_run(folder, tmp_path, gate):
     settings = ["augment=none", f"gating={gate}", "data.mirror_left=true", "optimizer.learning_rate=0.01"]
     once = run(folder, tmp_path / "once", *settings)

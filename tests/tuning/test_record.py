@@ -136,6 +136,7 @@ def test_a_search_that_is_stopped_while_it_records_leaves_no_half_point(logger, 
     assert sorted(READ[logger](tmp_path)) == [0, 1]
 
 
+@pytest.mark.slow
 def test_workers_that_record_at_once_record_each_trial_once(tmp_path, url):
     pytest.importorskip("mlflow")  # whose runs have no names that could be taken
     search = searched(url, 8)

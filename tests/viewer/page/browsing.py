@@ -76,16 +76,23 @@ def readout(page):
     return float(width.removeprefix("W ")), float(level.removeprefix("L ")), float(zoom)
 
 
-def pixel(page, x=0.5, y=0.5):
-    """(red, green, blue) that the canvas of the film shows at a part of its width and height."""
+def pixels(page, places):
+    """(red, green, blue) that the canvas of the film shows at each of some parts of its width and height."""
     return page.evaluate(
-        """([x, y]) => new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(() => {
+        """places => new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(() => {
             const canvas = document.querySelector(".film.main canvas");
-            const at = [x * canvas.width, y * canvas.height].map(Math.floor);
-            drawn([...canvas.getContext("2d").getImageData(...at, 1, 1).data].slice(0, 3));
+            drawn(places.map(([x, y]) => {
+                const at = [x * canvas.width, y * canvas.height].map(Math.floor);
+                return [...canvas.getContext("2d").getImageData(...at, 1, 1).data].slice(0, 3);
+            }));
         })))""",
-        [x, y],
+        [*places],
     )
+
+
+def pixel(page, x=0.5, y=0.5):
+    """What it shows there."""
+    return pixels(page, [(x, y)])[0]
 
 
 def drag(page, right, down, button="left"):
