@@ -12,6 +12,7 @@ from legradnet.explain.settings import ExplainSettings
 from legradnet.export.settings import ExportSettings
 from legradnet.grading.settings import PredictSettings
 from legradnet.localise.settings import CropSettings
+from legradnet.pretraining.settings import PretrainSettings
 from legradnet.settings import Key, keys
 from legradnet.site.settings import CalibrateSettings
 from legradnet.training.settings import TrainSettings
@@ -31,6 +32,7 @@ MODELS: dict[str, type[BaseModel]] = {  # by the heading of their section
     "legradnet-benchmark": BenchmarkSettings,
     "legradnet-synthesize": SynthesizeSettings,
     "legradnet-crop": CropSettings,
+    "legradnet-pretrain": PretrainSettings,
 }
 NOT_THE_MODELS = {  # defaults that only the YAML has
     "backbone.<key>.timm_name": "by key",

@@ -16,6 +16,7 @@ from legradnet.export.settings import ExportSettings
 from legradnet.grading.settings import PredictSettings
 from legradnet.localise.settings import CropSettings
 from legradnet.network.ensemble import NetworkSettings
+from legradnet.pretraining.settings import PretrainSettings
 from legradnet.settings import checked
 from legradnet.site.settings import CalibrateSettings
 from legradnet.training.settings import TrainSettings
@@ -38,7 +39,8 @@ def group_of(path):
 
 
 @pytest.mark.parametrize(
-    "choice", [c for c in GROUPS if not c.startswith("backbone=") and c not in ("data=common", "data=own")]
+    "choice",
+    [c for c in GROUPS if not c.startswith("backbone=") and c not in ("data=common", "data=own")],
 )
 def test_every_shipped_choice_composes_and_is_free_of_mistakes(choice):
     config = compose(choice)
@@ -117,7 +119,9 @@ def test_the_config_of_a_command_and_its_settings_have_the_same_keys_and_default
     assert OmegaConf.to_container(composed, resolve=True) == checked(model, needed).model_dump()
 
 
-@pytest.mark.parametrize(("name", "model"), [("train", TrainSettings), ("benchmark", BenchmarkSettings)])
+@pytest.mark.parametrize(
+    ("name", "model"), [("train", TrainSettings), ("benchmark", BenchmarkSettings), ("pretrain", PretrainSettings)]
+)
 def test_the_config_of_a_command_with_backbones_and_its_settings_have_the_same_keys_and_defaults(name, model):
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):

@@ -27,7 +27,10 @@ PAGES = {
     )
     for path in sorted(ROOT.glob(pattern))
 }
-COMMANDS = ("train", "predict", "evaluate", "explain", "export", "benchmark", "synthesize", "view", "crop", "calibrate")
+COMMANDS = (
+    *("train", "predict", "evaluate", "explain", "export", "benchmark", "synthesize", "view", "crop", "calibrate"),
+    "pretrain",
+)
 ROW = re.compile(r"^\| `([\w.<>]+)` \| ([^|]*) \|", re.MULTILINE)
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LINK = re.compile(r"\]\((?!http)([^)]+)\)")

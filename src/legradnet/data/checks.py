@@ -72,8 +72,8 @@ class Draft:
         """Note a kind of problem of a column's cells where `wrong` is true."""
         self.add_rows(kind, wrong.to_numpy().nonzero()[0].tolist(), lambda position: shown(str(cells.iat[position])))
 
-    def check_cells(self, num_classes: int) -> None:
-        """Bring every column to its final form; cells that have none become -1 or ""."""
+    def check_cells(self, num_classes: int, *, labelled: bool = True) -> None:
+        """Bring every column to its final form; cells that have none become -1 or "", which only some may be."""
         given = self.table
         self.table = table = given.assign(
             label=_recoded(given["label"], lambda text: parse_label(text, num_classes)).astype("int64"),
@@ -81,18 +81,18 @@ class Draft:
             side=_recoded(given["side"], lambda text: SIDE_WORDS.get(text.lower(), "?")) if "side" in given else "",
             split=_recoded(given["split"], str.lower) if "split" in given else "",
         )
+        no_label = table["label"].lt(0) & (given["label"].ne("") | labelled)
         no_split = table["split"].eq("") & bool(table["split"].ne("").any())
         for kind, column, wrong in [
             ("filename is empty", "filename", table["filename"].eq("")),
-            (f"label is not a whole number from 0 to {num_classes - 1}", "label", table["label"].lt(0)),
+            (f"label is not a whole number from 0 to {num_classes - 1}", "label", no_label),
             ("side is not L, R, left, right or empty", "side", table["side"].eq("?")),
             ("split is not train, val or test", "split", ~table["split"].isin(["", *SPLITS])),
             ("split is empty while other rows have one", "split", no_split),
         ]:
             if wrong.any():
                 self.add_cells(kind, given[column], wrong)
-        others = [name for name in table if name not in COLUMNS]
-        self.table = table[COLUMNS + others]
+        self.table = table[COLUMNS + [name for name in table if name not in COLUMNS]]
 
     def check_files(self) -> None:
         """Find every film inside `root`, and those that are named twice."""

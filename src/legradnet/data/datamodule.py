@@ -37,6 +37,7 @@ class KneeDataModule(LightningDataModule):
         settings: The config group `data`, a model or plain values.
         num_classes: Grades are 0..num_classes-1.
         progress: Show a progress bar while checking films.
+        labelled: Whether every film needs a grade; else those without have the label -1.
 
     Attributes:
         table: Rows of the films: `filename`, `label`, `patient`, `side`, `split` and the CSV's other columns.
@@ -51,12 +52,18 @@ class KneeDataModule(LightningDataModule):
     skipped: pd.DataFrame
 
     def __init__(
-        self, settings: DataSettings | Mapping[str, Any], *, num_classes: int = 5, progress: bool = False
+        self,
+        settings: DataSettings | Mapping[str, Any],
+        *,
+        num_classes: int = 5,
+        progress: bool = False,
+        labelled: bool = True,
     ) -> None:
         super().__init__()
         self.settings = checked(DataSettings, settings, group="data")
         self.num_classes = num_classes
         self.progress = progress
+        self.labelled = labelled
         self.cached: CachedFilms | None = None
         self.features: Features | None = None
         self._pixels: np.ndarray | None = None
@@ -78,7 +85,7 @@ class KneeDataModule(LightningDataModule):
             return
         self.read()
         table = assign_splits(self.table, self.settings).reset_index(drop=True)
-        check_splits(table, self.num_classes)
+        check_splits(table, self.num_classes if self.labelled else 0)
         if self.settings.mirror_left and len(unsided := table[~table["side"].isin(SIDES)]):
             raise UserError(
                 f"data.mirror_left=true needs the side of every film, and {len(unsided)} have none (first: "
@@ -104,6 +111,7 @@ class KneeDataModule(LightningDataModule):
             verify=settings.verify,
             on_bad_image=settings.on_bad_image,
             progress=self.progress,
+            labelled=self.labelled,
             cache=None
             if settings.cache == "off"
             else CacheSettings(settings.image_size, settings.fit, cache_dir, settings.cache_key),

@@ -16,7 +16,7 @@ from legradnet.data.cache import CacheSettings, FilmCache, opened_cache
 from legradnet.data.cached import CachedFilms
 from legradnet.data.checks import Draft
 from legradnet.data.settings import OnBadImage, Verify
-from legradnet.data.sources import ManifestError, read_csv, read_folders, with_patients
+from legradnet.data.sources import ManifestError, has_grades, read_all, read_csv, read_folders, with_patients
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ def load_manifest(
     workers: int | None = None,
     progress: bool = False,
     cache: CacheSettings | None = None,
+    labelled: bool = True,
 ) -> Manifest:
     """Read and check a data set: from `csv_path`, or without one from the folders in `dataset_path`.
 
@@ -66,6 +67,7 @@ def load_manifest(
         workers: Threads that open films, default one a core.
         progress: Show a progress bar.
         cache: Where decoded films are kept; with `verify="header"` they are only looked up. None: nowhere.
+        labelled: Whether every film needs a grade; else a film without one has -1, and folders may have any names.
 
     Raises:
         ManifestError: With every problem that was found.
@@ -74,10 +76,13 @@ def load_manifest(
     root = Path(os.path.realpath(dataset_path))
     if not root.is_dir():
         raise ManifestError(f"data.dataset_path={dataset_path} is not a folder")
-    draft = read_folders(root, num_classes) if csv_path is None else read_csv(Path(csv_path), root)
+    if csv_path is not None:
+        draft = read_csv(Path(csv_path), root, labelled=labelled)
+    else:
+        draft = read_folders(root, num_classes) if labelled or has_grades(root, num_classes) else read_all(root)
     if patient_regex is not None:
         draft.table = with_patients(draft.table, patient_regex)
-    draft.check_cells(num_classes)
+    draft.check_cells(num_classes, labelled=labelled)
     draft.check_files()
     with opened_cache(root, cache) as store:
         draft.check_images(verify, workers, progress, store)

@@ -1,6 +1,6 @@
 """Reading a table of films: from a CSV file, or from folders named after grades."""
 # Many films: os.path is many times faster than Path.
-# ruff: noqa: PTH122
+# ruff: noqa: PTH118, PTH122
 
 import logging
 import os
@@ -30,15 +30,15 @@ class ManifestError(UserError):
     """All that is wrong with a data set, in one message."""
 
 
-def read_csv(csv_path: Path, root: Path) -> Draft:
-    """Read a CSV or Parquet file of films; raise ManifestError where it is no such table."""
+def read_csv(csv_path: Path, root: Path, *, labelled: bool = True) -> Draft:
+    """Read a CSV or Parquet file of films, `labelled` with a column of grades; ManifestError where it is none."""
     import pandas as pd  # late: listing films to grade needs no tables
 
     if not csv_path.is_file():
         fault = "is not a file" if csv_path.exists() else "does not exist"
         raise ManifestError(f"data.csv_path={csv_path} {fault}")
     try:
-        read = read_film_table(csv_path, COLUMNS[:2])
+        read = read_film_table(csv_path, COLUMNS[: 1 + labelled])
         check_quotes(read, str(root))
     except TableError as error:
         raise ManifestError(str(error)) from None
@@ -49,6 +49,7 @@ def read_csv(csv_path: Path, root: Path) -> Draft:
         for at, name in enumerate(read.header)
         if name
     }
+    columns.setdefault("label", [""] * len(read.rows))
     draft = Draft(pd.DataFrame(columns, dtype=str), root, str(csv_path), read.numbers)
     width = len(read.header)
     draft.add_rows(
@@ -99,6 +100,25 @@ def read_folders(root: Path, num_classes: int) -> Draft:
         found = ", ".join(map(shown, top[:SHOWN])) or "no folders"
         raise ManifestError(f"{root} holds no films as {layout}; found: {found}. A class folder: {_REMEDY}")
     return draft
+
+
+def has_grades(root: Path, num_classes: int) -> bool:
+    """Whether folders in `root` are named after splits or grades."""
+    return any(name in SPLITS or _grade_of(name, num_classes) is not None for name in _folders(root))
+
+
+def read_all(root: Path) -> Draft:
+    """List every film in a folder and in those below it, whatever their names; ManifestError where there is none."""
+    import pandas as pd
+
+    names = []
+    for place, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names += [os.path.relpath(os.path.join(place, name), root) for name in files if not is_other_file(name)]
+    if not names:
+        raise ManifestError(f"{root} holds no films")
+    told = [as_text(name.replace(os.sep, "/")) for name in sorted(names)]
+    return Draft(pd.DataFrame({"filename": told, "label": [""] * len(told)}, dtype=str), root, str(root))
 
 
 def _grade_of(folder: str, num_classes: int) -> int | None:

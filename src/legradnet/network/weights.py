@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from legradnet.errors import UserError
 from legradnet.models.folder import read_tensors, read_trained
 from legradnet.models.named import local_path
 from legradnet.network import hub
-from legradnet.network.backbones import BackboneSettings
+from legradnet.network.backbones import Backbone, BackboneSettings
 from legradnet.network.ensemble import KneeEnsemble
 from legradnet.network.timm_private import renamed
 from legradnet.settings import flat
@@ -39,9 +39,14 @@ def check_weights(backbones: Mapping[str, BackboneSettings], pretrained: bool) -
 
 
 def load_starting_weights(ensemble: KneeEnsemble, backbones: Mapping[str, BackboneSettings], pretrained: bool) -> None:
-    """Fill the trunks of a fresh ensemble: from `weights` files, else, if `pretrained`, from timm's hub or cache."""
+    """Fill the trunks of a fresh ensemble, as `load_trunks` does."""
+    load_trunks({key: cast(Backbone, ensemble.backbones[key]) for key in backbones}, backbones, pretrained)
+
+
+def load_trunks(networks: Mapping[str, Backbone], backbones: Mapping[str, BackboneSettings], pretrained: bool) -> None:
+    """Fill the trunks of fresh networks: from `weights` files, else, if `pretrained`, from timm's hub or cache."""
     for key, settings in backbones.items():
-        trunk = ensemble.backbones[key].trunk
+        trunk = networks[key].trunk
         if settings.weights:
             state = _pick_trunk(_read_state(Path(settings.weights)), key, settings.weights)
             load_trunk(trunk, state, f"backbone.{key}.weights={settings.weights}")

@@ -1,0 +1,27 @@
+"""`legradnet-pretrain`: let a trunk learn from films without grades."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from legradnet.cli import run
+
+if TYPE_CHECKING:
+    from legradnet.settings import Key  # pydantic is slow to import
+
+
+def _pretrain(config: dict[str, Any], run_folder: str) -> None:
+    from legradnet.pretraining.run import pretrain  # late: --help, --cfg and mistakes must not wait for torch
+
+    pretrain(config, run_folder)
+
+
+def _keys() -> Iterable["Key"]:
+    from legradnet.pretraining.settings import PretrainSettings  # late too
+    from legradnet.settings import keys
+
+    return keys(PretrainSettings)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run("pretrain", _pretrain, _keys)

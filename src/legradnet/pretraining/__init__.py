@@ -1,0 +1,1 @@
+"""Pretraining: a trunk learns from films without grades."""
