@@ -145,6 +145,7 @@ def test_labels_that_the_network_does_not_know_are_told(labelled, knees, tmp_pat
     assert "1 films have a label that the network doesn't know" in caplog.text
 
 
+@pytest.mark.slow
 def test_faithfulness_is_a_table_a_figure_and_words_of_a_seeded_sample(labelled, tmp_path, capsys):
     asked = labelled | {"faithfulness": True, "methods": ["gradcam"], "sample": 4, "seed": 5}
     asked |= {"steps": 2, "resamples": 20}

@@ -66,8 +66,8 @@ def test_all_five_families_are_exported_and_grade_like_their_checkpoint_at_any_b
 @pytest.mark.parametrize(
     ("gate", "kind"),
     [
-        *(("mha", "onnx"), ("mlp", "openvino"), ("concat", "onnx"), ("mean", "onnx")),
-        pytest.param("concat", "openvino", marks=pytest.mark.slow),
+        *(("mha", "onnx"), ("mlp", "openvino"), ("concat", "onnx")),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in (("mean", "onnx"), ("concat", "openvino"))),
     ],
 )
 def test_every_gate_is_exported(gate, kind, tmp_path):
@@ -109,7 +109,7 @@ def test_the_resize_of_the_graph_is_that_of_training(from_side, to_side):
     assert torch.allclose(ResizeMatrix(from_side, to_side)(films), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["folder", "onnx_folder"])
+@pytest.mark.parametrize("kind", ["folder", pytest.param("onnx_folder", marks=pytest.mark.slow)])
 def test_predict_gives_the_rows_that_the_checkpoint_gives(kind, best, knees, tmp_path, request):
     films = tmp_path / "films"
     films.mkdir()

@@ -103,6 +103,7 @@ def test_an_export_that_cant_be_judged_is_refused_unless_allowed(tmp_path, monke
     exported(path, tmp_path / "out", precision="bf16", max_qwk_drop=None)
 
 
+@pytest.mark.slow
 def test_bf16_says_what_the_cpu_made_of_it(best, tmp_path, caplog):
     with caplog.at_level("INFO"):
         exported(best, tmp_path / "out", precision="bf16")

@@ -64,6 +64,7 @@ def test_films_of_a_few_pixels_have_no_knees_and_break_nothing(shape):
     assert sure(np.random.default_rng(1).integers(0, 255, shape).astype(np.uint8)) == []
 
 
+@pytest.mark.slow
 def test_a_very_large_film_is_searched_in_little_memory():
     place = Place(170.0, 500.0, 80.0)
     large = np.array(

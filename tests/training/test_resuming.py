@@ -31,7 +31,7 @@ def balanced(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("epoch", "batch", "extra"),
-    [(0, 2, []), (2, 3, []), (1, 0, BALANCED), (2, 3, BALANCED)],
+    [(0, 2, []), pytest.param(2, 3, [], marks=pytest.mark.slow), (1, 0, BALANCED), (2, 3, BALANCED)],
     ids=["plain-0-2", "plain-2-3", "balanced-1-0", "balanced-2-3"],
 )
 def test_a_killed_and_resumed_run_ends_with_the_numbers_of_one_never_killed(

@@ -12,8 +12,6 @@ from typed_sweeps import CUSTOM, ONE, RATES, table
 
 from legradnet.tuning.record import StudyRecord
 
-LOGGERS = ["tensorboard", "mlflow", "wandb"]
-
 
 def tensorboard_points(folder):
     """Of each trial that is recorded: its objectives and settings."""
@@ -96,7 +94,7 @@ def failing(run, x):
     return [x]
 
 
-@pytest.mark.parametrize("logger", LOGGERS)
+@pytest.mark.parametrize("logger", ["tensorboard", "mlflow", pytest.param("wandb", marks=pytest.mark.slow)])
 def test_each_trial_is_a_point_with_its_settings_and_a_resumed_search_adds_the_rest(logger, tmp_path, url):
     pytest.importorskip(logger)
     for n_trials in (2, 4):

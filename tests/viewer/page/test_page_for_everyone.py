@@ -44,7 +44,7 @@ def check(room, browser, axe, width, scheme):
             assert box["y"] + box["height"] <= WIDTHS[width], view
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1440, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), pytest.param(1440, "dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing_serious_and_nothing_sticks_out(room, browser, axe, width, scheme):
     check(room, browser, axe, width, scheme)
 
