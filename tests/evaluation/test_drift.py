@@ -180,6 +180,7 @@ def test_films_are_watched_without_labels(trained, best, tmp_path, capsys):
         ({"predictions": "none"}, "There are no predictions at none"),
         ({"checkpoint": ["a.ckpt", "b.ckpt"]}, "watches one model"),
         ({"drift": False, "predictions": "x"}, "predictions= is for drift=true"),
+        ({"crossfit": True}, "crossfit= measures grades"),
         ({"reference": "nowhere"}, "There are no predictions at nowhere"),
     ],
 )

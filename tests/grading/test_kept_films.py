@@ -17,6 +17,7 @@ from legradnet.grading.seen_films import SeenFilms, seen_films
 PRINTS = st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=40, unique_by=lambda whole: whole[:6])
 
 
+@settings(max_examples=30, deadline=None)
 @given(PRINTS, PRINTS)
 def test_a_picture_is_known_if_and_only_if_it_was_there(ours, others):
     seen = SeenFilms(**json.loads(seen_films(ours).model_dump_json()))
@@ -41,6 +42,7 @@ def test_fingerprints_that_are_none_are_told(text):
     assert seen_films([b"", b""]) is None
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=80), st.integers(1, 50), st.integers(0, 9))
 def test_of_each_patient_one_film_is_kept(patients, most, seed):
     numbers = np.unique(patients, return_inverse=True)[1]
@@ -68,7 +70,7 @@ def lines_of(raw, labels, calibration):
     ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.integers(0, 10_000),
     st.floats(0.5, 3),

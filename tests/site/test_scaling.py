@@ -64,7 +64,7 @@ def test_a_matrix_needs_ten_films_for_each_of_its_numbers_however_well_it_fits()
     assert tried[-1].chosen and (calibration.grades(raw[:, [1, 0, 3, 2, 4]]) == labels).mean() > 0.5
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=6)
 @given(st.integers(0, 10_000), st.sampled_from(FAMILIES), st.sampled_from(["mode", "median"]))
 def test_whatever_is_fitted_gives_probabilities_that_fit_no_worse_than_those_before(seed, family, rule):
     raw, labels = answers(60, seed=seed)
@@ -81,6 +81,7 @@ def test_films_of_one_grade_teach_nothing_about_probabilities():
         assert (fitted.temperature, fitted.biases, fitted.mixing) == (1.0, [], [])
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 20), min_size=2, max_size=60).filter(lambda names: len(set(names)) > 1))
 def test_a_patients_films_are_in_one_fold_and_no_fold_is_empty(patients):
     folds = folds_of(np.array(patients), 0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from legradnet.statistics.two_samples import (
@@ -17,6 +17,7 @@ from legradnet.statistics.two_samples import (
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
+@settings(max_examples=30, deadline=None)
 @given(P_VALUES, st.floats(0.001, 0.2))
 def test_together_those_are_below_a_level_that_holms_steps_reject(p_values, level):
     rejected = set()
@@ -27,6 +28,7 @@ def test_together_those_are_below_a_level_that_holms_steps_reject(p_values, leve
     assert {i for i, p in enumerate(holm(p_values)) if p <= level} == rejected
 
 
+@settings(max_examples=30, deadline=None)
 @given(P_VALUES)
 def test_no_p_value_gets_smaller_and_their_order_stays(p_values):
     together = holm(p_values)
@@ -36,9 +38,9 @@ def test_no_p_value_gets_smaller_and_their_order_stays(p_values):
 
 def test_samples_of_one_distribution_differ_in_one_of_twenty_cases_at_most():
     random = np.random.default_rng(0)
-    values = random.normal(size=(250, 2, 60)).round(1)  # with ties
-    assert np.mean([distributions_differ(*pair) <= 0.05 for pair in values]) <= 0.07
-    assert np.mean([shares_differ(*(pair > 0.5)) <= 0.05 for pair in values]) <= 0.07
+    values = random.normal(size=(150, 2, 60)).round(1)  # with ties
+    assert np.mean([distributions_differ(*pair) <= 0.05 for pair in values]) <= 0.08
+    assert np.mean([shares_differ(*(pair > 0.5)) <= 0.05 for pair in values]) <= 0.08
 
 
 def test_a_shift_of_one_standard_deviation_is_found():
@@ -52,6 +54,7 @@ def test_an_empty_sample_differs_from_none():
     assert shares_differ(np.zeros(0, bool), np.ones(4, bool)) == 1.0
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.floats(0.2, 1), st.booleans()), min_size=1, max_size=40, unique_by=lambda film: film[0]))
 def test_as_many_films_lie_above_the_threshold_as_are_graded_right(films):
     confidence, right = (np.array(column) for column in zip(*films, strict=True))

@@ -93,7 +93,8 @@ def _reference(settings: EvaluateSettings, network: GradingNetwork, name: str) -
         return read_reference(Path(settings.reference), network.calibration, network.classes)
     if network.learned.reference is None:
         raise UserError(
-            f"{name} has kept none of the films that it was calibrated on, as it is of an older release: name "
+            f"{name} has kept none of the films that it was calibrated on (an older release trained it, or it was not "
+            "calibrated): name "
             f"predictions of such films, reference=FOLDER/{PREDICTIONS} of legradnet-predict on its labelled "
             "validation films, or calibrate it on labelled films of this site by legradnet-calibrate."
         )

@@ -65,6 +65,8 @@ def evaluate(config: Mapping[str, Any] | EvaluateSettings, run_folder: str | Pat
     settings = checked(EvaluateSettings, config)
     if not settings.drift and (unused := [name for name in ("predictions", "reference") if getattr(settings, name)]):
         raise UserError(f"{unused[0]}= is for drift=true.")
+    if settings.drift and (unused := [name for name in ("crossfit", "subgroups", "facts") if getattr(settings, name)]):
+        raise UserError(f"{unused[0]}= measures grades, which drift=true does not: leave one of them out.")
     with claimed(Path(run_folder)):
         (watch_drift if settings.drift else _evaluate)(settings, RunFolder(Path(run_folder)))
 
