@@ -68,7 +68,7 @@ def reference(random, count=120, knees=1):
     return sample_of_reference(reference_films(gradings, labels, np.arange(count) // knees), CALIBRATION)
 
 
-@pytest.mark.parametrize("knees", [1, 2])
+@pytest.mark.parametrize("knees", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_splits_of_the_same_films_raise_an_alarm_in_one_of_twenty_cases_at_most(knees):
     random = np.random.default_rng(knees)
     alarms = 0
@@ -78,6 +78,7 @@ def test_splits_of_the_same_films_raise_an_alarm_in_one_of_twenty_cases_at_most(
     assert alarms <= 6  # of 50, where 2.5 are allowed: more than 6 have a probability of 0.012
 
 
+@pytest.mark.slow
 def test_all_weeks_together_raise_no_more_false_alarms_than_one():
     random = np.random.default_rng(5)
     alarms = 0
