@@ -11,6 +11,7 @@ from legradnet.evaluation.settings import EvaluateSettings
 from legradnet.explain.settings import ExplainSettings
 from legradnet.export.settings import ExportSettings
 from legradnet.grading.settings import PredictSettings
+from legradnet.hospital.settings import NodeSettings
 from legradnet.localise.settings import CropSettings
 from legradnet.pretraining.settings import PretrainSettings
 from legradnet.settings import Key, keys
@@ -33,6 +34,7 @@ MODELS: dict[str, type[BaseModel]] = {  # by the heading of their section
     "legradnet-synthesize": SynthesizeSettings,
     "legradnet-crop": CropSettings,
     "legradnet-pretrain": PretrainSettings,
+    "legradnet-node": NodeSettings,
 }
 NOT_THE_MODELS = {  # defaults that only the YAML has
     "backbone.<key>.timm_name": "by key",

@@ -14,6 +14,7 @@ from legradnet.evaluation.settings import EvaluateSettings
 from legradnet.explain.settings import ExplainSettings
 from legradnet.export.settings import ExportSettings
 from legradnet.grading.settings import PredictSettings
+from legradnet.hospital.settings import NodeSettings
 from legradnet.localise.settings import CropSettings
 from legradnet.network.ensemble import NetworkSettings
 from legradnet.pretraining.settings import PretrainSettings
@@ -110,6 +111,7 @@ def test_no_config_names_code_to_run():
         ("synthesize", SynthesizeSettings, {"output": "z"}),
         ("view", ViewSettings, {}),
         ("crop", CropSettings, {"input": "x", "output": "z"}),
+        ("node", NodeSettings, {"output": "z"}),
     ],
 )
 def test_the_config_of_a_command_and_its_settings_have_the_same_keys_and_defaults(name, model, needed):

@@ -24,12 +24,13 @@ PAGES = {
         "tests/benchmarks/README.md",
         ".github/*.md",
         "src/legradnet/models/*/README.md",
+        "src/legradnet/hospital/README.md",
     )
     for path in sorted(ROOT.glob(pattern))
 }
 COMMANDS = (
     *("train", "predict", "evaluate", "explain", "export", "benchmark", "synthesize", "view", "crop", "calibrate"),
-    "pretrain",
+    *("pretrain", "node"),
 )
 ROW = re.compile(r"^\| `([\w.<>]+)` \| ([^|]*) \|", re.MULTILINE)
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")

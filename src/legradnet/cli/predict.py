@@ -17,9 +17,10 @@ log = logging.getLogger(__name__)
 
 def _predict(config: dict[str, Any], run_folder: str) -> None:
     from legradnet.grading.run import predict  # late: --help and --cfg must not wait for torch
+    from legradnet.hospital.outlets import open_outlets
 
     try:
-        all_graded = predict(config, run_folder)
+        all_graded = predict(config, run_folder, open_outlets)
     except (KeyboardInterrupt, NotWrittenError, OSError):
         if RunFolder(Path(run_folder)).predictions_json.is_file():
             how = f"hydra.run.dir={run_folder} resume=true"

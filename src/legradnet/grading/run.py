@@ -20,6 +20,7 @@ from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Request
 from legradnet.grading.journal import by_film, json_lines, read_json_lines
 from legradnet.grading.loading import models_in_words
+from legradnet.grading.outlet import Outlets
 from legradnet.grading.parquet import check_parquet
 from legradnet.grading.predictions import KNEE, PredictionsTable, Record, records
 from legradnet.grading.settings import PredictSettings
@@ -33,12 +34,15 @@ log = logging.getLogger(__name__)
 _MAY_CHANGE = {"resume", "num_workers", "shard"}  # from a run to its resumption
 
 
-def predict(config: Mapping[str, Any] | PredictSettings, run_folder: str | Path) -> bool:
+def predict(
+    config: Mapping[str, Any] | PredictSettings, run_folder: str | Path, outlets: Outlets | None = None
+) -> bool:
     """Grade the films of `input`, or those of one shard, or put the shards of `merge` together.
 
     Args:
         config: `PredictSettings` or their plain values, as `conf/predict.yaml` composes them.
         run_folder: Where predictions are written; of a shard its own folder, `Shard.folder`.
+        outlets: Opens what `dicom` and `format` ask for: `legradnet.hospital.outlets.open_outlets`.
 
     Returns:
         Whether every film could be read and graded; what is no knee to be graded has a reason, and is no failure.
@@ -50,11 +54,16 @@ def predict(config: Mapping[str, Any] | PredictSettings, run_folder: str | Path)
     settings = checked(PredictSettings, config)
     if (settings.input is None) == (settings.merge is None):
         raise UserError("Give either input=, a film, a folder or a table of films, or merge=, a folder of shards.")
+    asks_for_more = settings.dicom is not None or settings.format != "csv"
+    if asks_for_more and settings.merge is not None:
+        raise UserError("dicom= and format= are of each shard, when its films are graded, not of merge=.")
+    if asks_for_more and outlets is None:
+        raise UserError("dicom= and format= need predict(..., outlets=legradnet.hospital.outlets.open_outlets).")
     with claimed(Path(run_folder)):
         folder = RunFolder(Path(run_folder))
         if settings.merge is not None:
             return _merge(Path(settings.merge), folder)
-        return _predict(settings, Path(settings.input or ""), folder)
+        return _predict(settings, Path(settings.input or ""), folder, outlets if asks_for_more else None)
 
 
 def _merge(parts: Path, folder: RunFolder) -> bool:
@@ -66,7 +75,7 @@ def _merge(parts: Path, folder: RunFolder) -> bool:
     return errors == 0
 
 
-def _predict(settings: PredictSettings, source: Path, folder: RunFolder) -> bool:
+def _predict(settings: PredictSettings, source: Path, folder: RunFolder, outlets: Outlets | None) -> bool:
     folder.check_other_runs(folder.last, folder.best, folder.report)
     if shard := shard_of(settings.shard, os.environ):
         check_parquet()
@@ -85,6 +94,7 @@ def _predict(settings: PredictSettings, source: Path, folder: RunFolder) -> bool
     if done < len(positions):  # whole batches, so that a resumed run shows the network what it would have seen
         done = done // grader.batch_size * grader.batch_size
     films = named.part(positions[done:])
+    open_outlets = outlets(settings, folder, grader, [named.names[i] for i in positions]) if outlets else ()
     folder.write_config(settings.model_dump())
     counts: Counter[str] = Counter()
     labelled, whole = any(film.label is not None for film in films), False
@@ -117,7 +127,11 @@ def _predict(settings: PredictSettings, source: Path, folder: RunFolder) -> bool
     ):
         table_file = table_files.enter_context(GrowingFile(folder.predictions))
         for batch in grader.stream_knees(requests, film=settings.film, workers=settings.num_workers):
-            rows = [row for knees in batch for row in records(next(rest), knees)]
+            rows = []
+            for film, gradings in zip(islice(rest, len(batch)), batch, strict=True):
+                rows += (of_film := records(film, gradings))
+                for outlet in open_outlets:
+                    outlet.take(film, gradings, of_film)
             lines_file.add(json_lines(rows))
             if not table.whole and any(KNEE in row for row in rows):  # the first whole film: the table gets its columns
                 table_files.close()
@@ -128,6 +142,8 @@ def _predict(settings: PredictSettings, source: Path, folder: RunFolder) -> bool
                 table_file.add(table.rows(rows))
             counts.update(map(_outcome, rows))
             bar.update(len(batch))
+    for outlet in open_outlets:
+        outlet.end()
     if shard:
         finish(folder, _mark(settings, shard, grader, named, len(positions), counts["error"], table, labelled))
     log.info("%d films: %d graded, of which %d are referred to a reader, and %d have an error (column error)",
@@ -148,7 +164,9 @@ def _check_began(settings: PredictSettings, folder: RunFolder, *, is_shard: bool
     if not settings.resume and not is_shard:
         raise UserError(f"{folder.path} already holds predictions: add resume=true to go on with them, or choose "
                         "another hydra.run.dir=.")  # fmt: skip
-    began = {"film": "crop", "merge": None} | (folder.read_config() if folder.config.is_file() else {})
+    began = {"film": "crop", "merge": None, "pdf": False, "format": "csv"} | (
+        folder.read_config() if folder.config.is_file() else {}
+    )
     now = as_references(settings.model_dump(exclude=_MAY_CHANGE))
     if changed := [key for key in now if now[key] != began.get(key)]:
         changes = "\n".join(f"  {key}: was {began.get(key)}, now {now[key]}" for key in changed)

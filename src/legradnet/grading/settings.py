@@ -45,6 +45,14 @@ class PredictSettings(Settings):
     merge: PathText | None = Field(
         default=None, description="in place of `input`: the folder of all shards, to put their predictions together"
     )
+    dicom: PathText | None = Field(
+        default=None,
+        description="folder for a structured report and a picture of each DICOM film that is graded, in its study",
+    )
+    pdf: bool = Field(default=False, description="with `dicom`: also a page, as an encapsulated PDF")
+    format: Literal["csv", "fhir"] = Field(
+        default="csv", description="fhir = beside the tables a FHIR Observation a knee, in `fhir/`"
+    )
     resume: bool = Field(default=False, description="go on with the predictions in `hydra.run.dir`")
     device: AskedDevice = "auto"
     precision: AskedPrecision = "auto"

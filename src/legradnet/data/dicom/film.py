@@ -52,7 +52,7 @@ def open_dicom(file: BinaryIO) -> "tuple[Dataset, BinaryIO, str]":
     """
     import pydicom
 
-    stream = _inflated(file)
+    stream = inflated(file)
     header = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(_WANTED))
     for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in items(header, name)[:1]:
@@ -159,7 +159,7 @@ def side_of(header: "Dataset") -> Side:
     return next((side for side in sides if side in SIDES), "")
 
 
-def _inflated(file: BinaryIO) -> BinaryIO:
+def inflated(file: BinaryIO) -> BinaryIO:
     """Give `file`, or what is deflated in it (PS3.5 A.5) as a bare data set: pydicom would inflate without a limit.
 
     What begins elsewhere than pydicom expects is given from there.
