@@ -1,8 +1,8 @@
 """Exports that no test may change."""
 
 import pytest
-from exports import exported
 
+from exports import exported
 from small_runs import made_once
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from exports import exported, needs_runtimes, settings
 
+from exports import exported, needs_runtimes, settings
 from hostile_films import dicom, dicom_bytes
 from legradnet import Grader
 from legradnet.checkpoint import read_checkpoint

@@ -3,8 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from exports import needs_runtimes
 
+from exports import needs_runtimes
 from legradnet import Grader
 from legradnet.grading.grading import Request
 

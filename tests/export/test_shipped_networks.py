@@ -1,6 +1,6 @@
 import pytest
-from exports import exported, knees_as_films, needs_runtimes, untrained
 
+from exports import exported, knees_as_films, needs_runtimes, untrained
 from legradnet.export.check import TOLERANCE
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.exported_network import ExportedNetwork
