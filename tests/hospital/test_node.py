@@ -87,6 +87,7 @@ def test_a_receiver_that_was_down_gets_all_when_it_is_back(best, tmp_path, caplo
     assert len(receiver.got) == len(receiver.uids) == 4
 
 
+@pytest.mark.slow
 def test_a_film_that_comes_again_is_answered_with_the_same_bytes(best, receiver, tmp_path):
     knee = film(tmp_path / "knee.dcm")
     with running(tmp_path / "queue", best, receiver.port) as port:

@@ -72,6 +72,7 @@ def test_the_tables_are_the_same_with_and_without_objects(ran, config, tmp_path)
         assert (tmp_path / "plain" / name).read_bytes() == (folder / "run" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_second_run_makes_no_double(ran, config, tmp_path, caplog):
     folder, _ = ran
     caplog.set_level(logging.INFO)
@@ -100,6 +101,7 @@ def test_patients_are_named_in_objects_and_nowhere_else(ran):
         assert b"SECRET-77" in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_between_a_films_objects_and_its_line_is_gone_on_with(config, tmp_path, monkeypatch):
     config = {**config, "dicom": str(tmp_path / "out")}
     whole, count = outlets.objects_of, []
