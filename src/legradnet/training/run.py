@@ -36,6 +36,7 @@ from legradnet.training.callbacks import (
     StopAfterBatch,
 )
 from legradnet.training.frozen import compute_features, feature_views
+from legradnet.training.launched import as_launched
 from legradnet.training.metrics import measure_test_films
 from legradnet.training.module import GradingModule, Run
 from legradnet.training.process import process_left_as_found
@@ -70,8 +71,9 @@ def train(
             can't be written.
     """
     settings = checked(TrainSettings, config)
-    check_trainer_devices(settings.trainer.accelerator, settings.trainer.devices)
-    own = settings.trainer
+    own = as_launched(settings.trainer, os.environ)
+    settings = settings.model_copy(update={"trainer": own})
+    check_trainer_devices(own.accelerator, own.devices)
     first = not is_later_process(own.devices, (own.model_extra or {}).get("num_nodes", 1))
     with claimed(Path(run_folder)) if first else nullcontext():
         written = settings.model_dump() if isinstance(config, TrainSettings) else config
