@@ -44,8 +44,9 @@ def test_every_command_enters_by_the_run_of_its_room(graph):
     assert {name.split(".")[1] for name in graph.modules if name.endswith(".run")} == set(ROOMS)
 
 
-def test_no_source_file_is_longer_than_320_lines():
-    lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / "src").rglob("*.py")}
+def test_no_file_is_longer_than_320_lines():
+    files = [path for folder in ("src", "tests") for path in (ROOT / folder).rglob("*.py")]
+    lengths = {path: len(path.read_text().splitlines()) for path in files}
     assert not {str(path): length for path, length in lengths.items() if length > 320}
 
 
