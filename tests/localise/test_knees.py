@@ -27,6 +27,11 @@ def test_both_knees_of_a_film_are_found_from_left_to_right(seed):
     are_at(sure(whole_film(RIGHT, LEFT, seed=seed)), RIGHT, LEFT)
 
 
+def test_both_knees_of_a_film_are_cut_as_large_as_each_other():
+    right, left = sure(whole_film(RIGHT, LEFT))
+    assert right.side == left.side
+
+
 def test_a_lone_knee_is_found_wherever_it_is():
     place = Place(170.0, 500.0, 80.0)
     are_at(sure(whole_film(place, shape=(900, 320))), place)

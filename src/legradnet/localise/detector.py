@@ -4,22 +4,19 @@ It sees windows of `WINDOW` pixels, which a knee that is cut close fills, four p
 a knee is there, and where its middle and how large its square are. `learn.py` made the weights.
 """
 
-from functools import lru_cache
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import uniform_filter
+
+from legradnet.localise.layers import Maps, answers, shipped
 
 WINDOW = 40  # pixels: side of a knee that is cut close, where the network is sure of it
 STRIDE = 4  # pixels between two windows
 MARGIN = WINDOW // 2  # pixels around a picture that are looked at too: a knee may be cut by the film's edge
 LAYERS = ((5, 2), (3, 2), (3, 1), (3, 1), (5, 1), (1, 1))  # side and stride of each convolution
 _LEAST_CONTRAST = 1.5  # grays
-
-_Array = npt.NDArray[np.float32]
 
 
 class Seen(NamedTuple):
@@ -32,23 +29,19 @@ class Seen(NamedTuple):
         side: Of the square, pixels.
     """
 
-    logit: _Array
-    x: _Array
-    y: _Array
-    side: _Array
+    logit: Maps
+    x: Maps
+    y: Maps
+    side: Maps
 
 
 def see(picture: npt.NDArray[Any]) -> Seen:
     """Look at a picture [H, W] whose knees, if there are any, are about `WINDOW` pixels large."""
-    maps = evened(picture)[None]
-    for number, ((side, stride), (weights, bias)) in enumerate(zip(LAYERS, _weights(), strict=True)):
-        maps = _convolved(maps, weights, bias, side, stride)
-        if number < len(LAYERS) - 1:
-            np.maximum(maps, 0, out=maps)
-    return located(maps)
+    layers = shipped("detector.safetensors", tuple(stride for _, stride in LAYERS))
+    return located(answers(layers, evened(picture)[None]))
 
 
-def located(maps: _Array) -> Seen:
+def located(maps: Maps) -> Seen:
     """Give what the last layer [4, h, w] says in pixels of the picture."""
     rows, columns = np.mgrid[0 : maps.shape[1], 0 : maps.shape[2]].astype(np.float32)
     return Seen(
@@ -64,7 +57,7 @@ def centre_of(number: Any) -> Any:
     return STRIDE * number + (FIELD - 1) / 2 - MARGIN + 0.5
 
 
-def evened(picture: npt.NDArray[Any]) -> _Array:
+def evened(picture: npt.NDArray[Any]) -> Maps:
     """`picture` [H, W] without its exposure: each pixel against mean and contrast around it; 0 in a margin around."""
     values = np.pad(np.asarray(picture, np.float32), MARGIN)
     there = np.pad(np.ones(picture.shape, np.float32), MARGIN)
@@ -84,31 +77,3 @@ def _field() -> int:
 
 
 FIELD = _field()  # pixels a side that one answer depends on
-
-
-def _convolved(maps: _Array, weights: _Array, bias: _Array, side: int, stride: int) -> _Array:
-    """Convolve maps [C, H, W] with weights [C * side * side, D]: [D, h, w]."""
-    windows = sliding_window_view(maps, (side, side), axis=(1, 2))[:, ::stride, ::stride]
-    _, height, width = windows.shape[:3]
-    out = np.empty((height, width, weights.shape[1]), np.float32)
-    rows = max(1, 2**20 // (width * len(weights)))  # at a time: little memory, however large the picture
-    for start in range(0, height, rows):
-        part = windows[:, start : start + rows].transpose(1, 2, 0, 3, 4).reshape(-1, len(weights))
-        out[start : start + rows] = (part @ weights + bias).reshape(-1, width, weights.shape[1])
-    return np.ascontiguousarray(out.transpose(2, 0, 1))
-
-
-@lru_cache(maxsize=1)
-def _weights() -> tuple[tuple[_Array, _Array], ...]:
-    from safetensors.numpy import load
-
-    return layers_of(load(files("legradnet.localise").joinpath("detector.safetensors").read_bytes()))
-
-
-def layers_of(tensors: dict[str, npt.NDArray[Any]]) -> tuple[tuple[_Array, _Array], ...]:
-    """Weights [C * side * side, D] and biases [D] of each layer from those of torch, [D, C, side, side]."""
-    layers = []
-    for number in range(len(LAYERS)):
-        weight, bias = (tensors[f"{number}.{kind}"].astype(np.float32) for kind in ("weight", "bias"))
-        layers.append((np.ascontiguousarray(weight.reshape(len(weight), -1).T), bias))
-    return tuple(layers)

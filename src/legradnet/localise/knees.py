@@ -8,6 +8,7 @@ from PIL import Image
 
 from legradnet.data.film import Gray
 from legradnet.localise.detector import WINDOW, Seen, see
+from legradnet.localise.second_look import SecondLook, Square, look_closer, look_exactly
 
 SURE = 0.55  # score from which a square is a knee, chosen on composites and on the whole films of a few hospitals
 LIKELY = 0.75  # below which a grade is referred to a reader: some feet and side views reach it
@@ -19,15 +20,23 @@ _SMALLEST = 0.08  # side of a knee cut close, share of the film's width
 _CLOSE = 0.7  # a knee that fills more of the film's longer side is cut close
 _STEP = 1.25  # from one size of the picture to the next
 _MOST_PIXELS = 1_000_000  # of the largest picture that is looked at
-_LEAST_LOGIT = -2.5
+_LEAST_LOGIT = -3.0  # of a first look, from which there is a second one
+_CANDIDATES = 8
 _AROUND = 1.1  # sides around a square's middle that are looked at for its final place
 _APART = 0.6  # sides between the middles of two knees, at least
-_LOOKED_INTO = 6
-_SMALL = 0.12  # of the film's shorter side: what is smaller has to be certain, as markers and vertebrae are found too
+_OTHER_LEG = 1.1, 1.5, 1.9, 2.3  # sides from one leg's knee, where the other's may be
+_UNSEEN = -1.5  # logit of the first look there
+_BIAS, _FIRST, _SECOND, _SPREAD = -0.15, 0.7, 0.9, 150.0  # what both looks weigh in a score
+_WORTH_KEEPING = 0.04  # score of what may be the other leg's
+_SMALL, _SMALL_SCORE = (
+    0.18,
+    0.96,
+)  # of the film's shorter side, and the score below which so little is no knee: vertebrae
 _LOWER = (
     0.04  # sides: squares lie lower than the crops that were learned from, where readers put the joint in the middle
 )
 _ALIKE = 1.45  # the larger of two knees by the smaller, at most
+_PAIR, _PAIR_LOGIT = 1.2, 2.5  # and up to which a sure knee speaks for what lies beside it, and how much
 
 
 class Box(NamedTuple):
@@ -84,15 +93,29 @@ def find_knees(gray: Gray) -> tuple[FoundKnee, ...]:
     it is shows none that is certain, also with black and white exchanged.
     """
     picture, scale = _picture(gray)
+    seen = picture
     best = _search(picture)
     if not any(knee.score >= CERTAIN for knee in best):
-        best = max(best, _search(255 - picture), key=lambda knees: max((knee.score for knee in knees), default=0.0))
-    least = _SMALL * min(picture.shape)
+        exchanged = _search(255 - picture)
+        if _best_score(exchanged) > _best_score(best):
+            seen, best = 255 - picture, exchanged
+    knees = [_exact(seen, knee) for knee in sorted(best, key=lambda knee: knee.x)]
+    sides = [knee.side for knee in knees]
+    if len(sides) == 2:  # of one patient, in one film: as large as each other, as far as can be seen
+        sides = [float(np.sqrt(sides[0] * sides[1]))] * 2
     return tuple(
-        FoundKnee(knee.x / scale, (knee.y + _LOWER * knee.side) / scale, knee.side / scale, knee.score)
-        for knee in sorted(best, key=lambda knee: knee.x)
-        if knee.side >= least or knee.score >= CERTAIN
+        FoundKnee(knee.x / scale, (knee.y + _LOWER * side) / scale, side / scale, knee.score)
+        for knee, side in zip(knees, sides, strict=True)
     )
+
+
+def _best_score(knees: Sequence[FoundKnee]) -> float:
+    return max((knee.score for knee in knees), default=0.0)
+
+
+def _exact(picture: Gray, knee: FoundKnee) -> FoundKnee:
+    x, y, side = look_exactly(picture, Square(*knee[:3]))
+    return FoundKnee(x, y, side, knee.score)
 
 
 def is_cut_close(gray: Gray) -> bool:
@@ -102,7 +125,7 @@ def is_cut_close(gray: Gray) -> bool:
         return False
     picture = _resized(gray, min(1.0, 2 * WINDOW / longer))
     scales = [WINDOW / share / max(picture.shape) for share in (0.8, 1.0)]
-    candidates = _candidates([(see(_resized(picture, scale)), scale) for scale in scales])
+    candidates = _candidates([(see(_resized(picture, scale)), scale) for scale in scales], 2, -2.5)
     return any(knee.score >= SURE and fills(knee, picture) for knee in _looked_into(picture, candidates))
 
 
@@ -126,7 +149,34 @@ def _resized(gray: Gray, scale: float) -> Gray:
 
 
 def _search(picture: Gray) -> list[FoundKnee]:
-    return _plausible(_looked_into(picture, _candidates(_levels(picture))))
+    knees = _plausible(_apart(_looked_at_again(picture, _candidates(_levels(picture), _CANDIDATES, _LEAST_LOGIT))))
+    if len(knees) == 1 and (others := _looked_at_again(picture, _beside(knees[0], picture.shape[1]))):
+        knees = _plausible([knees[0], *_apart(others)])
+    return [knee for knee in knees if knee.score >= MAYBE]
+
+
+def _looked_at_again(picture: Gray, candidates: Iterable[FoundKnee]) -> list[FoundKnee]:
+    """What a second look leaves of candidates whose score is a logit, the best first."""
+    knees = []
+    for candidate in candidates:
+        look = look_closer(picture, Square(*candidate[:3]))
+        score = _score(candidate.score, look)
+        if score >= (_WORTH_KEEPING if look.square.side >= _SMALL * min(picture.shape) else _SMALL_SCORE):
+            knees.append(FoundKnee(*look.square, score))
+    return sorted(knees, key=lambda knee: -knee.score)
+
+
+def _beside(knee: FoundKnee, width: int) -> Iterator[FoundKnee]:
+    """Where the other leg's knee may be that no first look saw."""
+    for sides in _OTHER_LEG:
+        for x in (knee.x - sides * knee.side, knee.x + sides * knee.side):
+            if 0 < x < width:
+                yield knee._replace(x=x, score=_UNSEEN)
+
+
+def _score(logit: float, look: SecondLook) -> float:
+    sure = _BIAS + _FIRST * np.clip(logit, -3, 3) + _SECOND * np.clip(look.logit, -8, 8) - _SPREAD * look.spread
+    return float(1 / (1 + np.exp(-sure)))
 
 
 def _levels(picture: Gray) -> Iterator[tuple[Seen, float]]:
@@ -138,14 +188,14 @@ def _levels(picture: Gray) -> Iterator[tuple[Seen, float]]:
         scale /= _STEP
 
 
-def _candidates(levels: Iterable[tuple[Seen, float]]) -> list[FoundKnee]:
+def _candidates(levels: Iterable[tuple[Seen, float]], most: int, least: float) -> list[FoundKnee]:
     """The likeliest places, each once, in pixels of the picture."""
     found = []
     for seen, scale in levels:
-        chosen = seen.logit >= _LEAST_LOGIT
+        chosen = seen.logit >= least
         rows = (seen.x[chosen] / scale, seen.y[chosen] / scale, seen.side[chosen] / scale, seen.logit[chosen])
         found += [FoundKnee(*map(float, row)) for row in zip(*rows, strict=True)]
-    return _apart(found)[:_LOOKED_INTO]
+    return _apart(found)[:most]
 
 
 def _apart(found: Sequence[FoundKnee]) -> list[FoundKnee]:
@@ -204,4 +254,9 @@ def _plausible(knees: Sequence[FoundKnee]) -> list[FoundKnee]:
         and abs(knee.x - first.x) >= abs(knee.y - first.y)
     )
     second = next(others, None)
-    return [first] if second is None else [first, second]
+    if second is None:
+        return [first]
+    if first.score >= SURE and max(second.side, first.side) <= _PAIR * min(second.side, first.side):
+        odds = second.score / max(1 - second.score, 1e-6) * np.exp(_PAIR_LOGIT)
+        second = second._replace(score=max(second.score, min(first.score, float(odds / (1 + odds)))))
+    return [first, second]

@@ -83,11 +83,16 @@ def picture(crops: Sequence[Gray], rng: np.random.Generator) -> tuple[Gray, list
     return compose(crops[: len(places)], places, shape, rng, replaced=0.08), places
 
 
-def _batches(folder: Path, steps: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def crops_of(folder: Path) -> npt.NDArray[np.uint8]:
+    """The knees in `folder` [N, 112, 112]."""
     paths = sorted(folder.glob("[0-4]/*.png"))
-    crops = np.stack(
+    return np.stack(
         [np.asarray(Image.open(path).convert("L").resize((112, 112), Image.Resampling.BOX)) for path in paths]
     )
+
+
+def _batches(folder: Path, steps: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    crops = crops_of(folder)
     for step in range(steps):
         rng = np.random.default_rng([seed, step])
         pictures, wanted = [], []
