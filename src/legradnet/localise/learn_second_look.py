@@ -26,6 +26,7 @@ from legradnet.localise.second_look import CLOSER, EXACT, Glance, Square, evened
 _WIDTHS = 16, 32, 48, 48, 64
 _BATCH = 64
 _FILM = 200  # pixels a side of composites; the crop in their middle is half as large
+_STRANGE = 1500  # films without a knee
 _BESIDE = 28  # pixels drawn on either side of a crop
 _LOGIT_WEIGHT = 0.1
 _STEPS = {CLOSER.name: 2500, EXACT.name: 3000}
@@ -57,7 +58,7 @@ def closer_examples(crops: npt.NDArray[np.uint8]) -> Callable[[np.random.Generat
     others = crops[1::3]
     strange = [
         Image.fromarray(distracting(others[i % len(others)], (_FILM, _FILM), np.random.default_rng([12, i])))
-        for i in range(1500)
+        for i in range(_STRANGE)
     ]
     side = _FILM / 2
 
