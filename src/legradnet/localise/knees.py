@@ -36,6 +36,8 @@ _LOWER = (
     0.04  # sides: squares lie lower than the crops that were learned from, where readers put the joint in the middle
 )
 _ALIKE = 1.45  # the larger of two knees by the smaller, at most
+_EDGE = 0.5 * MOST_OUTSIDE  # share of a square off the film from which not all of the knee can be seen
+_NEARLY = 1.12  # and up to which both are taken to be as large as each other
 _PAIR, _PAIR_LOGIT = 1.2, 2.5  # and up to which a sure knee speaks for what lies beside it, and how much
 
 
@@ -99,14 +101,21 @@ def find_knees(gray: Gray) -> tuple[FoundKnee, ...]:
         exchanged = _search(255 - picture)
         if _best_score(exchanged) > _best_score(best):
             seen, best = 255 - picture, exchanged
-    knees = [_exact(seen, knee) for knee in sorted(best, key=lambda knee: knee.x)]
-    sides = [knee.side for knee in knees]
-    if len(sides) == 2:  # of one patient, in one film: as large as each other, as far as can be seen
-        sides = [float(np.sqrt(sides[0] * sides[1]))] * 2
+    knees = _alike([_exact(seen, knee) for knee in sorted(best, key=lambda knee: knee.x)], picture.shape)
     return tuple(
-        FoundKnee(knee.x / scale, (knee.y + _LOWER * side) / scale, side / scale, knee.score)
-        for knee, side in zip(knees, sides, strict=True)
+        FoundKnee(knee.x / scale, (knee.y + _LOWER * knee.side) / scale, knee.side / scale, knee.score)
+        for knee in knees
     )
+
+
+def _alike(knees: Sequence[FoundKnee], shape: tuple[int, ...]) -> Sequence[FoundKnee]:
+    """Two knees of one patient, in one film, as large as each other, if they can be seen whole and nearly are."""
+    if len(knees) < 2 or any(knee.box.outside(shape) > _EDGE for knee in knees):
+        return knees
+    left, right = (knee.side for knee in knees)
+    if max(left, right) > _NEARLY * min(left, right):
+        return knees
+    return [knee._replace(side=float(np.sqrt(left * right))) for knee in knees]
 
 
 def _best_score(knees: Sequence[FoundKnee]) -> float:
@@ -114,6 +123,8 @@ def _best_score(knees: Sequence[FoundKnee]) -> float:
 
 
 def _exact(picture: Gray, knee: FoundKnee) -> FoundKnee:
+    if knee.box.outside(picture.shape) > _EDGE:  # only the inside of films was learned from
+        return knee
     x, y, side = look_exactly(picture, Square(*knee[:3]))
     return FoundKnee(x, y, side, knee.score)
 
