@@ -135,10 +135,16 @@ class _Part:
 
     def __init__(self, gray: Gray, square: Square, glance: Glance) -> None:
         around = _AROUND * square.side
-        left, right = (int(np.clip(square.x + way * around, 0, gray.shape[1])) for way in (-1, 1))
-        top, bottom = (int(np.clip(square.y + way * around, 0, gray.shape[0])) for way in (-1, 1))
+        height, width = gray.shape
+        left, top = (
+            int(np.clip(middle - around, 0, side - 1)) for middle, side in ((square.x, width), (square.y, height))
+        )
+        right, bottom = (
+            int(np.clip(middle + around, start + 1, side))
+            for middle, start, side in ((square.x, left, width), (square.y, top, height))
+        )
         self._glance, self._left, self._top = glance, left, top
-        part = Image.fromarray(gray[top : max(bottom, top + 1), left : max(right, left + 1)])
+        part = Image.fromarray(gray[top:bottom, left:right])
         scale = min(1.0, glance.side / square.side)
         size = max(1, round(part.width * scale)), max(1, round(part.height * scale))
         self._scale = size[0] / part.width, size[1] / part.height
