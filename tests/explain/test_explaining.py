@@ -13,6 +13,7 @@ from legradnet.data.images import read_image
 from legradnet.errors import UserError
 from legradnet.explain import run
 from legradnet.explain.run import explain
+from whole_films import CLEAR, LEFT, RIGHT, whole_film
 
 
 @pytest.fixture
@@ -68,6 +69,22 @@ def test_every_film_has_maps_of_its_own_whatever_films_and_folders_are_called(se
     renamed = pd.read_csv(tmp_path / "run/maps.csv", index_col="filename")["map"]
     assert list(renamed.index) == ["l" * 251, "x"] and renamed["x"] == "maps/x_2.png"
     assert all((tmp_path / "run" / place).is_file() for place in renamed)
+
+
+def test_maps_of_the_knees_of_a_whole_film_go_by_film_and_knee(settings, tmp_path):
+    Image.fromarray(whole_film(RIGHT, LEFT, seed=CLEAR)).save(tmp_path / "legs.png")
+    (tmp_path / "list.csv").write_text("filename,knee,label\nlegs.png,R,1\nlegs.png,left,3\n")
+    assert explain(settings | {"input": str(tmp_path / "list.csv")}, tmp_path / "run") is True
+    table = pd.read_csv(tmp_path / "run/predictions.csv", dtype=str)
+    assert table[["filename", "knee", "label"]].to_numpy().tolist() == [["legs.png", "R", "1"], ["legs.png", "L", "3"]]
+    places = pd.read_csv(tmp_path / "run/maps.csv").to_numpy().tolist()
+    assert places == [["legs.png", "R", "maps/legs_R.png"], ["legs.png", "L", "maps/legs_L.png"]]
+    for side, box in zip("RL", table["box"], strict=True):
+        x, y, width = map(int, box.split())
+        fused = np.load(tmp_path / f"run/maps/legs_{side}.npz")["fused"]
+        assert fused.shape == (300, 400)
+        fused[y : y + width, x : x + width] = 0
+        assert not fused.any()
 
 
 def test_a_map_that_a_file_system_has_no_name_for_is_its_films_own_trouble(settings, tmp_path, monkeypatch):

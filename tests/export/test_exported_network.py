@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from exports import exported, needs_runtimes, settings
 from hostile_films import dicom, dicom_bytes
@@ -19,6 +20,7 @@ from legradnet.errors import UserError
 from legradnet.explain.run import explain
 from legradnet.export import run as export_run
 from legradnet.grading.exported_network import ExportedNetwork
+from whole_films import CLEAR, LEFT, RIGHT, whole_film
 
 pytestmark = needs_runtimes
 
@@ -69,15 +71,25 @@ def test_what_could_be_imported_is_not_when_an_export_is_graded(kind, knees, req
     assert done.returncode == 0, done.stderr
 
 
-def test_predicting_from_an_export_imports_no_torch(folder, knees, tmp_path):
+def test_predicting_from_an_export_imports_no_torch(folder, best, knees, tmp_path):
+    films = tmp_path / "films"
+    films.mkdir()
+    for path in sorted(knees.glob("*.png"))[:3]:
+        shutil.copy(path, films)
+    both = whole_film(RIGHT, LEFT, seed=CLEAR)
+    Image.fromarray(both).save(films / "both.png")
     program = (
-        f"sys.argv = ['legradnet-predict', 'checkpoint={folder}', 'input={knees}', 'hydra.run.dir={tmp_path}/run']\n"
+        f"sys.argv = ['legradnet-predict', 'checkpoint={folder}', 'input={films}', 'hydra.run.dir={tmp_path}/run']\n"
         "from legradnet.cli.predict import main\n"
         "main()\n"
     )
     done = without(program)
     assert done.returncode == 0, done.stderr
-    assert len(pd.read_csv(tmp_path / "run/predictions.csv")) == 40
+    table = pd.read_csv(tmp_path / "run/predictions.csv")
+    knees_of = table[table["filename"] == "both.png"]
+    assert len(table) == 5 and knees_of["knee"].tolist() == ["R", "L"]
+    by_checkpoint = Grader.load(best, device="cpu", precision="f32").grade_knees(both)
+    assert knees_of["expected_grade"].tolist() == pytest.approx([k.expected_grade for k in by_checkpoint], abs=1e-3)
 
 
 def test_the_runtimes_report_nothing_to_their_makers(tmp_path):

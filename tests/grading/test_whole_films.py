@@ -10,15 +10,17 @@ from PIL import Image
 from hostile_films import dicom, dicom_bytes
 from legradnet import Grader
 from legradnet.cli import config_folder
+from legradnet.data.film import ImageError
+from legradnet.data.synthetic import synthesize
 from legradnet.errors import UserError
-from legradnet.explain.film import explain_films
 from legradnet.grading.grading import Grading, Knee, NotGraded, Request
-from legradnet.grading.look import PROSTHESIS
 from legradnet.grading.predictions import read_predictions
 from legradnet.grading.run import predict
 from legradnet.grading.whole_films import prepare_knees
+from legradnet.localise.composites import Place, compose
 from legradnet.localise.film_knees import BY_CONVENTION, CUT_OFF, NO_KNEE
 from legradnet.localise.knees import Box
+from legradnet.localise.metal import PROSTHESIS
 from whole_films import CLEAR, LEFT, RIGHT, SIDE, whole_film
 
 
@@ -93,6 +95,15 @@ def test_one_knee_may_be_asked_for(grader, both):
     assert missing == NotGraded(Knee("L", None), NO_KNEE)
 
 
+def test_a_lone_knee_of_a_film_of_both_legs_is_not_taken_for_the_other(grader):
+    lone = whole_film(RIGHT, seed=CLEAR)
+    requests = [Request(lone, knee="R"), Request(lone, knee="L"), Request(lone, "L", knee="L")]
+    ((right,), (left,), (told,)) = next(grader.stream_knees(requests, film="whole"))
+    assert right.knee.side == "R" and right.knee.box is not None
+    assert left == NotGraded(Knee("L", None), "no left knee was found")
+    assert told.knee == Knee("L", right.knee.box)  # whoever knows better says so
+
+
 def test_a_dicom_film_of_both_knees_in_sixteen_bits_is_taken_and_one_of_one_knee_has_its_tag(grader, both, tmp_path):
     deep = both.astype(np.uint16) * 200
     (tmp_path / "both.dcm").write_bytes(
@@ -126,6 +137,60 @@ def test_the_table_has_a_row_a_knee_and_other_rows_stay_as_they_are(settings, tm
     crops = [line for line in lines(tmp_path / "run") if line["filename"] not in ("3b.png", "9.png")]
     assert crops == lines(tmp_path / "before")
     assert len(read_predictions(tmp_path / "run/predictions.csv").table) == 7
+
+
+def lateral():
+    """One condyle as wide as two, as a knee is seen from the side."""
+    knees, _ = synthesize(1, size=128, seed=CLEAR)
+    half = np.array(Image.fromarray(knees[0][:, :64]).resize((128, 128), Image.Resampling.BILINEAR))
+    return compose([half], [Place(200, 150, 150)], (300, 400), np.random.default_rng(CLEAR))
+
+
+KINDS = {  # of each film: its knees, and what is said of those without a grade
+    "ankle.png": [("R", ""), ("L", "")],
+    "both.dcm": [("R", ""), ("L", "")],
+    "both.png": [("R", ""), ("L", "")],
+    "close.png": [("", "")],
+    "cut_off.png": [("R", CUT_OFF), ("L", "")],
+    "deep.png": [("R", ""), ("L", "")],
+    "leg_L.png": [("L", "")],
+    "none.png": [("", NO_KNEE)],
+    "replaced.png": [("R", PROSTHESIS), ("L", "")],
+    "tagged.dcm": [("L", "")],
+    "tiny.png": [("", "too small")],
+}
+
+
+def test_every_kind_of_film_has_its_rows(settings, tmp_path, both, knees):
+    (tmp_path / "films").mkdir()
+    deep = both.astype(np.uint16) * 200
+    pictures = {
+        "ankle": whole_film(Place(110, 450, 84), Place(290, 455, 84), shape=(1000, 400), seed=CLEAR),
+        "both": both,
+        "cut_off": both[:, round(RIGHT.x - 0.2 * SIDE) :],
+        "deep": deep,
+        "lateral": lateral(),
+        "leg_L": deep[:, :200],
+        "none": np.full((300, 400), 90, np.uint8),
+        "replaced": whole_film(RIGHT, LEFT, seed=CLEAR, replaced=[RIGHT]),
+        "tiny": np.full((10, 10), 90, np.uint8),
+    }
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(tmp_path / "films" / f"{name}.png")
+    shutil.copy(sorted(knees.glob("*R.png"))[0], tmp_path / "films/close.png")
+    for name, pixels, side in (("both", deep, "B"), ("tagged", deep[:, :200], "L")):
+        (tmp_path / f"films/{name}.dcm").write_bytes(dicom_bytes(dicom(pixels, Laterality=side)))
+    assert not predict(settings | {"input": str(tmp_path / "films"), "batch_size": 8}, tmp_path / "run")  # tiny
+    table = rows(tmp_path / "run")
+    found = {}
+    for _, row in table.iterrows():
+        found.setdefault(row["filename"], []).append(row)
+    assert set(found) == {*KINDS, "lateral.png"}
+    assert all(row["grade"] == "" or row["referred"] == "true" for row in found["lateral.png"])
+    for name, expected in KINDS.items():
+        assert [row["knee"] for row in found[name]] == [knee for knee, _ in expected], name
+        for row, (_, why) in zip(found[name], expected, strict=True):
+            assert (row["grade"] == "") == bool(why) and why in row["reason"] + row["error"], name
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +227,10 @@ def test_labels_of_a_csv_are_of_the_knee_that_they_name(settings, tmp_path, both
 
 def test_the_map_of_a_knee_lies_on_the_whole_film(grader, both):
     right, _ = prepare_knees(grader.networks, Request(both))
-    (explained,) = explain_films(grader.networks[0], [right], grader.grade_prepared([right]), method="occlusion")
+    explained = grader.explain(both, knee="R", method="occlusion")
+    assert explained.grading.knee == right.knee
+    with pytest.raises(ImageError, match="not explained: no left knee was found"):
+        grader.explain(whole_film(RIGHT, seed=CLEAR), knee="L")
     assert explained.film.shape == explained.maps["fused"].shape == both.shape
     x, y, side = right.knee.box
     outside = explained.maps["fused"].copy()

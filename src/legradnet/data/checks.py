@@ -1,14 +1,13 @@
 """What can be wrong with a table of films: its cells, its files, their pixels."""
 # A million Path objects would take longer than all other checks together, hence os.path:
-# ruff: noqa: PTH114, PTH116, PTH117, PTH118, PTH206
+# ruff: noqa: PTH117
 
 import logging
 import os
 import random
 import re
-import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from itertools import chain, islice
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from legradnet.data.cache import FilmCache, Look
 from legradnet.data.film import ImageError, fingerprint
-from legradnet.data.film_names import as_name
 from legradnet.data.images import check_header, read_film
+from legradnet.data.places import OutsideError, missing, real_path, within
 from legradnet.data.reading.pool import Stop
 from legradnet.data.remarks import by_kind
 from legradnet.data.settings import Verify
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
     import pandas as pd  # only for types: grading films needs no tables
 
 COLUMNS = ["filename", "label", "patient", "side", "split"]
+KNEE = "knee"  # column: which knee of a whole film a row is
 SHOWN = 10  # examples of each kind of problem
 _log = logging.getLogger(__name__)
-_LONGEST_FILENAME = 4096
 
 
 class Draft:
@@ -48,6 +47,7 @@ class Draft:
     def __init__(self, table: "pd.DataFrame", root: Path, source: str, rows: Sequence[int] = ()) -> None:
         self.table, self.root, self.source, self.rows = table, root, source, rows
         self.problems: list[str] = []
+        self.knees: list[Side] = []  # which knee of a whole film each row is; empty: a row is a film
         self.paths: list[str] = []  # resolved; "" for a film that is not to be opened
         self.bad: dict[int, str] = {}  # position -> why its film cannot be read
         self.looks: dict[int, Look] = {}  # position -> what a look at its film told
@@ -95,9 +95,9 @@ class Draft:
         self.table = table[COLUMNS + [name for name in table if name not in COLUMNS]]
 
     def check_files(self) -> None:
-        """Find every film inside `root`, and those that are named twice."""
+        """Find every film inside `root`, and those that are named twice, each of whose `knees` may be named once."""
         folders: dict[str, str] = {}
-        first: dict[str, int] = {}
+        first: dict[str, dict[Side, int]] = {}
         outside, again = {}, {}
         for position, name in enumerate(self.table["filename"]):
             path = ""
@@ -109,12 +109,31 @@ class Draft:
                 self.bad[position] = missing(name, error)
             except ValueError:  # a NUL byte
                 self.bad[position] = "no such file can exist"
-            if path and (earlier := first.setdefault(path, position)) != position:
-                again[position], path = earlier, ""
+            if path:
+                knee: Side = self.knees[position] if self.knees else ""
+                named = first.setdefault(path, {})
+                same = next((i for other, i in named.items() if not knee or other in (knee, "")), None)
+                if same is None:
+                    named[knee] = position
+                else:
+                    again[position], path = same, ""
             self.paths.append(path)
         self._name_from_root()
         self.add_rows("filename leaves data.dataset_path", list(outside), lambda i: str(outside[i]))
-        self.add_rows("film is named twice", list(again), lambda i: f"the same file as {self.place(again[i])}")
+        self.add_rows(
+            "film is named twice" if self.knees or KNEE not in self.table else f"film is named twice; {self.cutting}",
+            list(again),
+            lambda i: f"the same file as {self.place(again[i])}",
+        )
+
+    @property
+    def cutting(self) -> str:
+        """What to do with a table in which a row is a knee of a whole film, where squares are wanted."""
+        return (
+            "where a row is a knee of a whole film, it is the squares that are taken: legradnet-crop "
+            f"input={self.source} data.dataset_path={self.root} output=KNEES cuts them, and then "
+            "data.dataset_path=KNEES data.csv_path=KNEES/knees.csv"
+        )
 
     def _name_from_root(self) -> None:
         """Absolute file names become relative to `root`, as those of other rows are."""
@@ -122,7 +141,7 @@ class Draft:
         if absolute := [i for i, name in enumerate(names) if self.paths[i] and os.path.isabs(name)]:
             root = str(self.root)
             for i in absolute:
-                named = names[i] if _within(root, os.path.normpath(names[i])) else self.paths[i]
+                named = names[i] if within(root, os.path.normpath(names[i])) else self.paths[i]
                 names[i] = os.path.relpath(named, root)
             self.table = self.table.assign(filename=names)
 
@@ -131,10 +150,13 @@ class Draft:
         from tqdm import tqdm  # late: grading films comes by here for the names alone
 
         positions = [position for position, path in enumerate(self.paths) if path]
-        order = positions
+        first: dict[str, int] = {}
+        for position in positions:
+            first.setdefault(self.paths[position], position)
+        order = [*first.values()]
         if cache is not None:
-            cache.expect(len(positions))
-            order = _shuffled(positions)  # so that processes that begin together decode different films
+            cache.expect(len(order))
+            order = _shuffled(order)  # so that processes that begin together decode different films
 
         def look(position: int) -> Look | ImageError:
             return _looked(self.paths[position], verify, cache)
@@ -147,14 +169,16 @@ class Draft:
             results = dict(zip(order, bar, strict=True))
         looks: dict[int, Look] = {}
         for position in positions:
-            result = results.pop(position)
+            result = results[first[self.paths[position]]]
             if isinstance(result, ImageError):
                 self.bad[position] = str(result)
             else:
                 looks[position] = result
         self.looks = looks
-        self._tell_remarks(looks)
-        self._take_sides({position: look.side for position, look in looks.items() if look.side})
+        self._tell_remarks({position: look for position, look in looks.items() if position in results})
+        both = Counter(filter(None, self.paths))
+        lone = {position: look for position, look in looks.items() if both[self.paths[position]] == 1}
+        self._take_sides({position: look.side for position, look in lone.items() if look.side})
         self._compare({position: look.pixels for position, look in looks.items() if look.pixels})
 
     def _tell_remarks(self, looks: dict[int, Look]) -> None:
@@ -173,11 +197,13 @@ class Draft:
 
     def _compare(self, pixels: dict[int, bytes]) -> None:
         films = self.table.iloc[list(pixels)].assign(position=list(pixels), pixels=list(pixels.values()))
-        films = films[films["label"].ge(0) & films["pixels"].duplicated(keep=False)]
+        films["of_knee"] = [self.knees[position] if self.knees else "" for position in pixels]
+        picture = ["pixels", "of_knee"]
+        films = films[films["label"].ge(0) & films.duplicated(picture, keep=False)]
         labels: list[pd.DataFrame] = []
         splits: list[pd.DataFrame] = []
         copies: list[pd.DataFrame] = []
-        for _, twins in films.groupby("pixels", sort=False):
+        for _, twins in films.groupby(picture, sort=False):
             two_splits = twins["split"].isin(SPLITS).all() and twins["split"].nunique() > 1
             (labels if twins["label"].nunique() > 1 else splits if two_splits else copies).append(twins)
         self.add("equal pixels under two labels", len(labels), (self._twins(twins, "label") for twins in labels))
@@ -200,82 +226,6 @@ def parse_label(text: str, num_classes: int) -> int:
     return label if label < num_classes else -1
 
 
-class OutsideError(Exception):
-    """A name that leads out of the folder it should be in; says how, if it is asked.
-
-    Args:
-        root: The folder.
-        name: Relative to it, or absolute.
-    """
-
-    def __init__(self, root: str, name: str) -> None:
-        super().__init__(root, name)
-
-    def __str__(self) -> str:
-        return _way_out(*self.args)
-
-
-def real_path(root: str, name: str, folders: dict[str, str]) -> str:
-    """Resolve `name` inside `root` with one look at each folder and, unless it is a link, one at the film.
-
-    Args:
-        root: The resolved folder.
-        name: Relative to it, or absolute; one that isn't UTF-8 as `as_text` tells it.
-        folders: Folders that were looked at already; kept from call to call.
-
-    Raises:
-        OutsideError: It leads out of `root`.
-        OSError: It is not a file, or its name is too long.
-    """
-    if "\\" in name and (told := as_name(name)) != name:
-        with suppress(FileNotFoundError):
-            return _real_path(root, told, folders)
-    return _real_path(root, name, folders)
-
-
-def _real_path(root: str, name: str, folders: dict[str, str]) -> str:
-    if len(name) > _LONGEST_FILENAME:
-        raise OSError(f"the name is longer than {_LONGEST_FILENAME:,} characters")
-    folder, base = os.path.split(name)
-    if base == os.pardir:
-        folder, base = name, ""
-    if folder not in folders:
-        real = os.path.realpath(os.path.join(root, folder))
-        folders[folder] = real if _within(root, real) else ""
-    if not folders[folder]:
-        raise OutsideError(root, name)
-    path = os.path.join(folders[folder], base)
-    mode = os.lstat(path).st_mode
-    if stat.S_ISLNK(mode):
-        path = os.path.realpath(path)
-        if not _within(root, path):
-            raise OutsideError(root, name)
-        mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode):
-        raise OSError("is a folder" if stat.S_ISDIR(mode) else "is not a regular file")
-    return os.path.normcase(path)
-
-
-def _way_out(root: str, name: str) -> str:
-    """Say how a name leads out of `root`: by a link inside it, or of itself."""
-    below = os.path.relpath(name, root) if os.path.isabs(name) else name
-    place = root
-    for part in below.split(os.sep):
-        place = os.path.join(place, part)
-        if _within(root, os.path.normpath(place)) and os.path.islink(place):
-            target = os.path.realpath(place)
-            if not _within(root, target):
-                link = "" if place == os.path.join(root, below) else f"{shown(os.path.relpath(place, root))} "
-                return f"{link}is a link to {target}, which is not in {root}"
-    return f"is not in {root}"
-
-
-def missing(name: str, error: OSError) -> str:
-    """What is wrong with a film that cannot be found."""
-    reason = error.strerror or str(error)
-    return f"{reason}; write / instead of \\ between folders" if "\\" in name else reason
-
-
 def check_quotes(table: Table, root: str) -> None:
     """Raise TableError where a quoted cell holds a line that names a film in `root`: a row behind a stray quote."""
     folders: dict[str, str] = {}
@@ -290,10 +240,6 @@ def check_quotes(table: Table, root: str) -> None:
             f"{table.path}: row {table.numbers[position]}: a quote opens a cell that goes on to row {row}, which names "
             f"the film {shown(name)}; is a quote missing?"
         )
-
-
-def _within(root: str, path: str) -> bool:
-    return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
 
 
 def _shuffled(positions: list[int], block: int = 256) -> list[int]:

@@ -38,6 +38,8 @@ class KneeDataModule(LightningDataModule):
         num_classes: Grades are 0..num_classes-1.
         progress: Show a progress bar while checking films.
         labelled: Whether every film needs a grade; else those without have the label -1.
+        knees: Whether a row of the CSV may be one `knee` of a whole film, as measuring takes them, and training does
+            not.
 
     Attributes:
         table: Rows of the films: `filename`, `label`, `patient`, `side`, `split` and the CSV's other columns.
@@ -58,12 +60,14 @@ class KneeDataModule(LightningDataModule):
         num_classes: int = 5,
         progress: bool = False,
         labelled: bool = True,
+        knees: bool = False,
     ) -> None:
         super().__init__()
         self.settings = checked(DataSettings, settings, group="data")
         self.num_classes = num_classes
         self.progress = progress
         self.labelled = labelled
+        self.knees = knees
         self.cached: CachedFilms | None = None
         self.features: Features | None = None
         self._pixels: np.ndarray | None = None
@@ -115,6 +119,7 @@ class KneeDataModule(LightningDataModule):
             cache=None
             if settings.cache == "off"
             else CacheSettings(settings.image_size, settings.fit, cache_dir, settings.cache_key),
+            knees=self.knees,
         )
 
     def films(self, split: Split) -> pd.DataFrame:

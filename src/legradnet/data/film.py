@@ -42,6 +42,7 @@ class Film:
         remarks: What its reader has to say of it, as "the first of 12 frames".
         doubts: Those of the remarks that tell why this is perhaps not the picture that was meant, as two statements of
             what is black: they refer the film, the others are only told.
+        patient: The same for films of one patient, while a command runs, where the file tells (`patients`), else "".
         deep: What became `gray`, where that was asked for (`depth_kept`) and was more than 8-bit gray.
     """
 
@@ -50,6 +51,7 @@ class Film:
     colour: float = 0.0
     remarks: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    patient: str = ""
     deep: Deep | None = None
 
 

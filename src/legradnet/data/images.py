@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from legradnet.data.deep_png import through, window_in
 from legradnet.data.depth import deep_of
 from legradnet.data.dicom.process import DECODERS, read_dicom
 from legradnet.data.dicom.start import is_dicom
@@ -47,8 +48,9 @@ def read_film(source: Path | Image.Image | npt.NDArray[Any]) -> Film:
 
     The content decides what a file is, not its ending. 8-bit gray stays as it is; colour becomes ITU-R 601 luma, alpha
     is dropped (Pillow reads 16-bit colour, and gray with alpha, at 8 bits). Deeper gray (16-bit, 32-bit, float) is
-    stretched linearly from its 0.5 and 99.5 percentiles to 0-255 and clipped; a constant deep film is black. EXIF
-    orientation is applied; of several pages the first is read. What DICOM adds: `legradnet.data.dicom.process`.
+    stretched linearly from its 0.5 and 99.5 percentiles to 0-255 and clipped; a constant deep film is black; a square
+    of ours has its film's window (`deep_png`). EXIF orientation is applied; of several pages the first is read. What
+    DICOM adds: `legradnet.data.dicom.process`.
 
     Args:
         source: A PNG, JPEG, TIFF, BMP or DICOM file, a PIL image, or an array [H, W] or [H, W, 3 or 4] of booleans,
@@ -82,6 +84,15 @@ def check_header(path: str) -> Side:
         ImageError: As `read_film`.
     """
     return _read_file(path, decode=False).side
+
+
+def patient_in(path: Path) -> str:
+    """What a DICOM file tells of its patient, as `Film.patient`; "" for other files. Raises as `check_header`."""
+    with _told_about(str(path)), path.open("rb") as file:
+        film_format = format_of(file.read(HEAD))
+    if film_format is None or film_format.read is not read_dicom:
+        return ""
+    return _read_file(str(path), decode=False).patient
 
 
 def _read_file(path: str, decode: bool = True) -> Film:
@@ -126,8 +137,8 @@ def _film_of_image(image: Image.Image) -> Film:
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
-        values = np.asarray(image)
-        gray = stretch_range(values)
+        values, window = np.asarray(image), window_in(image)
+        gray = stretch_range(values) if window is None else through(values, *window)
         gray = 255 - gray if white_is_zero else gray
         return Film(gray, deep=deep_of(values, gray))
     if image.mode in ("1", "L", "LA", "La"):

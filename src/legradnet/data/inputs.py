@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from legradnet.data.checks import SHOWN, OutsideError, check_quotes, missing, parse_label, real_path
+from legradnet.data.checks import SHOWN, check_quotes, parse_label
 from legradnet.data.film import ImageError
 from legradnet.data.film_names import as_text
 from legradnet.data.film_tables import PARQUET, read_film_table
 from legradnet.data.images import HEAD, format_of
+from legradnet.data.places import OutsideError, missing, real_path
 from legradnet.data.sides import SIDE_WORDS, Side
 from legradnet.data.sources import is_other_file
 from legradnet.errors import UserError
@@ -97,10 +98,20 @@ def name_films(source: Path, dataset_path: Path | None = None) -> FilmList:
         return films
     if not source.is_file():
         raise UserError(f"input={source} does not exist.")
-    if not _is_table(source):
+    table = listed_table(source)
+    if table is None:
         name = as_text(str(source))
         return FilmList([name], lambda positions: (InputFilm(name, source) for _ in positions))
-    return _in_table(read_film_table(source, [PATHS]), dataset_path or source.parent)
+    return _in_table(table, dataset_path or source.parent)
+
+
+def listed_table(source: Path) -> Table | None:
+    """The table that `source` is, of whose rows `list_films` makes a film each; None for a film or a folder.
+
+    Raises:
+        UserError: A table without a column `filename`.
+    """
+    return read_film_table(source, [PATHS]) if source.is_file() and _is_table(source) else None
 
 
 def _in_folder(folder: Path) -> FilmList:

@@ -15,6 +15,7 @@ import pandas as pd
 from legradnet.data.cache import CacheSettings, FilmCache, opened_cache
 from legradnet.data.cached import CachedFilms
 from legradnet.data.checks import Draft
+from legradnet.data.knee_rows import join_knees, name_knees, refuse_squares
 from legradnet.data.settings import OnBadImage, Verify
 from legradnet.data.sources import ManifestError, has_grades, read_all, read_csv, read_folders, with_patients
 
@@ -53,6 +54,7 @@ def load_manifest(
     progress: bool = False,
     cache: CacheSettings | None = None,
     labelled: bool = True,
+    knees: bool = False,
 ) -> Manifest:
     """Read and check a data set: from `csv_path`, or without one from the folders in `dataset_path`.
 
@@ -68,6 +70,7 @@ def load_manifest(
         progress: Show a progress bar.
         cache: Where decoded films are kept; with `verify="header"` they are only looked up. None: nowhere.
         labelled: Whether every film needs a grade; else a film without one has -1, and folders may have any names.
+        knees: Whether a row may be one `knee` of a whole film, R or L, which is then named once for each.
 
     Raises:
         ManifestError: With every problem that was found.
@@ -83,7 +86,13 @@ def load_manifest(
     if patient_regex is not None:
         draft.table = with_patients(draft.table, patient_regex)
     draft.check_cells(num_classes, labelled=labelled)
+    if knees:
+        name_knees(draft)
+    else:
+        refuse_squares(draft)
     draft.check_files()
+    if draft.knees:
+        join_knees(draft)
     with opened_cache(root, cache) as store:
         draft.check_images(verify, workers, progress, store)
         return _finish(draft, on_bad_image, store)

@@ -66,7 +66,7 @@ def compare(
 
 def _rows_in(a: Graded, b: Graded) -> Ints:
     """The row in `a` of each film of `b` [N]."""
-    mine, theirs = (graded.table["filename"].astype(str).to_numpy(str) for graded in (a, b))
+    mine, theirs = (np.array(graded.names, str) for graded in (a, b))
     for names in (mine, theirs):
         distinct, times = np.unique(names, return_counts=True)
         if (times > 1).any():

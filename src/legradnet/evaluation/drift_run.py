@@ -106,7 +106,7 @@ def _samples(settings: EvaluateSettings, network: GradingNetwork) -> Iterator[Sa
         grader = Grader([network], batch_size=settings.data.batch_size)
         films = _films(settings, network)
         log.info("%d films, graded by %s", len(films), models_in_words(grader.networks))
-        yield _sample("these films", [*_graded(grader, films, settings.data.num_workers)], network, "the films")
+        yield _sample("these films", [*_graded(grader, films, settings)], network, "the films")
         return
     paths = [settings.predictions] if isinstance(settings.predictions, str) else settings.predictions
     for text in paths:
@@ -159,11 +159,11 @@ def _with_patients(found: list[Record], regex: str | None) -> list[Record]:
     return [{**film, "patient": film.get("patient") or name} for film, name in zip(found, named, strict=True)]
 
 
-def _graded(grader: Grader, films: Sequence[InputFilm], workers: int | None) -> Iterator[Record]:
+def _graded(grader: Grader, films: Sequence[InputFilm], settings: EvaluateSettings) -> Iterator[Record]:
     rest = iter(films)
     requests = (Request(film.film, film.side, film.knee) for film in films)
     with tqdm(total=len(films), unit="film", disable=not sys.stderr.isatty()) as bar:
-        for batch in grader.stream_knees(requests, workers=workers):
+        for batch in grader.stream_knees(requests, film=settings.film, workers=settings.data.num_workers):
             for knees in batch:
                 yield from records(next(rest), knees)
             bar.update(len(batch))

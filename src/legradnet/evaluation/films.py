@@ -15,6 +15,8 @@ from legradnet.data.sides import Side
 from legradnet.errors import UserError
 from legradnet.evaluation.settings import MeasuredFilms
 from legradnet.grading.grading import Request
+from legradnet.grading.predictions import KNEE
+from legradnet.grading.whole_films import FilmKind
 from legradnet.models.description import is_model_folder
 from legradnet.models.named import name_of
 from legradnet.run_folder import RunFolder
@@ -35,6 +37,7 @@ class LabelledFilms:
         split: train, val, test or all.
         source: csv, folder or synthetic.
         own: Folder of the training run whose films and splits these are; None for other films.
+        kind: How the films are taken: a run's own are knees cut close, as they were in training.
         warnings: What a reader of the numbers must know.
         fingerprints: Of each film's picture, b"" where it was not decoded.
     """
@@ -44,6 +47,7 @@ class LabelledFilms:
     split: str
     source: str
     own: Path | None
+    kind: FilmKind
     warnings: list[str] = field(default_factory=list)
     fingerprints: list[bytes] = field(default_factory=list)
 
@@ -64,7 +68,13 @@ def check_run(run: RunFolder) -> None:
 
 
 def load_films(
-    data: MeasuredFilms, checkpoint: str | Path, *, split: str | None, num_classes: int, image_size: int
+    data: MeasuredFilms,
+    checkpoint: str | Path,
+    *,
+    split: str | None,
+    num_classes: int,
+    image_size: int,
+    film: FilmKind = "crop",
 ) -> LabelledFilms:
     """Read and check the films, and choose a split.
 
@@ -74,6 +84,7 @@ def load_films(
         split: train, val, test, all; None: test where there is such a split, else all.
         num_classes: K.
         image_size: Side of generated knees.
+        film: crop (each is a knee cut close), whole or auto, and then a CSV's row may be one `knee` of a whole film.
 
     Raises:
         UserError: Mistakes in the data, no such split, or no run folder around the checkpoint.
@@ -85,7 +96,8 @@ def load_films(
     settings = _own_settings(run, data, checkpoint) if own else others
     kept = {name: settings[name] for name in settings if name not in ("mirror_left", "batch_size")}
     given = {name: value for name, value in kept.items() if value is not None}
-    module = KneeDataModule(given, num_classes=num_classes, progress=sys.stderr.isatty())
+    takes_knees = film != "crop" and not own
+    module = KneeDataModule(given, num_classes=num_classes, progress=sys.stderr.isatty(), knees=takes_knees)
     if own:
         _set_up_own(module, run, data)
     else:
@@ -96,11 +108,17 @@ def load_films(
     if not len(rows):
         there = ", ".join(sorted(set(table["split"]) - {""})) or "no split column"
         raise UserError(f"split={chosen}: there is no such film; the data have {there}. split=all takes every film.")
-    requests = [Request(module.film(row), cast(Side, table["side"].iat[row])) for row in rows.tolist()]
+    knees = table[KNEE] if KNEE in table and takes_knees else pd.Series("", index=table.index)
+    requests = [
+        Request(module.film(row), *map(cast, (Side, Side), (table["side"].iat[row], knees.iat[row])))
+        for row in rows.tolist()
+    ]
     films = table.iloc[rows].reset_index(drop=True)
     warnings = list(_warnings(films, module, chosen, own))
-    source, prints = module.settings.source, module.fingerprints(rows.tolist())
-    return LabelledFilms(films, requests, chosen, source, run.path if own else None, warnings, prints)
+    source, place = module.settings.source, run.path if own else None
+    kind: FilmKind = "crop" if film == "auto" and (own or source == "synthetic") else film
+    prints = module.fingerprints(rows.tolist())
+    return LabelledFilms(films, requests, chosen, source, place, kind, warnings, prints)
 
 
 def _own_settings(run: RunFolder, data: MeasuredFilms, checkpoint: str | Path) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Graded films beside their true grades: what every number and figure of an evaluation is made from."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,17 @@ import pandas as pd
 
 from legradnet.data.inputs import InputFilm
 from legradnet.grades import Floats, Ints
-from legradnet.grading.grading import Grading
-from legradnet.grading.predictions import Predictions, PredictionsTable, read_predictions, record
+from legradnet.grading.grading import Grading, Knee, NotGraded
+from legradnet.grading.predictions import (
+    BOX,
+    KNEE,
+    Predictions,
+    PredictionsTable,
+    Record,
+    read_predictions,
+    record,
+)
+from legradnet.localise.knees import Box
 from legradnet.statistics.bootstrap import patient_numbers
 from legradnet.statistics.metrics import WeightedFilms, covered
 
@@ -44,6 +54,13 @@ class Graded(Predictions):
     def patients(self) -> Ints:
         """Number of each film's patient [N], from 0; a film without one is a patient of its own."""
         return patient_numbers(self.table["patient"].astype(str).tolist())
+
+    @cached_property
+    def names(self) -> list[str]:
+        """What each film is called [N], of a whole one with its knee: no two are called the same."""
+        films = self.table["filename"].astype(str).tolist()
+        knees = self.table[KNEE].fillna("").tolist() if KNEE in self.table else [""] * len(films)
+        return [f"{film} ({knee})" if knee else film for film, knee in zip(films, knees, strict=True)]
 
     @property
     def confidence(self) -> Floats:
@@ -104,13 +121,25 @@ def graded_films(table: pd.DataFrame, gradings: Sequence[Grading], backbones: Se
     )
 
 
-def predictions_text(graded: Graded) -> str:
-    """`predictions.csv` of labelled films, with patient and side."""
+class Left(NamedTuple):
+    """A knee without a grade: how many that have one stand before it, its row of the table, and why."""
+
+    place: int
+    film: Mapping[Hashable, Any]
+    answer: NotGraded
+
+
+def predictions_text(graded: Graded, left: Sequence[Left] = ()) -> str:
+    """`predictions.csv` of labelled films, with patient and side; those without a grade at their places."""
     weighed = () if graded.gate_weights is None else graded.backbones
-    table = PredictionsTable(graded.classes, weighed, labelled=True, others=("patient", "side"))
+    whole = BOX in graded.table
+    table = PredictionsTable(graded.classes, weighed, labelled=True, others=("patient", "side"), whole=whole)
     columns = np.arange(graded.classes)
+    waiting = list(left)
     rows = []
     for i, film in enumerate(graded.table.to_dict("records")):
+        while waiting and waiting[0].place == i:
+            rows.append(_row(waiting[0].film, waiting.pop(0).answer))
         gates = {} if graded.gate_weights is None else dict(zip(graded.backbones, graded.gate_weights[i], strict=True))
         grading = Grading(
             grade=int(graded.grades[i]),
@@ -121,7 +150,17 @@ def predictions_text(graded: Graded) -> str:
             reason=graded.reasons[i],
             gate_weights=gates,
             raw=graded.raw[i],
+            knee=Knee(film[KNEE], _box(film[BOX])) if whole and film[KNEE] + film[BOX] else None,
         )
-        row = record(InputFilm(film["filename"], Path(), int(film["label"])), grading)
-        rows.append({**row, "patient": str(film["patient"]), "side": film["side"]})
+        rows.append(_row(film, grading))
+    rows += [_row(one.film, one.answer) for one in waiting]
     return table.header() + table.rows(rows)
+
+
+def _row(film: Mapping[Hashable, Any], answer: Grading | NotGraded) -> Record:
+    row = record(InputFilm(film["filename"], Path(), int(film["label"])), answer)
+    return {**row, "patient": str(film["patient"]), "side": film["side"]}
+
+
+def _box(text: str) -> Box | None:
+    return Box(*map(int, text.split())) if text else None

@@ -16,7 +16,7 @@ from PIL import Image
 from legradnet.data.remarks import Said
 from legradnet.evaluation import checklist
 from legradnet.evaluation.figures import draw_figures
-from legradnet.evaluation.graded import Graded
+from legradnet.evaluation.graded import Graded, Left
 from legradnet.figures import grade_names, picture
 from legradnet.files import write_text, written_whole
 
@@ -85,8 +85,8 @@ class Mistake:
     """A film whose grade is far off.
 
     Attributes:
-        picture: The film as it is in its file, uint8 gray [H, W].
-        filename: Its name in the CSV.
+        picture: The film as it is in its file, or the knee's square of a whole one, uint8 gray [H, W].
+        filename: Its name in the CSV, of a whole film with the knee.
         label: Its true grade.
         grade: The grade given.
         probabilities: Calibrated, one a grade [K].
@@ -113,6 +113,7 @@ class Report:
         title: What was measured, such as "quickstart, test split".
         numbers: From `measure(graded)`.
         graded: The films.
+        left: Those that have no grade, and why.
         subgroups: {column: {value: {"films", "patients", "metrics"}}}.
         joint_masked: Metrics of the same films with the central band of the joint blanked out; None if not measured.
         mistakes: The worst ones, worst first.
@@ -127,6 +128,7 @@ class Report:
     title: str
     numbers: dict[str, Any]
     graded: Graded
+    left: Sequence[Left] = ()
     subgroups: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     joint_masked: dict[str, Any] | None = None
     mistakes: list[Mistake] = field(default_factory=list)

@@ -3,18 +3,16 @@
 import json
 import logging
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from legradnet.claims import claimed
-from legradnet.data.film import Gray, ImageError
+from legradnet.data.film import ImageError
 from legradnet.data.images import read_film
 from legradnet.data.remarks import by_kind
 from legradnet.errors import UserError
@@ -25,7 +23,8 @@ from legradnet.evaluation.crossfit import crossfit
 from legradnet.evaluation.drift_run import watch_drift
 from legradnet.evaluation.facts import FACTS, Facts, facts_text, read_facts
 from legradnet.evaluation.films import LabelledFilms, check_run, load_films, run_of, seen_in_training
-from legradnet.evaluation.graded import Graded, graded_films, predictions_text
+from legradnet.evaluation.graded import Graded, predictions_text
+from legradnet.evaluation.grading import grade_films, left_in_words
 from legradnet.evaluation.numbers import (
     by_true_grade,
     group_names,
@@ -41,7 +40,7 @@ from legradnet.evaluation.settings import EvaluateSettings
 from legradnet.evaluation.shortcut import blank_joint
 from legradnet.files import write_text
 from legradnet.grading.grader import Grader
-from legradnet.grading.grading import Grading, readable
+from legradnet.grading.grading import Grading
 from legradnet.grading.loading import models_in_words
 from legradnet.models.named import is_name, name_of
 from legradnet.run_folder import RunFolder
@@ -119,14 +118,17 @@ def _loaded(settings: EvaluateSettings, paths: list[str]) -> Grader:
 
 def _films(settings: EvaluateSettings, grader: Grader) -> LabelledFilms:
     path, size = grader.networks[0].path, grader.networks[0].image_size
-    films = load_films(settings.data, path, split=settings.split, num_classes=grader.classes, image_size=size)
+    films = load_films(
+        settings.data, path, split=settings.split, num_classes=grader.classes, image_size=size, film=settings.film
+    )
     group_names(films.table, settings.subgroups)  # a wrong one is told before the work
     return films
 
 
 def _measured(settings: EvaluateSettings, grader: Grader, films: LabelledFilms, title: str, facts: Facts) -> Report:
-    graded, gradings = _grade(grader, films, settings.data.num_workers)
-    warnings = list(films.warnings)
+    workers = settings.data.num_workers
+    films, graded, gradings, left = grade_films(grader, films, workers)
+    warnings = [*films.warnings, *filter(None, [left_in_words(left)])]
     warnings += _training_warnings(grader, films)
     if settings.crossfit:
         looks = [grading.look for grading in gradings]
@@ -161,35 +163,23 @@ def _measured(settings: EvaluateSettings, grader: Grader, films: LabelledFilms, 
     }
     masked = None
     if settings.joint_masked:
-        blank, _ = _grade(grader, films, settings.data.num_workers, alter=blank_joint)
-        masked = metric_intervals(blank, **drawn)
+        masked = metric_intervals(grade_films(grader, films, workers, alter=blank_joint).graded, **drawn)
     return Report(
         title=title,
         numbers=numbers,
         graded=graded,
+        left=left,
         subgroups=subgroups(graded, list(dict.fromkeys(["side", *settings.subgroups])), **drawn),
         joint_masked=masked,
-        mistakes=[_mistake(films, graded, row) for row in worst_mistakes(graded)],
+        mistakes=[_mistake(films, graded, gradings[row], row) for row in worst_mistakes(graded)],
         remarks=by_kind(
-            (str(name), filter(None, (grading.look, *grading.remarks)))
-            for name, grading in zip(films.table["filename"], gradings, strict=True)
+            (name, filter(None, (grading.look, *grading.remarks)))
+            for name, grading in zip(graded.names, gradings, strict=True)
         ),
         facts=with_facts(about, facts),
         own_answers=facts.checklist,
         warnings=warnings,
     )
-
-
-def _grade(
-    grader: Grader, films: LabelledFilms, workers: int | None, alter: Callable[[Gray], Gray] | None = None
-) -> tuple[Graded, list[Grading]]:
-    """Grade all films: together, and one by one."""
-    gradings: list[Grading] = []
-    with tqdm(total=len(films.requests), unit="film", disable=not sys.stderr.isatty()) as bar:
-        for batch in grader.stream(films.requests, workers=workers, alter=alter):
-            gradings += readable(batch)
-            bar.update(len(batch))
-    return graded_films(films.table, gradings, grader.backbones), gradings
 
 
 def _training_warnings(grader: Grader, films: LabelledFilms) -> Iterator[str]:
@@ -216,12 +206,13 @@ def _loss(grader: Grader, gradings: Sequence[Grading], graded: Graded) -> float 
     return float(loss(torch.from_numpy(np.stack(logits)), torch.tensor(graded.labels)))
 
 
-def _mistake(films: LabelledFilms, graded: Graded, row: int) -> Mistake:
+def _mistake(films: LabelledFilms, graded: Graded, grading: Grading, row: int) -> Mistake:
     film = films.requests[row].film
     assert not isinstance(film, (ImageError, str))
+    gray = read_film(film).gray
     return Mistake(
-        picture=read_film(film).gray,
-        filename=str(films.table["filename"].iat[row]),
+        picture=grading.knee.box.cut(gray) if grading.knee and grading.knee.box else gray,
+        filename=graded.names[row],
         label=int(graded.labels[row]),
         grade=int(graded.grades[row]),
         probabilities=graded.probabilities[row].tolist(),
@@ -246,7 +237,7 @@ def _write(report: Report, path: Path, facts: Facts) -> None:
     if facts != Facts():
         write_text(path / FACTS, facts_text(facts), shared=True)
     write_text(path / CARD, card_text(evaluation), shared=True)
-    write_text(folder.predictions, predictions_text(report.graded))
+    write_text(folder.predictions, predictions_text(report.graded, report.left))
     write_figures(report, path / "figures")
     write_report(report, path / "report.html")
 
@@ -254,12 +245,16 @@ def _write(report: Report, path: Path, facts: Facts) -> None:
 def _write_comparison(settings: EvaluateSettings, folder: RunFolder, names: list[str], reports: list[Report]) -> None:
     first = reports[0]
     drawn = settings.model_dump(include=_DRAWN)
+    common = set[str].intersection(*(set(report.graded.names) for report in reports))
+    graded = [report.graded.subset(np.isin(report.graded.names, list(common))) for report in reports]
     comparisons = [
-        {"names": [names[0], name], "metrics": compare(first.graded, other.graded, **drawn)}
-        for name, other in zip(names[1:], reports[1:], strict=True)
+        {"names": [names[0], name], "metrics": compare(graded[0], other, **drawn)}
+        for name, other in zip(names[1:], graded[1:], strict=True)
     ]
     runs = {name: report.numbers["metrics"] for name, report in zip(names, reports, strict=True)}
     warnings = list(dict.fromkeys(warning for report in reports for warning in report.warnings))
+    if any(len(report.graded) > len(common) for report in reports):
+        warnings.append(f"Differences are measured on the {len(common)} knees that have a grade by all.")
     compared = {"runs": runs, "comparisons": comparisons, "warnings": warnings}
     text = json.dumps(compared, indent=2, allow_nan=False)
     write_text(folder.path / NUMBERS, text + "\n", shared=True)

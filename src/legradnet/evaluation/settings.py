@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from legradnet.data.settings import DataSettings
-from legradnet.grading.settings import ONE_MODEL, AskedDevice, AskedPrecision, BatchSize
+from legradnet.grading.settings import ONE_MODEL, AskedDevice, AskedFilm, AskedPrecision, BatchSize
 from legradnet.models.named import SHIPPED, CheckpointText
 from legradnet.settings import PathText, Seed, Settings
 
@@ -41,6 +41,7 @@ class EvaluateSettings(Settings):
     checkpoint: CheckpointText | list[CheckpointText | list[CheckpointText]] = Field(
         default=SHIPPED, description=f"{ONE_MODEL}; or a list to compare"
     )
+    film: AskedFilm = "auto"
     split: MeasuredSplit | None = Field(
         default=None, description="train, val, test, all; null = test where there is such a split, else all"
     )

@@ -1,6 +1,6 @@
 """Maps of a network laid back over the film they explain, all on one scale."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from legradnet.data.film import Fit, Gray, ImageError
 from legradnet.errors import UserError
 from legradnet.explain.methods import Explanation, Target, explain
 from legradnet.grading.checkpoint_network import CheckpointNetwork
-from legradnet.grading.grading import AnswerError, Grading, Prepared
+from legradnet.grading.grading import AnswerError, Grading, NotGraded, Prepared
 from legradnet.grading.networks import GradingNetwork
 
 Map = npt.NDArray[np.float32]
@@ -66,6 +66,30 @@ def explain_films(
     graded = [(film, grading) for film, grading in zip(films, gradings, strict=True) if isinstance(grading, Grading)]
     explained = iter(_explained(network, graded, method, target) if graded else [])
     return [grading if isinstance(grading, ImageError) else next(explained) for grading in gradings]
+
+
+def explain_one(
+    network: CheckpointNetwork,
+    film: Prepared | NotGraded | ImageError,
+    grade: Callable[[list[Prepared]], Sequence[Grading | ImageError]],
+    *,
+    method: str,
+    target: Target,
+) -> FilmExplanation:
+    """Explain one film that a `Grader` has prepared, and grades by `grade`.
+
+    Raises:
+        ImageError: It can't be read or has no grade, or what is answered is not finite.
+        UserError: As `explain_films`.
+    """
+    if isinstance(film, NotGraded):
+        raise ImageError(f"not explained: {film.reason}")
+    if isinstance(film, ImageError):
+        raise film
+    (explained,) = explain_films(network, [film], grade([film]), method=method, target=target)
+    if isinstance(explained, ImageError):
+        raise explained
+    return explained
 
 
 def _explained(

@@ -79,13 +79,13 @@ def _explain(settings: ExplainSettings, folder: RunFolder) -> bool:
 def _draw_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, films: Sequence[InputFilm]) -> bool:
     """`maps/`, and `maps.csv` for films whose maps can't have the film's own name."""
     network = only_checkpoint(grader.networks)
-    places = output_names([film.filename for film in films], (".npz", ".png"))
+    places = _places(films)
     rows: list[Record] = []
     with told(folder.path / "maps"):
         make_folder(folder.path / "maps", mode=0o700)  # names of films are in it
     taken = {place.casefold() for place in places}
-    renamed: list[str] = []
-    columns = [PATHS, "map"]
+    renamed: list[list[str]] = []
+    columns = [PATHS, KNEE, "map"]
     for batch in _batches(grader, films, settings):
         good = [prepared for _, _, prepared in batch if isinstance(prepared, Prepared)]
         gradings = grader.grade_prepared(good) if good else []
@@ -96,24 +96,34 @@ def _draw_maps(settings: ExplainSettings, folder: RunFolder, grader: Grader, fil
                 rows.append(record(film, prepared))
                 continue
             explained, name = next(explanations), places[number]
-            if prepared.knee and prepared.knee.side:
-                name = _free(f"{name}_{prepared.knee.side}", taken)
+            side = prepared.knee.side if prepared.knee else film.knee
+            if side:
+                name = _free(f"{name}_{side}", taken)
             if isinstance(explained, FilmExplanation):
-                title = " ".join(
-                    filter(None, [PurePosixPath(film.filename).name, prepared.knee and prepared.knee.side])
-                )
+                title = " ".join(filter(None, [PurePosixPath(film.filename).name, side]))
                 rows.append(record(film, _written(explained, folder.path / "maps" / name, title)))
             else:
                 rows.append(record(film, explained))
             if rows[-1]["error"] is None and not film.filename.endswith(
                 (name, name + PurePosixPath(film.filename).suffix)
             ):
-                renamed.append(table_line([film.filename, f"maps/{name}.png"], columns))
+                renamed.append([film.filename, side, f"maps/{name}.png"])
     if renamed:
-        write_text(folder.path / "maps.csv", table_line(columns) + "".join(renamed))
+        kept = [0, 1, 2] if any(side for _, side, _ in renamed) else [0, 2]  # a column knee where there are some
+        lines = [[line[column] for column in kept] for line in [columns, *renamed]]
+        write_text(folder.path / "maps.csv", "".join(table_line(line, lines[0]) for line in lines))
         log.info("%d maps have other names than their films: %s", len(renamed), folder.path / "maps.csv")
     print(folder.path / "maps")
     return _write_rows(folder, grader, films, rows)
+
+
+def _places(films: Sequence[InputFilm]) -> list[str]:
+    """What the map of each film is called; a film that is listed once for each knee has one name."""
+    keys = [(film.filename, -1 if film.knee else number) for number, film in enumerate(films)]
+    distinct = list(dict.fromkeys(keys))
+    names = output_names([filename for filename, _ in distinct], (".npz", ".png"))
+    place = dict(zip(distinct, names, strict=True))
+    return [place[key] for key in keys]
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -11,10 +11,11 @@ import numpy.typing as npt
 from legradnet.data.synthetic import synthesize
 from legradnet.errors import UserError
 from legradnet.evaluation.films import LabelledFilms
+from legradnet.evaluation.grading import answers_of
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.exported_network import ExportedNetwork
 from legradnet.grading.grader import Grader
-from legradnet.grading.grading import readable
+from legradnet.grading.grading import Grading
 from legradnet.statistics.metrics import grading_metrics
 
 TOLERANCE = 1e-4  # of a float32 probability
@@ -117,12 +118,15 @@ def measure_quality(
 
     Raises:
         ImageError: A film that can't be read.
+        UserError: None has a grade.
     """
-    before, after = (
-        [grading for batch in Grader([network]).stream(films.requests, workers=workers) for grading in readable(batch)]
-        for network in (checkpoint, exported)
-    )
-    labels = films.table["label"].to_numpy()
+    answers = [answers_of(Grader([network]), films, workers) for network in (checkpoint, exported)]
+    pairs = [(a, b) for a, b in zip(*answers, strict=True) if isinstance(a, Grading) and isinstance(b, Grading)]
+    if not pairs:
+        raise UserError("Nothing was written: none of these films has a grade to compare (film=, data=).")
+    before, after = ([pair[which] for pair in pairs] for which in (0, 1))
+    both = [isinstance(a, Grading) and isinstance(b, Grading) for a, b in zip(*answers, strict=True)]
+    labels = films.table["label"].to_numpy()[both]
     metrics = []
     for gradings in (before, after):
         probabilities = np.stack([grading.probabilities for grading in gradings])
@@ -131,7 +135,7 @@ def measure_quality(
     unlike = [int((of_network > 1).sum()) for of_network in distances]
     changes = [np.abs(old.probabilities - new.probabilities).max() for old, new in zip(before, after, strict=True)]
     return Quality(
-        films=len(films.requests),
+        films=len(pairs),
         split=films.split,
         own=films.own is not None,
         qwk=(metrics[0]["qwk"], metrics[1]["qwk"]),

@@ -164,6 +164,7 @@ def _measured(settings: ExportSettings) -> Evaluation:
         data=settings.data,
         checkpoint=settings.checkpoint,
         split=settings.split,
+        film=settings.film,
         crossfit=settings.split == "val",  # which calibration was fitted on
         device="cpu",
         precision="f32",

@@ -90,9 +90,16 @@ def _films(settings: ExportSettings, checkpoint: CheckpointNetwork) -> LabelledF
     own = settings.data.source == "own"
     if own and not run_of(checkpoint.path).config.is_file():
         return None
-    shape = {"num_classes": checkpoint.classes, "image_size": checkpoint.image_size}
+    classes, size = checkpoint.classes, checkpoint.image_size
     try:
-        return load_films(settings.data, checkpoint.path, split=settings.split, **shape)
+        return load_films(
+            settings.data,
+            checkpoint.path,
+            split=settings.split,
+            num_classes=classes,
+            image_size=size,
+            film=settings.film,
+        )
     except UserError as error:
         if not own:
             raise

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from legradnet.claims import filled_whole
-from legradnet.data.film import ImageError
 from legradnet.errors import UserError
 from legradnet.evaluation.films import LabelledFilms, load_films
 from legradnet.export.check import Quality, check_parity, measure_quality
@@ -21,11 +20,12 @@ from legradnet.export.quantize import MOST_FILMS, quantise
 from legradnet.export.settings import HUB, MODEL, ExportSettings
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.exported_network import DESCRIPTION, ExportedNetwork
-from legradnet.grading.grader import Grader
+from legradnet.grading.grading import Prepared, readable
 from legradnet.grading.loading import in_words
 from legradnet.grading.runtimes import RUNTIMES
 from legradnet.grading.runtimes.openvino import unreported
 from legradnet.grading.runtimes.runtime import Films, imported
+from legradnet.grading.whole_films import prepare_knees
 from legradnet.models.described import digest, write_description
 from legradnet.models.named import local_path
 from legradnet.run_folder import versions
@@ -102,7 +102,14 @@ def _fill(folder: Path, settings: ExportSettings) -> dict[str, Any]:
 
 def _films(settings: ExportSettings, checkpoint: CheckpointNetwork) -> LabelledFilms:
     classes, size = checkpoint.classes, checkpoint.image_size
-    films = load_films(settings.data, checkpoint.path, split=settings.split, num_classes=classes, image_size=size)
+    films = load_films(
+        settings.data,
+        checkpoint.path,
+        split=settings.split,
+        num_classes=classes,
+        image_size=size,
+        film=settings.film,
+    )
     log.info("%d films to %s on (split %s)", len(films.requests),
              "calibrate and compare" if settings.precision == "int8" else "compare", films.split)  # fmt: skip
     return films
@@ -110,14 +117,12 @@ def _films(settings: ExportSettings, checkpoint: CheckpointNetwork) -> LabelledF
 
 def _seen(checkpoint: CheckpointNetwork, films: LabelledFilms) -> Films:
     """At most `MOST_FILMS` of the films, spread evenly over them, as the network sees them: uint8 [1, 1, S, S] each."""
-    grader = Grader([checkpoint])
     rows = np.unique(np.linspace(0, len(films.requests) - 1, MOST_FILMS).round().astype(int))
     seen = []
     for row in rows.tolist():
-        prepared = grader.prepare(films.requests[row])
-        if isinstance(prepared, ImageError):
-            raise prepared
-        seen += [np.ascontiguousarray(view[None, None]) for view in prepared.views[0]]
+        for knee in readable(prepare_knees([checkpoint], films.requests[row], films.kind)):
+            if isinstance(knee, Prepared):
+                seen += [np.ascontiguousarray(view[None, None]) for view in knee.views[0]]
     return seen
 
 

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field
 
 from legradnet.evaluation.settings import MeasuredFilms, MeasuredSplit
 from legradnet.grading.runtimes import RUNTIMES
+from legradnet.grading.settings import AskedFilm
 from legradnet.models.named import SHIPPED, CheckpointText
 from legradnet.settings import PathText, Seed, Settings
 
@@ -50,6 +51,7 @@ class ExportSettings(Settings):
     precision: Annotated[str, AfterValidator(_known)] = Field(
         default="f32", description=", ".join(_in_words(*choice) for choice in _FORMATS_OF.items())
     )
+    film: AskedFilm = "auto"
     split: MeasuredSplit = Field(
         default="val", description="films to calibrate 8 bits, to compare and to measure on: train, val, test, all"
     )

@@ -166,31 +166,31 @@ class Grader:
         return readable(knees)
 
     def explain(
-        self, film: Source, side: Side | None = None, *, method: str = "gradcam", target: "Target" = "predicted"
+        self,
+        film: Source,
+        side: Side | None = None,
+        *,
+        knee: Side = "",
+        method: str = "gradcam",
+        target: "Target" = "predicted",
     ) -> "FilmExplanation":
         """Grade one film and show where the evidence for its grade lies.
 
         Args:
             film: Path, PIL image or array.
             side: L or R, as in `grade`; a film of unknown side is explained as it is.
+            knee: L or R of a whole film, on all of which its maps then lie; "": the film is a knee cut close.
             method: One of `legradnet.explain.methods.METHODS`.
             target: predicted, expected (the sum of k * p_k), or a grade.
 
         Raises:
-            ImageError: A film that can't be read, or that is answered with numbers that are not finite.
+            ImageError: A film that can't be read, a knee that has no grade, or numbers that are not finite.
             UserError: Unknown method or target, or a grader of several checkpoints.
         """
-        from legradnet.explain.film import explain_films, only_checkpoint  # late: grading needs none of it
+        from legradnet.explain.film import explain_one, only_checkpoint  # late: grading needs none of it
 
-        network = only_checkpoint(self.networks)
-        prepared = self.prepare(Request(film, side or ""))
-        if isinstance(prepared, ImageError):
-            raise prepared
-        gradings = self.grade_prepared([prepared])
-        (explained,) = explain_films(network, [prepared], gradings, method=method, target=target)
-        if isinstance(explained, ImageError):
-            raise explained
-        return explained
+        (prepared,) = prepare_knees(self.networks, Request(film, side or "", knee), "auto" if knee else "crop")
+        return explain_one(only_checkpoint(self.networks), prepared, self.grade_prepared, method=method, target=target)
 
     def stream(
         self, requests: Iterable[Request], *, workers: int | None = None, alter: Alter | None = None

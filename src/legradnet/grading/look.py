@@ -8,9 +8,8 @@ from legradnet.data.film import THUMBNAIL, Film
 from legradnet.grades import Floats
 from legradnet.grading.film_check import FilmCheck, mean_look_of
 from legradnet.grading.joint_search import search_joint
-from legradnet.grading.metal import find_metal
+from legradnet.localise.metal import PROSTHESIS, find_metal
 
-PROSTHESIS = "metal as large as a prosthesis: a replaced joint has no grade"
 SMALL_METAL = "metal, as of a screw or a staple"
 _LIKELY = 0.7  # likeness from which a part of a film may be its joint
 _DRAWN_KNEES = 40

@@ -1,22 +1,27 @@
 """Films that are more than one knee cut close: which of their knees are graded, and why the others are not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from threading import Lock
+from typing import Any, Literal, TypeVar, get_args
 
-from legradnet.data.film import Film, ImageError
+from legradnet.data.film import Film, Gray, ImageError, fingerprint
 from legradnet.data.sides import Side
 from legradnet.errors import UserError
 from legradnet.grading.grading import Knee, NotGraded, Prepared, Request, check_request
-from legradnet.grading.look import PROSTHESIS, look_at
+from legradnet.grading.look import look_at
 from legradnet.grading.networks import GradingNetwork
 from legradnet.grading.preparing import Alter, SidedFilm, prepare_film, read
-from legradnet.localise.film_knees import NO_KNEE, UNSURE, film_knees
+from legradnet.localise.film_knees import NO_KNEE, UNSURE, film_knees, none_of
 from legradnet.localise.knees import CERTAIN, LIKELY, SURE, FoundKnee, fills, find_knees, is_cut_close
+from legradnet.localise.metal import PROSTHESIS
 
 FilmKind = Literal["auto", "crop", "whole"]
 
-_WORDS = {"R": "right", "L": "left"}
+_Seen = TypeVar("_Seen")
+_MOST_KEPT = 8192  # looks at films that are remembered
+_kept: dict[tuple[str, bytes], Any] = {}
+_keeping = Lock()
 
 
 def check_film_kind(kind: str) -> None:
@@ -38,17 +43,16 @@ def prepare_knees(
     try:
         sided = read(request)
         places = None if kind == "crop" else _places(sided.film, networks, is_whole=kind == "whole")
-        if request.knee:  # a side that is told of a film with two knees would only confuse
-            sided = sided._replace(side="" if places and len(places) == 2 else sided.side or request.knee)
         if places is None:
-            return [prepare_film(networks, *sided, alter)]
-        knees: list[Prepared | NotGraded | ImageError] = [*_prepared(networks, sided, places, alter)]
+            return [prepare_film(networks, *sided._replace(side=sided.side or request.knee), alter)]
+        if request.knee and len(places) == 2:  # a side that is told of a film with two knees would only confuse
+            sided = sided._replace(side="")
+        knees: list[Prepared | NotGraded | ImageError] = [*_prepared(networks, sided, places, request.knee, alter)]
     except ImageError as error:
         return [error]
     if request.knee:
         asked = [knee for knee in knees if isinstance(knee, ImageError) or _is_asked(knee, request.knee)]
-        words = NO_KNEE if not places else f"no {_WORDS[request.knee]} knee was found"
-        return asked if places and asked else [NotGraded(Knee(request.knee, None), words)]
+        return asked if places and asked else [NotGraded(Knee(request.knee, None), none_of(places, request.knee))]
     return knees
 
 
@@ -61,13 +65,26 @@ def _places(film: Film, networks: Sequence[GradingNetwork], is_whole: bool) -> t
 
     A film in which no knee is sure is taken for one that its networks know better, unless it looks odd to them.
     """
-    if not is_whole and is_cut_close(film.gray):
+    picture = fingerprint(film.gray)
+    if not is_whole and _once(is_cut_close, film.gray, picture):
         return None
-    found = find_knees(film.gray)
+    found = _once(find_knees, film.gray, picture)
     sure = [knee for knee in found if knee.score >= SURE]
     if is_whole or (sure and not any(fills(knee, film.gray) for knee in sure)):
         return found
     return found if not sure and look_at(film, [network.film_check for network in networks]).refer else None
+
+
+def _once(look: Callable[[Gray], _Seen], gray: Gray, picture: bytes) -> _Seen:
+    """What `look` sees in a film, which is looked at once, however often its knees are asked for."""
+    key = look.__name__, picture
+    if (seen := _kept.get(key)) is None:
+        seen = look(gray)
+        with _keeping:
+            _kept[key] = seen
+            while len(_kept) > _MOST_KEPT:
+                _kept.pop(next(iter(_kept)))
+    return seen
 
 
 def _looks_odd(networks: Sequence[GradingNetwork], cut: Film) -> str:
@@ -76,13 +93,19 @@ def _looks_odd(networks: Sequence[GradingNetwork], cut: Film) -> str:
 
 
 def _prepared(
-    networks: Sequence[GradingNetwork], sided: SidedFilm, found: Sequence[FoundKnee], alter: Alter | None
+    networks: Sequence[GradingNetwork],
+    sided: SidedFilm,
+    found: Sequence[FoundKnee],
+    asked: Side,
+    alter: Alter | None,
 ) -> Iterator[Prepared | NotGraded]:
+    """A knee whose side nobody knows is the one that is `asked` for; of others that alone makes no other side."""
     film = sided.film
     if not found:
         metal = [PROSTHESIS] if PROSTHESIS in look_at(film, [None]).refer else []
         yield NotGraded(Knee(sided.side, None), "; ".join([NO_KNEE, *metal]))
     for place in film_knees(found, film.gray.shape, sided.side):
+        place = place._replace(side=place.side or asked)
         knee, remarks = Knee(place.side, place.box), [*sided.remarks, *place.remarks]
         cut = replace(film, gray=place.box.cut(film.gray))
         if place.left_out:

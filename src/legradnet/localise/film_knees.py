@@ -10,6 +10,7 @@ BY_CONVENTION = "R or L by the convention that the patient's right is on the fil
 NO_KNEE = "no knee seen from the front was found"
 UNSURE = "perhaps no knee, or one seen from the side"
 CUT_OFF = "the knee is cut off by the film's edge"
+_WORDS = {"R": "right", "L": "left"}
 _HALF = 0.08  # share of the width around the middle of a film in which a lone knee may be of either side
 _WIDE = 0.8  # width by height from which a film is one of both legs
 
@@ -38,6 +39,11 @@ def film_knees(found: Sequence[FoundKnee], shape: tuple[int, ...], side: Side) -
         FilmKnee(whose, knee.box, knee.score, _left_out(knee, shape), remarks)
         for knee, (whose, remarks) in zip(found, _sides(found, shape, side), strict=True)
     ]
+
+
+def none_of(found: Sequence[FoundKnee], asked: Side) -> str:
+    """Why there is nothing of a film, where one side's knee may be `asked` for and others may be found."""
+    return f"no {_WORDS[asked]} knee was found" if found and asked else NO_KNEE
 
 
 def _left_out(knee: FoundKnee, shape: tuple[int, ...]) -> str:

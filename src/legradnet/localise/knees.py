@@ -1,9 +1,10 @@
 """Where the knees are in a film of any size: a search from coarse to fine, and the square that cuts each close."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from legradnet.data.film import Gray
@@ -41,6 +42,9 @@ _NEARLY = 1.12  # and up to which both are taken to be as large as each other
 _PAIR, _PAIR_LOGIT = 1.2, 2.5  # and up to which a sure knee speaks for what lies beside it, and how much
 
 
+_Pixel = TypeVar("_Pixel", np.uint8, np.uint16)
+
+
 class Box(NamedTuple):
     """A square on a film, pixels: top left corner and side. It may reach over the film's edge."""
 
@@ -57,7 +61,7 @@ class Box(NamedTuple):
         height = min(self.y + self.side, shape[0]) - max(self.y, 0)
         return 1 - max(width, 0) * max(height, 0) / self.side**2
 
-    def cut(self, gray: Gray) -> Gray:
+    def cut(self, gray: npt.NDArray[_Pixel]) -> npt.NDArray[_Pixel]:
         """The square [side, side] of a film [H, W]; black beyond its edge."""
         cut = np.zeros((self.side, self.side), gray.dtype)
         top, left = max(self.y, 0), max(self.x, 0)

@@ -22,7 +22,7 @@ from legradnet.viewer.bodies import Refused, chunks, json_body, length_of
 from legradnet.viewer.guard import Guard
 from legradnet.viewer.maps import NotReadyError
 from legradnet.viewer.order import AskedError, HiddenError
-from legradnet.viewer.room import NOTICE, ReadingRoom
+from legradnet.viewer.room import NOTICE, NotYetError, ReadingRoom
 from legradnet.viewer.uploads import UPLOAD_LIMIT, FullError
 from legradnet.viewer.worklist import Row
 
@@ -275,7 +275,7 @@ async def _in_thread(work: Callable[..., Made], *arguments: Any, limiter: anyio.
         raise HTTPException(403, str(error)) from None
     except AskedError as error:
         raise HTTPException(400, str(error)) from None
-    except NotReadyError as error:
+    except (NotReadyError, NotYetError) as error:
         raise HTTPException(409, str(error)) from None
     except ImageError as error:
         raise HTTPException(422, f"The film can't be shown: {error}") from None

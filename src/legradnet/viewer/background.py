@@ -9,7 +9,8 @@ from typing import Literal
 from legradnet.errors import UserError
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Request
-from legradnet.grading.predictions import Record, record
+from legradnet.grading.predictions import Record, records
+from legradnet.grading.whole_films import FilmKind
 from legradnet.viewer.worklist import Row, Worklist
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class BackgroundGrading:
         load: Gives the grader: called once, in the thread.
         kept: Called with what a batch became, before anybody sees it.
         batch_size: Films a batch; None: a few.
+        kind: Of films, as `Grader.stream_knees` has it.
     """
 
     def __init__(
@@ -35,8 +37,10 @@ class BackgroundGrading:
         load: Callable[[], Grader],
         kept: Callable[[Sequence[Record]], None] = lambda records: None,
         batch_size: int | None = None,
+        kind: FilmKind = "auto",
     ) -> None:
         self.worklist, self._load, self._kept, self._batch_size = worklist, load, kept, batch_size
+        self.kind: FilmKind = kind
         self.grader: Grader | None = None
         self.error = ""
         self._waiting: deque[Row] = deque(row for row in worklist.rows if row.record is None)
@@ -112,12 +116,12 @@ class BackgroundGrading:
             taken: deque[Row] = deque()
             few = min(_BATCH, grader.batch_size) if len(self._waiting) > _BATCH else 1
             grader = Grader(grader.networks, batch_size=self._batch_size or few)
-            for batch in grader.stream(self._requests(taken)):
+            for batch in grader.stream_knees(self._requests(taken), film=self.kind):
                 rows = [taken.popleft() for _ in batch]
-                records = [record(row.film, grading) for row, grading in zip(rows, batch, strict=True)]
-                self._kept(records)
-                for row, made in zip(rows, records, strict=True):
-                    self.worklist.set_record(row, made)
+                made = [records(row.film, knees) for row, knees in zip(rows, batch, strict=True)]
+                self._kept([line for of_film in made for line in of_film])
+                for row, of_film in zip(rows, made, strict=True):
+                    self.worklist.set_records(row, of_film)
                 if self._is_stopped:
                     break
         finally:
@@ -134,4 +138,4 @@ class BackgroundGrading:
                     return
                 row = self._waiting.popleft()
                 taken.append(row)
-            yield Request(row.film.film, row.side)
+            yield Request(row.film.film, row.side, row.film.knee)

@@ -5,7 +5,6 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from legradnet.data.inputs import InputFilm, list_films
 from legradnet.data.sides import SIDE_WORDS, Side, side_from_name
 from legradnet.errors import UserError
 from legradnet.files import write_text
-from legradnet.grading.journal import json_lines, read_json_lines
+from legradnet.grading.journal import by_film, json_lines, read_json_lines
 from legradnet.grading.predictions import Record
 from legradnet.grading.settings import PredictSettings
 from legradnet.run_folder import RunFolder
@@ -80,10 +79,8 @@ def _resolved(run: RunFolder) -> Any:
 def by_name(path: Path) -> dict[str, list[list[Record]]]:
     """The records of a `predictions.jsonl`, those of one film together."""
     found: dict[str, list[list[Record]]] = {}
-    lines = iter(read_json_lines(path))
-    for line in lines:
-        of_film = [line, *islice(lines, line.get("knees", 1) - 1)]
-        found.setdefault(line["filename"], []).append(of_film)
+    for of_film in by_film(read_json_lines(path)):
+        found.setdefault(of_film[0]["filename"], []).append(of_film)
     return found
 
 
@@ -91,7 +88,7 @@ def rows_of(given: Given, settings: ViewSettings) -> Iterator[Row]:
     """A row for each knee."""
     pattern = None if settings.data.patient_regex is None else re.compile(settings.data.patient_regex)
     named = [_patient(film, pattern) for film in given.films]
-    numbers = patient_numbers([patient for patient, _ in named]).tolist()
+    numbers = patient_numbers([patient for patient, _ in named]).tolist()  # one each where none is told
     waiting = {name: deque(films) for name, films in given.records.items()}
     for film, (patient, side), number in zip(given.films, named, numbers, strict=True):
         known = waiting.get(inert(film.filename))
@@ -100,10 +97,9 @@ def rows_of(given: Given, settings: ViewSettings) -> Iterator[Row]:
             yield new_row(
                 film,
                 film.side or given.side or side or side_from_name(Path(film.filename).name),
-                patient=number if patient else None,
+                patient=number if patient or len(records) > 1 else None,
+                is_patient_told=bool(patient),
                 record=record,
-                knee=str((record or {}).get("knee") or ""),
-                box=_box(record),
             )
 
 
@@ -113,17 +109,6 @@ def _patient(film: InputFilm, pattern: re.Pattern[str] | None) -> tuple[str, Sid
         return film.patient, ""
     named = found.groupdict()
     return named["patient"] or "", SIDE_WORDS.get((named.get("side") or "").lower(), "")
-
-
-def _box(record: Record | None) -> tuple[int, int, int] | None:
-    parts = (record or {}).get("box")
-    if not isinstance(parts, list) or len(parts) != 3:
-        return None
-    try:
-        x, y, side = (round(float(part)) for part in parts)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return (x, y, side) if side > 0 else None
 
 
 class OwnGrades:
@@ -143,8 +128,8 @@ class OwnGrades:
         self.path = folder.predictions_json
         now = settings.model_dump()
         if folder.config.is_file():
-            before = folder.read_config()
-            if changed := [key for key in ("checkpoint", "precision", "side") if before.get(key) != now[key]]:
+            before = {"film": "crop"} | folder.read_config()
+            if changed := [key for key in ("checkpoint", "precision", "side", "film") if before.get(key) != now[key]]:
                 words = "\n".join(f"  {key}: was {before.get(key)}, now {now[key]}" for key in changed)
                 raise UserError(
                     f"A reading is gone on with by the settings that its grades began with; these differ:\n{words}"

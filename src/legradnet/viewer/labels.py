@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from legradnet.localise.knees import Box
 from legradnet.tables import table_line
 from legradnet.viewer.journal import Journal, Mark
 from legradnet.viewer.worklist import Row
@@ -35,22 +36,35 @@ def tables(rows: Sequence[Row], journal: Journal, readers: Sequence[str]) -> Tab
         journal: All marks.
         readers: Whose marks count.
     """
-    of_a_whole_film = ["knee", "box"] if any(row.knee for row in rows) else []
+    of_a_whole_film = ["knee", "box"] if any(row.knee or row.box for row in rows) else []
     names = LABELS[:4] + of_a_whole_film + LABELS[4:], UNGRADABLE[:3] + of_a_whole_film + UNGRADABLE[3:]
     labels, ungradable = ([table_line(columns)] for columns in names)
+    patients = _patients(rows)
     for row in rows:
         marks = [mark for name in readers if row.digest and (mark := journal.current(name, row.key)) is not None]
         if not marks:
             continue
         grade, why = _majority(marks)
         note = "; ".join(_noted(mark, len(readers) > 1) for mark in marks if mark.note)
-        box = " ".join(map(str, row.box)) if row.box else None
-        which = [row.film.patient or None, row.knee or row.side or None, *([row.knee, box] if of_a_whole_film else [])]
+        box = Box(*row.box) if row.box else None
+        which = [
+            row.film.patient or patients.get(row.patient),
+            row.knee or row.side or None,
+            *([row.knee, box] if of_a_whole_film else []),
+        ]
         if grade is None:
             ungradable.append(table_line([row.film.filename, *which, why, note or None], names[1]))
         else:
             labels.append(table_line([row.film.filename, grade, *which, len(marks), note or None], names[0]))
     return Tables("".join(labels), "".join(ungradable))
+
+
+def _patients(rows: Sequence[Row]) -> dict[int | None, str]:
+    """What patients of several rows are called whom the list itself doesn't name: as their first film is."""
+    counts = Counter(row.patient for row in rows)
+    return {
+        row.patient: row.film.filename for row in reversed(rows) if row.patient is not None and counts[row.patient] > 1
+    }
 
 
 def _majority(marks: Sequence[Mark]) -> tuple[int | None, str]:

@@ -3,20 +3,29 @@
 import io
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from legradnet.data.film import ImageError
 from legradnet.data.images import read_film
+from legradnet.data.sides import Side
 from legradnet.errors import UserError
 from legradnet.grading.grader import Grader
+from legradnet.grading.grading import Knee
+from legradnet.grading.preparing import prepare_film
+from legradnet.localise.knees import Box
 from legradnet.viewer.kept import Kept
 from legradnet.viewer.pictures import path_of
 from legradnet.viewer.worklist import Row
 
+if TYPE_CHECKING:
+    from legradnet.explain.film import FilmExplanation
+
+_SIDES: dict[str, Side] = {"L": "L", "R": "R"}
 _LONGEST = 512  # pixels of a side
 _FAINTEST = 2.0  # as in the pictures of `legradnet-explain`: the scale reaches at least twice an even spread
 
@@ -92,21 +101,33 @@ class Maps:
         try:
             if row.box is None:
                 explained = grader.explain(path, row.side, method=method)
-                maps = explained.maps
+                part = np.s_[:, :]
             else:
-                film = read_film(path).gray
-                x, y, side = row.box
-                part = np.s_[max(0, y) : y + side, max(0, x) : x + side]
-                explained = grader.explain(np.ascontiguousarray(film[part]), row.side, method=method)
-                maps = {key: np.zeros(film.shape, np.float32) for key in explained.maps}
-                for key, evidence in explained.maps.items():
-                    maps[key][part] = evidence
+                explained, part = _explain_square(grader, row, path, Box(*row.box), method)
         except ImageError as error:
             raise ImageError(str(error).removeprefix(f"{path}: ")) from None
-        top = max(_FAINTEST, *(float(np.quantile(evidence, 0.995)) for evidence in explained.maps.values()))
+        top = max(_FAINTEST, *(float(np.quantile(evidence[part], 0.995)) for evidence in explained.maps.values()))
         return {
-            key: HeatMap(_png(evidence / top), top, explained.shares.get(key, 1.0)) for key, evidence in maps.items()
+            key: HeatMap(_png(evidence / top), top, explained.shares.get(key, 1.0))
+            for key, evidence in explained.maps.items()
         }
+
+
+def _explain_square(
+    grader: Grader, row: Row, path: Path, box: Box, method: str
+) -> tuple["FilmExplanation", tuple[slice, slice]]:
+    """The maps of a knee on its whole film, and where on this its square is."""
+    from legradnet.explain.film import explain_one, only_checkpoint  # late, as above
+
+    film = read_film(path)
+    if box.outside(film.gray.shape) >= 1 or box.side > 2 * max(film.gray.shape):
+        raise UserError("There is no heat map: the square of this knee is not on its film.")
+    cut = replace(film, gray=box.cut(film.gray))
+    prepared = prepare_film(grader.networks, cut, _SIDES.get(row.knee, row.side), ())
+    prepared = prepared._replace(knee=Knee(prepared.side, box), whole=film)
+    network = only_checkpoint(grader.networks)
+    explained = explain_one(network, prepared, grader.grade_prepared, method=method, target="predicted")
+    return explained, np.s_[max(0, box.y) : box.y + box.side, max(0, box.x) : box.x + box.side]
 
 
 def _png(strength: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from legradnet.data.depth import depth_kept
-from legradnet.data.film import Film, ImageError
+from legradnet.data.film import Film, Gray, ImageError
 from legradnet.data.images import read_film
 from legradnet.viewer.kept import Kept
 from legradnet.viewer.worklist import Row, Worklist, digest_of
@@ -91,6 +91,10 @@ class Pictures:
             self._small.put((row.film.film, row.box), kept, len(kept) + 200)
             self._learn(row, film)
         return kept
+
+    def gray(self, row: Row) -> Gray:
+        """The film as a network sees it, 8-bit gray [H, W]; raises as `pixels`."""
+        return self._read(row, path_of(row)).gray
 
     def digest(self, row: Row) -> str:
         """SHA-256 of the film's file; raises as `pixels`."""

@@ -2,14 +2,19 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from legradnet.data.film import ImageError
+from legradnet.data.images import patient_in
 from legradnet.data.inputs import InputFilm
 from legradnet.data.sides import Side, side_from_name
+from legradnet.errors import UserError
+from legradnet.localise.film_knees import film_knees
+from legradnet.localise.knees import find_knees, is_cut_close
 from legradnet.viewer.background import BackgroundGrading
 from legradnet.viewer.entry import Entry
 from legradnet.viewer.events import Events
@@ -26,6 +31,10 @@ from legradnet.viewer.worklist import Row, Worklist, digest_of, new_row
 NOTICE = "Research use only, not a medical device."
 _BYTES_A_ROW = 8
 _SAID = ("grade", "probabilities", "prediction_set", "referred")  # of the model, noted with each mark
+
+
+class NotYetError(UserError):
+    """What is asked for can't be done before the film was graded."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,7 @@ class ReadingRoom:
             "finished": self.worklist.finished,
             "total": len(self.worklist.rows),
             "graded": self.worklist.graded,
+            "failed": self.worklist.failed,
             "state": self.grading.state,
             "error": self.grading.error,
             "ready": self.grading.grader is not None,
@@ -172,9 +182,11 @@ class ReadingRoom:
 
         Raises:
             ImageError: The film can't be read.
+            NotYetError: It isn't known which knees its film shows.
             NotWrittenError: It can't be stored.
         """
         self.pictures.digest(row)
+        self._check_knee(row)
         sight = self.sights[reader]
         told = {} if row.record is None or row.grade is None else row.record
         model: dict[str, Any] = {
@@ -186,6 +198,16 @@ class ReadingRoom:
         )
         self.events.tell(row.id, only=reader if self.blind else None)
         return mark
+
+    def _check_knee(self, row: Row) -> None:
+        """Raise `NotYetError` where a mark would be of a whole film whose knees have no rows yet."""
+        if row.record is not None or self.grading.kind == "crop" or row.film.knee:
+            return
+        gray = self.pictures.gray(row)
+        if self.grading.kind == "auto" and is_cut_close(gray):
+            return
+        if any(knee.side for knee in film_knees(find_knees(gray), gray.shape, row.side)):
+            raise NotYetError("Not now: this film has a row for each of its knees when the model has looked at it.")
 
     def undo(self, reader: str) -> Row | None:
         """Take back a reader's last mark; gives its row, None where there is none."""
@@ -238,11 +260,13 @@ class ReadingRoom:
             row = new_row(InputFilm(name, path), self.side or side_from_name(name), digest=digest)
             self.worklist.add([row])
         self.grading.add([row])
+        self._find_patient(row)
         return row, True
 
     def recall(self) -> None:
-        """Find the films that were marked before, by what is in their files; may take long."""
+        """Find the films that were marked before, and those of one patient, by what their files tell; may take long."""
         for row in list(self.worklist.rows):
+            self._find_patient(row)
             film = row.film
             is_dropped = isinstance(film.film, Path) and film.film.parent == self.uploads.folder
             if not row.digest and (is_dropped or film.filename in self.journal.names):
@@ -251,6 +275,12 @@ class ReadingRoom:
                 except ImageError:
                     continue
                 self.worklist.touch(row.id)
+
+    def _find_patient(self, row: Row) -> None:
+        if row.is_patient_told or not isinstance(row.film.film, Path):
+            return
+        with suppress(ImageError):
+            self.worklist.group(row, patient_in(row.film.film))
 
 
 def _version() -> str:

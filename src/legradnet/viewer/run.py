@@ -111,7 +111,7 @@ def _open_room(
     if not worklist.rows or any(row.record is None for row in worklist.rows):
         grader = load()  # a mistake is told before the page is there
         loading = lambda: grader  # noqa: E731
-    grading = BackgroundGrading(worklist, loading, kept, settings.batch_size)
+    grading = BackgroundGrading(worklist, loading, kept, settings.batch_size, settings.film)
     journal = Journal(folder / JOURNAL)
     open_things.callback(_closed, journal, is_asked=settings.output is not None)
     uploads = Uploads(folder if settings.output else None)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from legradnet.data.settings import ListedFilms
-from legradnet.grading.settings import AskedDevice, AskedPrecision, OneSide
+from legradnet.grading.settings import AskedDevice, AskedFilm, AskedPrecision, OneSide
 from legradnet.models.named import SHIPPED, CheckpointText
 from legradnet.settings import PathText, Seed, Settings, VerbatimText
 
@@ -76,6 +76,7 @@ class ViewSettings(Settings):
     browser: bool = Field(default=True, description="open the page, where there is one reader and a screen")
     data: ViewedFilms = ViewedFilms()
     side: OneSide = None
+    film: AskedFilm = "auto"
     device: AskedDevice = "auto"
     precision: AskedPrecision = "auto"
     batch_size: Annotated[int, Field(ge=1)] | None = Field(

@@ -63,7 +63,7 @@ class Sight:
     def whole(self, row: Row) -> dict[str, Any]:
         """All of a knee."""
         answer = row.record if self.is_shown(row) and row.status == "graded" else None
-        of_patient = [] if row.patient is None else self.worklist.by_patient[row.patient]
+        of_patient = [] if row.patient is None else list(self.worklist.by_patient.get(row.patient, ()))
         side = row.knee or row.side
         same = [other.id for other in of_patient if other is not row and (other.knee or other.side) == side]
         return self.brief(row) | {

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from browsing import column, drag, drop, listed_anew, open_film, opened, pixel, pixels, readout, saved
+from PIL import Image
 from served import serving
 
 from hostile_films import dicom, dicom_bytes
 from legradnet.data.drawn_knee import draw_knee
+from whole_films import CLEAR, LEFT, RIGHT, whole_film
 
 KNEE = draw_knee(0.4, "L", np.random.default_rng(0), size=64)[:60].astype(np.uint16)
 
@@ -231,3 +233,34 @@ def test_grading_is_stopped_for_good_and_marks_go_on(films, grader, browser, tmp
         open_film(page)
         page.keyboard.press("3")
         saved(page)
+
+
+SQUARE = """new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(() => {
+    const canvas = document.querySelector(".film.main canvas");
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let count = 0;
+    const line = [255, 213, 74];
+    for (let at = 0; at < data.length; at += 4) count += line.every((channel, i) => data[at + i] === channel);
+    drawn(count);
+})))"""  # pixels of the square's line
+
+
+def test_a_whole_film_has_a_row_for_each_knee_and_its_square_is_drawn_on_it(browser, grader, tmp_path):
+    Image.fromarray(whole_film(RIGHT, LEFT, seed=CLEAR)).save(tmp_path / "legs.png")
+    Image.fromarray(np.full((300, 400), 90, np.uint8)).save(tmp_path / "none.png")
+    with serving(tmp_path, [tmp_path / "legs.png", tmp_path / "none.png"], grader) as served:  # noqa: SIM117
+        with opened(browser, served) as page:
+            page.locator("#rows .row").nth(2).wait_for()
+            assert column(page, "film") == ["legs.png", "legs.png", "none.png"]
+            assert sorted(column(page, "side")[:2]) == ["left", "right"]
+            assert "no knee seen from the front was found" in column(page, "referred")[2]
+            assert page.locator("#progress-failed").inner_text() == ""
+            open_film(page)
+            near = page.evaluate(SQUARE)
+            page.keyboard.press("f")
+            assert near > page.evaluate(SQUARE) > 100
+            assert page.locator(".film.second .quiet").inner_text()[:4] in ("left", "righ")
+            page.keyboard.press("Escape")
+            open_film(page, 2)
+            page.locator("#answer").get_by_text("The model gives no grade.").wait_for()
+            assert page.evaluate(SQUARE) == 0

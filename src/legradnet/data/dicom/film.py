@@ -17,6 +17,7 @@ from legradnet.data.dicom.start import start_of
 from legradnet.data.dicom.stored import stored_values
 from legradnet.data.dicom.streams import Behind, Inflated
 from legradnet.data.film import Film, ImageError, check_size, film_of_colour
+from legradnet.data.patients import digest_of
 from legradnet.data.sides import SIDES, Side
 from legradnet.errors import how_to_install
 
@@ -35,7 +36,7 @@ _WANTED = (  # nothing else is read
     *("PixelRepresentation", "PlanarConfiguration", "PhotometricInterpretation", "PresentationLUTShape"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
-    *("PixelPaddingValue", "PixelPaddingRangeLimit", "ImageLaterality", "Laterality"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "ImageLaterality", "Laterality", "PatientID", "IssuerOfPatientID"),
     *(f"{colour}PaletteColorLookupTableData" for colour in _COLOURS),
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in _COLOURS),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
@@ -157,6 +158,14 @@ def side_of(header: "Dataset") -> Side:
     """L or R where the file tells the side of its film, else ""."""
     sides = (header.get(name) for name in _SIDES)
     return next((side for side in sides if side in SIDES), "")
+
+
+def patient_of(header: "Dataset") -> str:
+    """What stands for the patient that the file names, else ""."""
+    try:
+        return digest_of(*(header.get(name) for name in ("PatientID", "IssuerOfPatientID")))
+    except (TypeError, ValueError, OverflowError):  # no text
+        return ""
 
 
 def inflated(file: BinaryIO) -> BinaryIO:

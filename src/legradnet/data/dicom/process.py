@@ -1,4 +1,4 @@
-"""One DICOM file -> one film. No element that names a patient is loaded.
+"""One DICOM file -> one film. No element that names a patient is loaded but the id, of which a digest alone is given.
 
 After decoding, in the order of PS3.4 N.2: Modality LUT or rescale, VOI LUT or window (PS3.3 C.11.1, C.11.2), inversion.
 What the data contradict is ignored and told (`remarks`). Without VOI, 8-bit values stay as they are and deeper ones are
@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from legradnet.data.depth import is_depth_kept
-from legradnet.data.dicom.film import film_of_dicom, open_dicom, side_of
+from legradnet.data.dicom.film import film_of_dicom, open_dicom, patient_of, side_of
 from legradnet.data.film import NO_PIXELS, Allow, Film, ImageError
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ def read_dicom(file: BinaryIO, allow: Allow | None) -> Film:
     try:
         header, pixels, vr = open_dicom(file)
         if allow is None:
-            return replace(NO_PIXELS, side=side_of(header))
+            return replace(NO_PIXELS, side=side_of(header), patient=patient_of(header))
         count = header.Rows * header.Columns
         pixels_per_second, bytes_per_second = DECODED_PER_SECOND
         seconds = min(count / pixels_per_second, size / bytes_per_second)
         allow(count / PIXELS_PER_SECOND + seconds, count * _bytes_per_pixel(header))
-        return film_of_dicom(header, pixels, vr)
+        return replace(film_of_dicom(header, pixels, vr), patient=patient_of(header))
     except (ImageError, MemoryError):
         raise
     except OSError as error:

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from legradnet import machine
+from legradnet.data import patients
 from legradnet.data.depth import Deep, is_depth_kept
 from legradnet.data.film import Film, ImageError
 from legradnet.data.reading import claims
@@ -180,7 +181,7 @@ class _Reader:
         self.is_ready = True
         begun = time.monotonic()
         with suppress(BrokenPipeError):
-            stdin.write(json.dumps([path, decode, alone, is_depth_kept()]).encode() + b"\n")
+            stdin.write(json.dumps([path, decode, alone, is_depth_kept(), patients.key()]).encode() + b"\n")
             stdin.flush()
         reply: dict[str, Any] | None = json.loads(stdout.readline() or "null")
         if reply is not None and "error" in reply:

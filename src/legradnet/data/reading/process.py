@@ -21,7 +21,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from legradnet.data import images
+from legradnet.data import images, patients
 from legradnet.data.depth import depth_kept
 from legradnet.data.film import Film, ImageError
 from legradnet.data.reading.bounded import AT_HAND
@@ -40,7 +40,7 @@ SLOWED = 1.5  # times the limit of whoever reads alone: it is the last try
 
 
 def serve(asker: int, claims: int, units: int) -> None:
-    """Answer requests on stdin until it closes: [path, decode, alone, deep] -> {"error"} or a film's JSON and pixels.
+    """Answer requests on stdin until it closes: [path, decode, alone, deep, key] -> {"error"}, or JSON and pixels.
 
     Args:
         asker: Descriptor of a pipe that stays open as long as the process that asks lives.
@@ -66,8 +66,10 @@ def serve(asker: int, claims: int, units: int) -> None:
 
 
 def _answer(
-    limits: "_Limits", path: str, decode: bool, alone: bool, deep: bool = False
+    limits: "_Limits", path: str, decode: bool, alone: bool, deep: bool = False, key: str = ""
 ) -> tuple[dict[str, Any], list[memoryview]]:
+    if key:
+        patients.take_key(key)
     try:
         limits.begin(alone)
         with depth_kept() if deep else contextlib.nullcontext():

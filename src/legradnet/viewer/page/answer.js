@@ -7,7 +7,8 @@ import { gradeWord, probability, setOf } from "./words.js";
 export function showAnswer(parent, film, session) {
   if (film.status === "error") fill(parent, element("p", { class: "error-words" }, film.error));
   else if (!film.shown) fill(parent, element("p", { class: "quiet" }, "Hidden until you have graded this film."));
-  else if (film.grade === null) fill(parent, element("p", { class: "quiet" }, "Not graded yet."));
+  else if (film.status === "waiting") fill(parent, element("p", { class: "quiet" }, "Not graded yet."));
+  else if (film.grade === null) fill(parent, element("p", {}, "The model gives no grade."), ...why(film));
   else fill(parent, verdict(film, session), probabilities(film, session), ...why(film), ...gate(film, session));
 }
 

@@ -79,7 +79,7 @@ export class HeatMap {
     if (!this.offered) return;
     this.say("");
     this.scale.hidden = true;
-    const why = film && (film.shown ? film.status !== "graded" && "No heat map of a film without a grade." : "Hidden until you have graded.");
+    const why = film && (film.shown ? film.grade === null && "No heat map of a knee without a grade." : "Hidden until you have graded.");
     this.toggle.disabled = !film || Boolean(why);
     if (why) this.say(why);
     else if (film && this.shown) this.ask();

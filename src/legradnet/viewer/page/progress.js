@@ -8,13 +8,12 @@ const WORDS = { grading: "Grading", paused: "Paused at", stopped: "Stopped at", 
 
 let told = null; // the state that a screen reader was told last
 
-/** Show {total, finished, graded, state, error} of the session or of an event. */
-export function showProgress({ total, finished, graded, state, error, ready }) {
+/** Show {total, finished, graded, failed, state, error} of the session or of an event. */
+export function showProgress({ total, finished, graded, failed, state, error, ready }) {
   const bar = byId("progress-bar");
   bar.max = Math.max(total, 1);
   bar.value = finished;
   const number = (value) => value.toLocaleString("en");
-  const failed = finished - graded;
   const place = `${WORDS[state]} ${number(state === "done" ? graded : finished)} of ${number(total)}`;
   const words = ready ? place : "Loading the model";
   byId("progress-words").textContent = total ? words : "No films yet";

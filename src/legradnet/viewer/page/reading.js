@@ -168,6 +168,7 @@ export class Reading {
     this.describe();
     if (before.status !== film.status) await this.showPixels();
     else if (before.shown !== film.shown || before.grade !== film.grade) this.heat.follow(film);
+    if (before.patient_group !== film.patient_group) this.companions.follow(film);
   }
 
   readOut(surface) {

@@ -31,7 +31,8 @@ export function fillRow(row, film, chosen) {
 /** A small picture of a film, or a sign that there is none. */
 export function thumbnail(film) {
   if (film.error) return element("span", { class: "thumbnail none", "aria-hidden": "true" }, "!");
-  const src = `/api/films/${encodeURIComponent(film.id)}/thumbnail`;
+  const knee = film.box ? `?knee=${film.box.join("-")}` : ""; // so that none of before it was found is shown again
+  const src = `/api/films/${encodeURIComponent(film.id)}/thumbnail${knee}`;
   return element("img", { class: "thumbnail", src, alt: "", loading: "lazy", decoding: "async" });
 }
 
@@ -40,16 +41,25 @@ function cell(kind, ...children) {
 }
 
 function answer(film) {
+  if (film.grade === null && film.status === "graded" && film.shown) {
+    return [cell("grade", ""), cell("probability", ""), cell("set", ""), cell("referred", ...referral(film, "no grade"))];
+  }
   if (film.grade === null) {
     const words = film.shown ? "not graded yet" : "hidden until you have graded";
     return [cell("grade", ""), cell("probability", ""), cell("set", ""), cell("referred quiet", words)];
   }
-  const referred = film.referred ? element("span", { class: "flag", title: "referred" }, "referred") : null;
   return [
     cell("grade", String(film.grade)),
     cell("probability", probability(film.probability)),
     cell("set", predictionSet(film.prediction_set)),
-    cell("referred", referred, film.reason ? element("span", { class: "reason", title: film.reason }, film.reason) : null),
+    cell("referred", ...referral(film, film.referred ? "referred" : "")),
+  ];
+}
+
+function referral({ reason }, flag) {
+  return [
+    flag ? element("span", { class: "flag", title: flag }, flag) : null,
+    reason ? element("span", { class: "reason", title: reason }, reason) : null,
   ];
 }
 

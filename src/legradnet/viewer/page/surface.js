@@ -140,7 +140,18 @@ export class Surface {
       context.drawImage(this.heat, left, top, scale * this.film.width, scale * this.film.height);
       context.globalAlpha = 1;
     }
+    if (this.film.box) this.drawSquare(context, scale, left, top);
     this.onChange(this);
+  }
+
+  /** The square of the knee that is graded, on its whole film: a light line between dark ones, seen on any gray. */
+  drawSquare(context, scale, left, top) {
+    const { x, y, side } = this.film.box;
+    const ratio = window.devicePixelRatio || 1;
+    for (const [width, colour] of [[4, "rgb(0 0 0 / 60%)"], [2, "#ffd54a"]]) {
+      Object.assign(context, { lineWidth: width * ratio, strokeStyle: colour });
+      context.strokeRect(left + scale * x, top + scale * y, scale * side, scale * side);
+    }
   }
 
   drawFilm(context, scale, left, top) {

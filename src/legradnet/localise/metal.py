@@ -14,6 +14,8 @@ from scipy import ndimage
 
 from legradnet.data.film import Gray
 
+PROSTHESIS = "metal as large as a prosthesis: a replaced joint has no grade"
+
 Metal = Literal["", "small", "prosthesis"]
 Mask = npt.NDArray[np.bool_]
 
