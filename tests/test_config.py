@@ -162,8 +162,12 @@ def test_true_is_no_number_and_one_is_no_truth():
 def test_an_unknown_key_is_refused():
     with pytest.raises(UserError, match="data.batchsize is unknown; there are source, dataset_path"):
         checked(TrainSettings, compose("+data.batchsize=3"))
-    with pytest.raises(ConfigCompositionException, match="batchsize"):
-        compose("data.batchsize=3")
+    GlobalHydra.instance().clear()
+    with (
+        hydra.initialize_config_dir(str(config_folder()), version_base="1.3"),
+        pytest.raises(ConfigCompositionException, match="batchsize"),
+    ):
+        hydra.compose("train", ["data.batchsize=3"])
 
 
 def test_any_timm_network_can_be_added_under_a_key_of_ones_own():

@@ -130,8 +130,8 @@ def test_a_part_that_is_none_is_told(asked):
 
 
 def test_either_films_or_shards_are_asked_for(settings, tmp_path):
-    for wrong in ({"input": None}, {"merge": str(tmp_path)}):
-        with pytest.raises(UserError, match="Give either input="):
+    for wrong, words in (({"input": None}, "input= is needed"), ({"merge": str(tmp_path)}, "leave one of them out")):
+        with pytest.raises(UserError, match=words):
             predict(settings | wrong, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -52,8 +52,10 @@ def predict(
             be written. A film that can't be read is none: it gets a row with its error.
     """
     settings = checked(PredictSettings, config)
-    if (settings.input is None) == (settings.merge is None):
-        raise UserError("Give either input=, a film, a folder or a table of films, or merge=, a folder of shards.")
+    if settings.input is None and settings.merge is None:
+        raise UserError("input= is needed: a film, a folder or a table of films; or merge=, a folder of shards.")
+    if settings.input is not None and settings.merge is not None:
+        raise UserError("Either input= is graded, or the shards of merge= are put together: leave one of them out.")
     asks_for_more = settings.dicom is not None or settings.format != "csv"
     if asks_for_more and settings.merge is not None:
         raise UserError("dicom= and format= are of each shard, when its films are graded, not of merge=.")
