@@ -71,6 +71,7 @@ def test_every_key_that_takes_a_path_says_so():
     assert said == {
         *("checkpoint", "input", "output", "ckpt_path", "init_from", "backbone.<key>.weights"),
         *("data.dataset_path", "data.csv_path", "data.cache_dir", "evaluation", "facts"),
+        *("merge", "dicom", "predictions", "reference"),
     }
 
 

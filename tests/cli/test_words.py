@@ -8,7 +8,7 @@ import yaml
 
 
 def test_a_library_s_warning_is_in_the_log_and_not_before_the_user(typed, tmp_path, monkeypatch):
-    def grade(config, run_folder):
+    def grade(config, run_folder, outlets):
         warnings.warn("checkpoint directory exists", UserWarning, stacklevel=1)
         return True
 
@@ -25,7 +25,7 @@ def test_a_library_s_warning_is_in_the_log_and_not_before_the_user(typed, tmp_pa
 
 
 def test_a_log_line_that_nobody_reads_is_no_fault(typed, tmp_path, monkeypatch):
-    def grade(config, run_folder):
+    def grade(config, run_folder, outlets):
         raise BrokenPipeError
 
     monkeypatch.setattr("legradnet.grading.run.predict", grade)

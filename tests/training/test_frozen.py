@@ -73,7 +73,8 @@ def test_each_film_goes_through_the_trunks_once_and_never_again(folder, tmp_path
     assert sum(pooled) == 2 * 40
     assert "Features of frozen backbones: 40 films in 1 view of training" in caplog.text
     run(folder, tmp_path / "second", "augment=none", "gating=mlp", "seed=0")
-    assert sum(pooled) == 2 * 40
+    patients = pd.read_csv(tmp_path / "second/split.csv").query("split == 'val'")["patient"].nunique()
+    assert sum(pooled) == 2 * (40 + patients), "a validation film a patient is graded, for others to be held beside"
     assert "all known" in caplog.text
 
 

@@ -137,7 +137,6 @@ def test_resuming_with_other_settings_names_them(finished):
     [
         (["trainer.devices=2"], r"run\.devices: was 1, now 2.*run\.strategy: was single_device, now ddp"),
         (["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"], r"run\.devices: was 1, now 2"),
-        (["+trainer.num_nodes=2"], r"run\.num_nodes: was 1, now 2"),
         (["trainer.accumulate_grad_batches=2"], r"run\.accumulate_grad_batches: was 1, now 2"),
         (["trainer.precision=16-mixed"], r"run\.precision: was .*, now 16-mixed"),
         (["+trainer.limit_train_batches=2"], r"run\.limit_train_batches: was None, now 2"),
