@@ -68,6 +68,6 @@ def test_torchrun_trains_to_the_numbers_of_processes_that_a_run_starts_itself(tm
     own = command("legradnet-train", *two, "trainer.devices=2", f"hydra.run.dir={tmp_path / 'own'}")
     train = str(Path(sys.executable).with_name("legradnet-train"))
     started = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", train]
-    by = command(sys.executable, "-m", *started, *two, f"hydra.run.dir={tmp_path / 'started'}")
+    by = command(Path(sys.executable).name, "-m", *started, *two, f"hydra.run.dir={tmp_path / 'started'}")
     assert (own.returncode, by.returncode) == (0, 0), own.stderr + by.stderr
     assert (tmp_path / "own/metrics.csv").read_bytes() == (tmp_path / "started/metrics.csv").read_bytes()
