@@ -120,7 +120,10 @@ if __name__ == "__main__":
     folder, output, count, *checkpoint = sys.argv[1:]
     paths = sorted(Path(folder).glob("[0-4]/*.png"))
     grader = Grader.load(checkpoint[0]) if checkpoint else None
-    rows = [measured(paths, kind, int(count), grader if kind == "plain" else None) for kind in KINDS]
-    table = pd.DataFrame(rows).round(4)
-    table.to_csv(output, index=False)
+    table = pd.read_csv(output) if Path(output).exists() else pd.DataFrame()
+    for kind in KINDS:
+        if table.empty or kind not in set(table["kind"]):  # a run that was cut goes on
+            row = measured(paths, kind, int(count), grader if kind == "plain" else None)
+            table = pd.concat([table, pd.DataFrame([row])], ignore_index=True).round(4)
+            table.to_csv(output, index=False)
     print(table.to_string(index=False))
