@@ -15,7 +15,7 @@ from legradnet.data.datamodule import KneeDataModule
 from legradnet.errors import UserError
 from legradnet.grading.averaging import answer_views, distances_of
 from legradnet.grading.checkpoint_network import CheckpointNetwork
-from legradnet.grading.distance import UNLIKE, Distance, fit_distance, limit_rank, with_limit
+from legradnet.grading.distance import UNLIKE, Distance, fit_distance, limit_rank, recentred, with_distances, with_limit
 from legradnet.grading.networks import Answers
 from legradnet.training.calibrate import add_distance, calibrate
 from small_runs import compose
@@ -96,6 +96,29 @@ def test_no_trunk_drowns_another_whatever_its_numbers_are():
     for stages in (train, held_out, odd):
         stages[:, 20:] *= 1e4
     assert fit_distance(train, held_out, trunks=[20, 20])(odd) == pytest.approx(expected, rel=1e-6)
+
+
+def textured(count, seed, shift=0.0):
+    """Stages of one trunk of 40 channels, and a texture of 15 that is nearly the same in every film."""
+    return np.concatenate([drawn(count, seed), 0.1 * drawn(count, seed + 100, shift=shift, channels=15)], axis=1)
+
+
+def test_a_film_of_another_texture_is_unlike_whatever_trunks_see_in_it():
+    distance = fit_distance(textured(600, 1), textured(400, 2), trunks=[40])
+    assert distance.width == 55 and distance.texture.width == 15
+    assert (distance(textured(20_000, 3)) > 1).mean() <= 0.02
+    assert (distance(textured(300, 4, shift=5.0)) > 1).mean() > 0.95
+    again = Distance.model_validate(distance.model_dump())
+    assert (again(textured(9, 5, shift=5.0)) == distance(textured(9, 5, shift=5.0))).all()
+
+
+def test_another_sites_texture_becomes_its_own():
+    distance, films = fit_distance(textured(600, 1), textured(400, 2), trunks=[40]), textured(400, 3, shift=5.0)
+    moved = recentred(distance, films[:200])
+    assert moved.texture.limit == distance.texture.limit and (moved(films) < distance(films)).all()
+    own = with_distances(moved, moved(films[:200]))
+    assert (distance(films[200:]) > 1).mean() > 0.95 > 0.05 > (own(films[200:]) > 1).mean()
+    assert own.texture.limit / moved.texture.limit == pytest.approx(own.limit / moved.limit)
 
 
 def test_too_few_films_have_no_distance():
@@ -186,7 +209,8 @@ def test_stages_that_are_not_finite_are_told_and_fit_nothing(trained, data, tmp_
         ({"directions": ["AAA="]}, "must each have"),
         ({"directions": ["AHw="]}, "all of them finite"),
         ({"directions": ["A" * 10**5]}, "distance.directions.0"),
-        ({"means": [1.0], "scales": [1.0], "directions": [], "variances": []}, "its distance is of 1 channels, not"),
+        ({"means": [1.0], "scales": [1.0], "directions": [], "variances": [], "texture": None}, "of 1 channels, not"),
+        ({"texture": {"limit": 1.0}}, "distance.texture.means"),
         ({"means": [math.inf]}, "distance.means.0=inf must be a number"),
         ({"surplus": 1}, "distance.surplus is unknown"),
     ],

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from legradnet.network.ensemble import KneeEnsemble
-from legradnet.network.stages import StageMeans, channel_means, stages_of
+from legradnet.network.stages import StageMeans, channel_means, stages_of, texture_channels, texture_of
 
 TINY = {key: {"timm_name": f"tiny_{key}"} for key in ("densenet", "swin", "convnext", "vit", "xception")}
 
@@ -19,7 +19,7 @@ def ensemble():
 
 def test_every_family_has_stages_from_shallow_to_deep_and_ends_with_its_pooled_features(ensemble):
     films, reader = torch.rand(2, 1, 96, 96), StageMeans(ensemble)
-    with reader.read() as means:
+    with reader.read(films) as means:
         ensemble(films)
     joined = reader.joined(means)
     assert joined.shape == (2, reader.width) and joined.dtype == torch.float32
@@ -53,7 +53,7 @@ def test_the_mean_of_a_channel_is_over_all_places_wherever_channels_stand():
 def test_reading_changes_no_number_and_keeps_nothing_of_other_threads(ensemble):
     films, reader = torch.rand(2, 1, 96, 96), StageMeans(ensemble)
     plain = ensemble(films).logits
-    with reader.read() as means:
+    with reader.read(films) as means:
         other = Thread(target=ensemble, args=(films[:1],))
         other.start()
         other.join()
@@ -62,3 +62,23 @@ def test_reading_changes_no_number_and_keeps_nothing_of_other_threads(ensemble):
         before = reader.joined(means)
     ensemble(films[:1])
     assert torch.equal(reader.joined(means), before)
+
+
+@pytest.mark.parametrize("side", [16, 95, 224])
+def test_a_texture_is_told_at_every_coarseness_that_a_film_has_pixels_for(side):
+    films = torch.randint(0, 256, (3, 1, side, side), dtype=torch.uint8)
+    texture = texture_of(films)
+    assert texture.shape == (3, texture_channels(side)) and texture.isfinite().all()
+    assert torch.allclose(texture, texture_of(films / 255))
+    assert torch.allclose(texture_of(films.mT)[:, [1, 0, 2]], texture[:, :3])  # rows for columns
+    flat = texture_of(torch.zeros_like(films))
+    assert (flat < texture).all() and flat.isfinite().all()
+
+
+def test_a_texture_stands_after_all_trunks(ensemble):
+    films = torch.rand(2, 1, 96, 96)
+    plain, textured = StageMeans(ensemble), StageMeans(ensemble, film_side=96)
+    with plain.read(films) as means, textured.read(films) as more:
+        ensemble(films)
+    expected = torch.cat([plain.joined(means), texture_of(films)], dim=1)
+    assert torch.equal(textured.joined(more), expected) and textured.width == expected.shape[1]

@@ -78,7 +78,7 @@ class _ExportedGraph(nn.Module):
         """Grade `films` uint8 [B, 1, S, S]: what `outputs` names; gate weights are [B, N], stages [B, W]."""
         shades = films.float() / 255
         no_means: AbstractContextManager[dict[int, Tensor]] = nullcontext({})
-        with self.stage_means.read() if self.stage_means else no_means as means:
+        with self.stage_means.read(shades) if self.stage_means else no_means as means:
             tokens = [branch(shades) for branch in self.branches]
         fused, gate_weights = self.gate(torch.stack(tokens, dim=1))
         logits = self.head(fused)

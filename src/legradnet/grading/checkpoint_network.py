@@ -144,12 +144,13 @@ class CheckpointNetwork:
     @cached_property
     def stage_means(self) -> StageMeans:
         """Reads what the trunks' stages see; not there before it is asked for, so that nothing is read in vain."""
-        return StageMeans(self.ensemble)
+        textured = self.distance is None or self.distance.texture is not None  # older distances know no texture
+        return StageMeans(self.ensemble, self.image_size if textured else 0)
 
     def stages(self, films: npt.NDArray[np.uint8]) -> Floats:
         """What the trunks' stages see of `films` uint8 [B, 1, S, S], as `distance` takes it: [B, W]."""
         batch = torch.from_numpy(films).to(self.device)
-        with torch.inference_mode(), self.autocast(), self.stage_means.read() as means:
+        with torch.inference_mode(), self.autocast(), self.stage_means.read(batch) as means:
             self.ensemble.tokens(batch)
         return self.stage_means.joined(means).cpu().numpy().astype(np.float64)
 
@@ -157,7 +158,7 @@ class CheckpointNetwork:
         """Grade `films` uint8 [B, 1, S, S]."""
         batch = torch.from_numpy(films).to(self.device)
         reading: AbstractContextManager[dict[int, torch.Tensor]] = (
-            self.stage_means.read() if self.distance else nullcontext({})
+            self.stage_means.read(batch) if self.distance else nullcontext({})
         )
         with torch.inference_mode(), self.autocast(), reading as means:
             output = self.ensemble(batch)

@@ -3,8 +3,10 @@
 A Gaussian is fitted to the channel means of all stages (`network.stages`) over training films, with a variance of its
 own in the directions of their largest spread and one for all others (Tipping and Bishop 1999, "Probabilistic principal
 component analysis"). The distance is Mahalanobis' (Lee et al. 2018, arXiv:1807.03888, who take several layers too). Its
-limit comes from validation films alone: training films were learned, and lie too near. numpy, as an export is graded
-without torch; scikit-learn's covariances and pytorch-ood would need themselves, or torch, there.
+limit comes from validation films alone: training films were learned, and lie too near. The film's own texture has a
+Gaussian beside: trunks that learned generated knees see real ones as such. Its limit is wide, as films of other
+scanners are sharper or softer and graded well nevertheless. numpy, as an export is graded without torch; scikit-learn's
+covariances and pytorch-ood would need themselves, or torch, there.
 """
 
 import base64
@@ -23,6 +25,7 @@ UNLIKE = "unlike the training films"
 MIN_FILMS = 30  # training films; fewer have no spread that could be told
 _DIRECTIONS = 128
 _FILMS_A_DIRECTION = 4  # a variance needs some films
+_TEXTURE_MARGIN = 1.5  # beyond the limit of its like: real knees are at 1.8 and more for a model of generated ones
 _SURE = 0.95  # that no more than the wanted share of further films lie beyond the limit
 _MOST_CHANNELS = 30_000  # of all stages of all trunks; texts of metadata have at most 100,000 characters
 _OLDER = 20  # films that a centre counts for when it moves
@@ -66,6 +69,7 @@ class Distance(Settings):
         share: Of films like those of training that may be beyond it.
         films: Training films it was fitted on.
         held_out: Validation films that the limit follows from.
+        texture: The same of the films' texture, whose channels come after the stages'; None where it is not looked at.
     """
 
     means: list[Wide] = Field(min_length=1, max_length=_MOST_CHANNELS)
@@ -77,19 +81,21 @@ class Distance(Settings):
     share: float = Field(gt=0, lt=1)
     films: int = Field(ge=1)
     held_out: int = Field(ge=1)
+    texture: "Distance | None" = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Distance":
-        if len(self.scales) != self.width or len(self.variances) != len(self.directions):
+        width = len(self.means)
+        if len(self.scales) != width or len(self.variances) != len(self.directions):
             raise ValueError("means and scales of a distance go together, and directions and variances")
-        if any(len(_decoded(text)) != self.width for text in self.directions):
-            raise ValueError(f"directions of a distance must each have {self.width} numbers, as its means")
+        if any(len(_decoded(text)) != width for text in self.directions):
+            raise ValueError(f"directions of a distance must each have {width} numbers, as its means")
         return self
 
     @property
     def width(self) -> int:
-        """Channels W of all stages."""
-        return len(self.means)
+        """Channels W of all stages, and of the texture."""
+        return len(self.means) + (self.texture.width if self.texture else 0)
 
     def __call__(self, stages: Floats) -> Floats:
         """Distance [B] of films by their stages [B, W], in units of the limit: above 1 is unlike the training films.
@@ -98,10 +104,11 @@ class Distance(Settings):
         training.
         """
         means, scales, directions, variances = self._arrays
-        offset = (stages.astype(np.float64) - means) / scales
+        offset = (stages[:, : len(means)].astype(np.float64) - means) / scales
         along = offset @ directions.T
         beside = (np.square(offset).sum(axis=1) - np.square(along).sum(axis=1)).clip(min=0)
-        return np.sqrt((np.square(along) / variances).sum(axis=1) + beside / self.rest) / self.limit
+        far = np.sqrt((np.square(along) / variances).sum(axis=1) + beside / self.rest) / self.limit
+        return np.maximum(far, self.texture(stages[:, len(means) :])) if self.texture else far
 
     @cached_property
     def _arrays(self) -> tuple[Floats, Floats, Floats, Floats]:
@@ -109,7 +116,7 @@ class Distance(Settings):
         return (
             np.asarray(self.means),
             np.asarray(self.scales),
-            np.stack(directions) if directions else np.zeros((0, self.width)),
+            np.stack(directions) if directions else np.zeros((0, len(self.means))),
             np.asarray(self.variances),
         )
 
@@ -122,7 +129,7 @@ def fit_distance(
     Args:
         train: Of films that the network was trained on.
         held_out: Of films like them that it was not.
-        trunks: How many of the channels are each trunk's; () for one.
+        trunks: How many of the channels are each trunk's; () for one. Those after them are of the texture.
         share: Of further films like these that may be beyond the limit.
 
     Returns:
@@ -130,13 +137,21 @@ def fit_distance(
     """
     if len(train) < MIN_FILMS or not train.shape[1] or limit_rank(len(held_out), share) is None:
         return None
+    ours = sum(trunks) or train.shape[1]
+    own = _fitted(train[:, :ours], held_out[:, :ours], share, trunks, ours // 2)
+    if ours == train.shape[1]:
+        return own
+    texture = _fitted(train[:, ours:], held_out[:, ours:], share, (), train.shape[1] - ours - 1)
+    return own.model_copy(update={"texture": texture.model_copy(update={"limit": _TEXTURE_MARGIN * texture.limit})})
+
+
+def _fitted(train: Floats, held_out: Floats, share: float, trunks: Sequence[int], most: int) -> Distance:
+    """One Gaussian with at most `most` directions of their own variance."""
     means, scales = train.mean(axis=0), np.ones(train.shape[1])
     for channels in np.split(np.arange(len(scales)), np.cumsum(trunks)[:-1].astype(int)):
         scales[channels] = max(float(np.sqrt(train[:, channels].var(axis=0).mean())), _LEAST)
     offsets = (train - means) / scales
-    variances, vectors = _largest_spread(
-        offsets, min(_DIRECTIONS, len(train) // _FILMS_A_DIRECTION, train.shape[1] // 2)
-    )
+    variances, vectors = _largest_spread(offsets, min(_DIRECTIONS, len(train) // _FILMS_A_DIRECTION, most))
     rest = (np.square(offsets).sum() / len(train) - variances.sum()) / (train.shape[1] - len(variances))
     fitted = Distance(
         means=means.tolist(),
@@ -162,15 +177,22 @@ def with_distances(distance: Distance, held_out: Floats) -> Distance:
     rank = limit_rank(len(held_out), distance.share)
     if rank is None:
         raise ValueError(f"{len(held_out)} films held out are too few for a limit that {distance.share:g} are beyond")
-    limit = float(np.sort(held_out)[rank - 1]) * distance.limit
-    return distance.model_copy(update={"limit": max(limit, _LEAST), "held_out": len(held_out)})
+    grows = float(np.sort(held_out)[rank - 1])
+    return _with_limit_times(distance, grows).model_copy(update={"held_out": len(held_out)})
+
+
+def _with_limit_times(distance: Distance, grows: float) -> Distance:
+    texture = _with_limit_times(distance.texture, grows) if distance.texture else None
+    return distance.model_copy(update={"limit": max(grows * distance.limit, _LEAST), "texture": texture})
 
 
 def recentred(distance: Distance, stages: Floats) -> Distance:
     """The same spread about another site's centre, whose films [N, W] count beside `_OLDER` of the centre before."""
-    films = len(stages)
-    means = (stages.sum(axis=0) + _OLDER * np.asarray(distance.means)) / (films + _OLDER)
-    return Distance(**{**distance.model_dump(), "means": means.tolist()})  # and no copy, which keeps `_arrays`
+    films, ours = len(stages), len(distance.means)
+    means = (stages[:, :ours].sum(axis=0) + _OLDER * np.asarray(distance.means)) / (films + _OLDER)
+    texture = recentred(distance.texture, stages[:, ours:]) if distance.texture else None
+    # and no copy, which keeps `_arrays`
+    return Distance(**{**distance.model_dump(), "means": means.tolist(), "texture": texture})
 
 
 def limit_rank(films: int, share: float) -> int | None:
