@@ -5,8 +5,9 @@
 FOLDER holds knees cut close in `0/` to `4/`, which trained neither finder nor network; COUNT composites of each kind
 are made. A row a kind: `found` is the share of knees whose middle is within 8 % of a side and whose side within 15 % of
 the truth; `x`, `y` and `side` are the mean errors, `middle_95` and `side_95` 95 % of their sizes, all shares of the
-side; `false` counts squares that are no knee's. With a checkpoint, of the first kind: mean and 95 % of how far the
-expected grade of the square that was found is from that of the knee's own crop, and the share of other grades.
+side; `false` counts squares that are no knee's. With a checkpoint, of the last kind, whose exposure hides no grade:
+mean and 95 % of how far the expected grade of the square that was found is from that of the knee's own crop, and the
+share of other grades; the same (`..._at_truth`) of the square at the true place.
 """
 
 import io
@@ -19,9 +20,10 @@ from PIL import Image, ImageDraw
 
 from legradnet import Grader
 from legradnet.localise.composites import Place, compose
-from legradnet.localise.knees import SURE, find_knees
+from legradnet.localise.knees import SURE, FoundKnee, find_knees
 
-WIDTH, HEIGHT = 600, 640
+WIDTH, HEIGHT = 600, 640  # pixels
+AS_SHARP = 1.25  # times that, where crops keep their own pixels
 PLAIN, TURNED, LONE = 0.3, 0.0, 2
 
 
@@ -54,17 +56,19 @@ KINDS = {  # share of the width that a knee's square has, degrees that it is tur
     "one knee missing": (PLAIN, TURNED, 1, None),
     "a letter over the joint": (PLAIN, TURNED, 2, marked),
     "no knee": (PLAIN, TURNED, 0, None),
+    (KEPT := "exposure as it was"): (PLAIN, TURNED, 2, None),
 }  # fmt: skip
 
 
-def composite(crops, share, turned, knees, alter, rng):
+def composite(crops, share, turned, knees, alter, rng, exposed=True):
     """A film, and the places of its knees from left to right."""
-    side = share * WIDTH * rng.uniform(0.95, 1.05)
+    width, height = (round(side * (1 if exposed else AS_SHARP)) for side in (WIDTH, HEIGHT))
+    side = share * width * rng.uniform(0.95, 1.05)
     middles = (0.27, 0.73) if share < 0.45 else (0.5,)
     places = [
         Place(
-            WIDTH * middle + rng.uniform(-0.02, 0.02) * WIDTH,
-            HEIGHT * rng.uniform(0.42, 0.58),
+            width * middle + rng.uniform(-0.02, 0.02) * width,
+            height * rng.uniform(0.42, 0.58),
             side,
             turned * rng.choice([-1, 1]),
         )
@@ -74,7 +78,7 @@ def composite(crops, share, turned, knees, alter, rng):
         crops = [np.repeat(crop[:1], len(crop), axis=0) for crop in crops]
     if knees == 1 and len(places) == 2:
         places = [places[int(rng.integers(2))]]
-    film = compose(crops[: len(places)], places, (HEIGHT, WIDTH), rng)
+    film = compose(crops[: len(places)], places, (height, width), rng, exposed=exposed)
     if alter:
         film = alter(film, rng, places)
     return film, places if knees else []
@@ -87,7 +91,7 @@ def measured(paths, kind, count, grader):
     for number in range(count):
         rng = np.random.default_rng([list(KINDS).index(kind), number])
         crops = [np.array(Image.open(paths[i])) for i in rng.choice(len(paths), 2, replace=False)]
-        film, places = composite(crops, share, turned, knees, alter, rng)
+        film, places = composite(crops, share, turned, knees, alter, rng, kind != KEPT)
         found = [knee for knee in find_knees(film) if knee.score >= SURE]
         for place, crop in zip(places, crops, strict=False):
             near = [knee for knee in found if np.hypot(knee.x - place.x, knee.y - place.y) < 0.5 * place.side]
@@ -99,9 +103,10 @@ def measured(paths, kind, count, grader):
             x, y = (knee.x - place.x) / place.side, (knee.y - place.y) / place.side
             errors.append((x, y, knee.side / place.side - 1))
             if grader:
-                own, cut = grader.grade([crop, knee.box.cut(film)], "R")
-                changes.append(abs(own.expected_grade - cut.expected_grade))
-                grades.append(own.grade != cut.grade)
+                true = FoundKnee(*place[:3], 1.0)
+                own, *others = grader.grade([crop, *(one.box.cut(film) for one in (knee, true))], "R")
+                changes.append([abs(own.expected_grade - other.expected_grade) for other in others])
+                grades.append([own.grade != other.grade for other in others])
         false += len(found)
     x, y, side = np.array(errors).reshape(-1, 3).T
     middle = np.maximum(abs(x), abs(y))
@@ -112,7 +117,9 @@ def measured(paths, kind, count, grader):
         row |= {"x": np.nanmean(x), "y": np.nanmean(y), "side": np.nanmean(side)}
         row |= {"middle_95": np.nanquantile(middle, 0.95), "side_95": np.nanquantile(abs(side), 0.95)}
     if changes:
-        row |= {"expected": np.mean(changes), "expected_95": np.quantile(changes, 0.95), "other": np.mean(grades)}
+        for name, change, other in zip(("", "_at_truth"), np.transpose(changes), np.transpose(grades), strict=True):
+            row |= {f"expected{name}": np.mean(change), f"expected_95{name}": np.quantile(change, 0.95)}
+            row |= {f"other{name}": np.mean(other)}
     return row
 
 
@@ -123,7 +130,7 @@ if __name__ == "__main__":
     table = pd.read_csv(output) if Path(output).exists() else pd.DataFrame()
     for kind in KINDS:
         if table.empty or kind not in set(table["kind"]):  # a run that was cut goes on
-            row = measured(paths, kind, int(count), grader if kind == "plain" else None)
+            row = measured(paths, kind, int(count), grader if kind == KEPT else None)
             table = pd.concat([table, pd.DataFrame([row])], ignore_index=True).round(4)
             table.to_csv(output, index=False)
     print(table.to_string(index=False))

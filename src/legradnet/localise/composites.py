@@ -42,6 +42,7 @@ def compose(
     rng: np.random.Generator,
     *,
     replaced: float = 0.0,
+    exposed: bool = True,
 ) -> Gray:
     """A film [H, W] of one leg a crop, each crop [S, S] lying at its place.
 
@@ -51,6 +52,7 @@ def compose(
         shape: Of the film.
         rng: Source of all that is not given.
         replaced: Chance that a knee is drawn over with a prosthesis.
+        exposed: Whether exposure, blur and noise are drawn, which may hide a grade; else those of the crops stay.
     """
     film = _ground(shape, rng)
     for crop, place in zip(crops, places, strict=True):
@@ -59,7 +61,8 @@ def compose(
         room = min((abs(place.x - other.x) / 2 / place.side for other in places if other is not place), default=2.0)
         leg, cover = _leg(crop, place, shape, rng, max(room, 0.5))
         film = film * (1 - cover) + leg * cover
-    return _exposed(_with_things(film, places, rng), rng)
+    film = _with_things(film, places, rng)
+    return _exposed(film, rng) if exposed else np.asarray(np.clip(np.rint(film), 0, 255), np.uint8)
 
 
 def distracting(crop: Gray, shape: tuple[int, int], rng: np.random.Generator) -> Gray:
