@@ -16,14 +16,25 @@ from safetensors.torch import load_file
 
 from legradnet.cli import config_folder
 from legradnet.errors import UserError
+from legradnet.network.backbones import Backbone
+from legradnet.network.weights import load_trunk
 from legradnet.pretraining.module import PretrainingModule
 from legradnet.pretraining.pairs import PairedFilms
 from legradnet.pretraining.run import pretrain
+from legradnet.pretraining.settings import PretrainSettings
+from legradnet.pretraining.watch import linear_probe
+from legradnet.settings import checked
 from legradnet.training.run import train
 
 VIT = ["backbone=tiny", *(f"~backbone.{key}" for key in ("densenet", "xception", "convnext", "swin"))]
 SMALL = [*VIT, "data.image_size=48", "data.count=24", "data.batch_size=4", "trainer.accelerator=cpu"]
 SMALL += ["projector.width=8", "projector.output=8", "trainer.max_epochs=3", "data.num_workers=0"]
+
+OTHERS = ("densenet", "xception", "vit", "swin")
+CONVNEXT = ["backbone=tiny", *(f"~backbone.{key}" for key in OTHERS), "backbone.convnext.image_size=48"]
+CONVNEXT += ["data.image_size=48", "data.count=560", "data.val_fraction=0.25", "data.batch_size=32"]
+CONVNEXT += ["trainer.max_epochs=6", "trainer.accelerator=cpu", "trainer.precision=32-true"]
+CONVNEXT += ["optimizer.learning_rate=2e-3", "pairs=film", "projector.width=256", "projector.output=256"]
 
 
 def composed(*overrides, name="pretrain"):
@@ -40,9 +51,9 @@ def paired(**settings):
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
-    """The folder of a finished run."""
+    """The folder of a finished run, by the method that has most to remember."""
     folder = tmp_path_factory.mktemp("pretrained")
-    assert pretrain(composed(*SMALL), folder) == folder / "checkpoints/trunk.safetensors"
+    assert pretrain(composed(*SMALL, "method=byol"), folder) == folder / "checkpoints/trunk.safetensors"
     return folder
 
 
@@ -70,14 +81,15 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_it_ends_with_the_same_weig
             os.kill(os.getpid(), signal.SIGINT)
         return step(module, batch, batch_idx)
 
+    own = [*SMALL, "method=byol"]
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(PretrainingModule, "training_step", interrupted)
-        pretrain(composed(*SMALL), tmp_path)
+        pretrain(composed(*own), tmp_path)
     with pytest.raises(UserError, match="already holds a run"):
-        pretrain(composed(*SMALL), tmp_path)
+        pretrain(composed(*own), tmp_path)
     with pytest.raises(UserError, match=r"optimizer.learning_rate: was 0.001, now 0.01"):
-        pretrain(composed(*SMALL, "optimizer.learning_rate=0.01", "ckpt_path=last"), tmp_path)
-    pretrain(composed(*SMALL, "ckpt_path=last"), tmp_path)
+        pretrain(composed(*own, "optimizer.learning_rate=0.01", "ckpt_path=last"), tmp_path)
+    pretrain(composed(*own, "ckpt_path=last"), tmp_path)
     ours, theirs = (load_file(folder / "checkpoints/trunk.safetensors") for folder in (tmp_path, pretrained))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert (tmp_path / "metrics.csv").read_bytes() == (pretrained / "metrics.csv").read_bytes()
@@ -122,7 +134,8 @@ def test_all_mistakes_in_films_are_told_before_the_first_batch(knees, tmp_path):
         (["backbone=tiny"], "one is pretrained at a time"),
         ([*VIT, "backbone.vit.frozen=true"], "a frozen trunk learns nothing"),
         ([*VIT, "augment.mixup=0.2"], "mixup has no meaning here"),
-        ([*VIT, "method=byol"], "method=byol must be one of vicreg, simclr"),
+        ([*VIT, "method=mae"], "method=mae must be one of vicreg, simclr, byol, simmim"),
+        ([*VIT, "data.batch_size=1"], "data.batch_size: films are told apart from others of their batch"),
         ([*VIT, "ckpt_path=last"], "there is no checkpoint at"),
         ([*VIT, "backbone.vit.weights=nowhere.safetensors"], "no file at nowhere.safetensors"),
     ],
@@ -137,3 +150,29 @@ def test_features_that_are_the_same_for_all_films_are_told_to_have_collapsed(tmp
     monkeypatch.setattr("legradnet.pretraining.module.effective_rank", lambda features: 1.0)
     pretrain(composed(*SMALL, "trainer.max_epochs=1", "data.val_fraction=0.4"), tmp_path)
     assert "features have COLLAPSED" in caplog.text
+
+
+def read_by_a_line(backbone, data):
+    """QWK of validation films by the probe of the command."""
+    features, labels = {}, {}
+    for split in ("train", "val"):
+        with torch.inference_mode():
+            batches = [(backbone.eval().pool(batch.films / 255).numpy(), batch.labels) for batch in data.loader(split)]
+        features[split] = np.concatenate([batch for batch, _ in batches]).astype(np.float64)
+        labels[split] = np.concatenate([batch for _, batch in batches])
+    return linear_probe(features["train"], labels["train"], features["val"], labels["val"], 5)["qwk"]
+
+
+def test_a_trunk_trained_for_seconds_without_grades_beats_random_weights(tmp_path):
+    config = composed(*CONVNEXT)
+    trunk = pretrain(config, tmp_path)
+    settings = checked(PretrainSettings, config)
+    data = PairedFilms(settings.data, num_classes=5, pairs="film")
+    data.setup()
+    random = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        backbone = Backbone(settings.backbone["convnext"], feature_dim=1)
+        random.append(read_by_a_line(backbone, data))
+    load_trunk(backbone.trunk, load_file(trunk), "the trunk")
+    assert read_by_a_line(backbone, data) > max(random) + 0.05

@@ -6,10 +6,11 @@ import torch
 
 from legradnet.checkpoint import read_checkpoint
 from legradnet.data.augment import mixed
+from legradnet.device import choose_precision
 from legradnet.errors import UserError
 from legradnet.training.module import GradingModule
 from legradnet.training.optimizer import LearningRateCurve, WarmupCosineSettings
-from legradnet.training.run import build_module, choose_precision, train
+from legradnet.training.run import build_module, train
 from small_runs import compose
 
 

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 def _pretrain(config: dict[str, Any], run_folder: str) -> None:
     from legradnet.pretraining.run import pretrain  # late: --help, --cfg and mistakes must not wait for torch
+    from legradnet.training.callbacks import KeepFreedMemory
 
-    pretrain(config, run_folder)
+    pretrain(config, run_folder, callbacks=[KeepFreedMemory()])
 
 
 def _keys() -> Iterable["Key"]:

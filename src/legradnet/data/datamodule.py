@@ -140,13 +140,17 @@ class KneeDataModule(LightningDataModule):
         """Films of each grade 0..K-1 in a split."""
         return np.bincount(self.films(split)["label"], minlength=self.num_classes).tolist()
 
-    def dataset(self, split: Split) -> KneeDataset:
-        """Films of one split, in table order."""
-        return KneeDataset(self.films(split), self._root, self.settings.films, pixels=self._pixels, cached=self.cached)
+    def dataset(self, split: Split, *, graded: bool = False) -> KneeDataset:
+        """Films of one split, in table order: all, or those that are `graded`."""
+        films = self.films(split)
+        films = films[films["label"] >= 0] if graded else films
+        return KneeDataset(films, self._root, self.settings.films, pixels=self._pixels, cached=self.cached)
 
-    def loader(self, split: Split, shuffle: bool = False, *, whole: bool = False) -> DataLoader[Batch]:
-        """Batches of one split: this process's share of them, or the `whole`."""
-        dataset = self.dataset(split)
+    def loader(
+        self, split: Split, shuffle: bool = False, *, whole: bool = False, graded: bool = False
+    ) -> DataLoader[Batch]:
+        """Batches of one split, or of those of its films that are `graded`: this process's share, or the `whole`."""
+        dataset = self.dataset(split, graded=graded)
         trainer = None if whole else self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         balance, seed = shuffle and self.settings.balance, self.settings.seed

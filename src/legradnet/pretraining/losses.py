@@ -68,6 +68,13 @@ class SimCLR(nn.Module):
         return F.cross_entropy(cosines, partners)
 
 
+class ProjectorSettings(Settings):
+    """Config group `projector`: the network between trunk and loss, which is thrown away."""
+
+    width: int = Field(default=1024, ge=2, le=65536, description="of its hidden layers; byol: of the predictor's too")
+    output: int = Field(default=1024, ge=2, le=65536, description="of what the loss compares")
+
+
 class VICRegSettings(Settings):
     """Config group `vicreg`."""
 
@@ -88,3 +95,18 @@ class SimCLRSettings(Settings):
     def build(self) -> SimCLR:
         """The loss."""
         return SimCLR(self.temperature)
+
+
+class BYOLSettings(Settings):
+    """Config group `byol`."""
+
+    momentum: float = Field(
+        default=0.99, ge=0, le=1, description="of the slower copy in the beginning; grows to 1. Long runs: 0.996"
+    )
+
+
+class SimMIMSettings(Settings):
+    """Config group `simmim`."""
+
+    share: float = Field(default=0.6, gt=0, lt=1, description="of a film's squares that are hidden")
+    square: int = Field(default=32, ge=2, le=4096, description="side of a hidden square, pixels of the network's input")

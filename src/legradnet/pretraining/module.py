@@ -1,30 +1,37 @@
 """The LightningModule of pretraining: a trunk, a projector, and a loss of two views."""
 
 import logging
-from contextlib import nullcontext
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 
+from legradnet.checkpoint import read_checkpoint
 from legradnet.data.augment import Augmentation
 from legradnet.data.dataset import Batch
 from legradnet.errors import UserError
 from legradnet.network.backbones import Backbone
+from legradnet.pretraining.methods import BYOL, Method, SimMIM, TwoViews
 from legradnet.pretraining.pairs import Pair
 from legradnet.pretraining.settings import PretrainSettings
 from legradnet.pretraining.watch import effective_rank, linear_probe
-from legradnet.training.gradients import DepthwiseInFloat32
+from legradnet.settings import flat
+from legradnet.training.gradients import depthwise_in_float32
 from legradnet.training.metrics import CollectedLogits
-from legradnet.training.optimizer import LearningRateCurve
+from legradnet.training.module import Run
+from legradnet.training.resuming import check_equal, steps_of
+from legradnet.training.settings import TrainerSettings
+from legradnet.training.steps import log_loss, seed_step, stepped_each_batch
 
 log = logging.getLogger(__name__)
 
 COLLAPSED = 2.0  # directions: fewer tell films apart no better than one number does
-_PROBE, _VAL = 0, 1  # of PairedFilms.val_dataloader
+_VAL, _PROBE = 0, 1  # of PairedFilms.val_dataloader
 
 
 class PretrainingModule(LightningModule):
@@ -32,52 +39,50 @@ class PretrainingModule(LightningModule):
 
     Args:
         settings: Of the command; those that change the numbers are kept in the checkpoint.
-        precision: Of the trainer.
+        run: Of the trainer, from `run_of`.
     """
 
-    def __init__(self, settings: PretrainSettings, precision: str) -> None:
+    def __init__(self, settings: PretrainSettings, run: Run) -> None:
         super().__init__()
-        self.settings, self.precision = settings, precision
-        kept = settings.model_dump(exclude={"trainer", "ckpt_path", "data"})
-        films = {"image_size", "fit", "mirror_left", "batch_size", "seed"}
-        self.save_hyperparameters({**kept, "data": settings.data.model_dump(include=films), "precision": precision})
+        self.settings, self.run = settings, run
+        self.save_hyperparameters(_kept(settings) | {"run": run})
         ((self.key, backbone),) = settings.backbone.items()
         self.backbone = Backbone(backbone, feature_dim=1)
         self.backbone.projection.requires_grad_(False)  # no part of what is learned here
-        width, output = settings.projector.width, settings.projector.output
-        self.projector = nn.Sequential(
-            *(nn.Linear(self.backbone.width, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()),
-            *(nn.Linear(width, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()),
-            nn.Linear(width, output, bias=False),
-        )
-        self.loss = (settings.vicreg if settings.method == "vicreg" else settings.simclr).build()
+        self.method = _method(settings, self.backbone)
         self.augment = Augmentation(settings.augment)
         self.probed, self.validated = CollectedLogits(), CollectedLogits()
 
     def training_step(self, batch: Pair, batch_idx: int) -> Tensor:
         """Loss of one batch of pairs, each film augmented on its own."""
-        place = np.random.SeedSequence([self.settings.seed, self.current_epoch, batch_idx, self.global_rank])
-        torch.manual_seed(int(place.generate_state(1)[0]))  # a killed and resumed run draws what it would have drawn
-        films = batch.films.transpose(0, 1).flatten(0, 1)[:, None]
-        embeddings = self.projector(self.backbone.pool(self.augment(films)))
-        with torch.autocast(self.device.type, enabled=False):
-            loss: Tensor = self.loss(*embeddings.float().chunk(2))
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"The loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}: "
-                "lower optimizer.learning_rate, or try trainer.precision=32-true."
-            )
-        size = len(batch.films)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
+        seed_step(self, self.settings.seed, batch_idx)
+        pairs, views, height, width = batch.films.shape
+        films = self.augment(batch.films.transpose(0, 1).reshape(-1, 1, height, width))
+        loss = self.method(self.backbone, films.view(views, pairs, height, width).transpose(0, 1))
+        log_loss(self, loss, batch_idx, pairs)
         return loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """As Lightning's own, of which torch computes a part in float32 where a processor is slow in bfloat16."""
-        is_slow = self.device.type == "cpu" and self.precision == "bf16-mixed"
-        with DepthwiseInFloat32() if is_slow else nullcontext():
+        with depthwise_in_float32(self.backbone, self.device, self.run["precision"]):
             super().backward(loss, *args, **kwargs)
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = _PROBE) -> None:
+    def on_fit_start(self) -> None:
+        """Let the method take up the weights that a fresh run starts from."""
+        if not self.trainer.ckpt_path:
+            self.method.start(self.backbone)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the projector also from where the first release had it."""
+        state = checkpoint["state_dict"]
+        for name in [name for name in state if name.startswith("projector.")]:
+            state[f"method.{name}"] = state.pop(name)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Let the method follow."""
+        self.method.follow(self.backbone, self.trainer.global_step / max(1, self.trainer.estimated_stepping_batches))
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = _VAL) -> None:
         """Collect features: of training films for the probe to learn from, and of validation films."""
         features = self.backbone.pool(batch.films.float().div_(255)).float()
         collected = self.probed if dataloader_idx == _PROBE else self.validated
@@ -85,7 +90,8 @@ class PretrainingModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log rank and probe; tell where features have collapsed."""
-        (train, train_labels), (val, val_labels) = self.probed.compute(), self.validated.compute()
+        val, val_labels = self.validated.compute()
+        train, train_labels = self.probed.compute() if self.probed.rows else (val[:0], val_labels[:0])
         self.probed.reset()
         self.validated.reset()
         if not np.isfinite(val).all():
@@ -95,9 +101,11 @@ class PretrainingModule(LightningModule):
         values = {"val/rank": rank, **{f"val/{name}": value for name, value in probe.items()}}
         self.log_dict({name: torch.tensor(value) for name, value in values.items()}, sync_dist=True)
         if rank < COLLAPSED and len(val) > COLLAPSED and not self.trainer.sanity_checking:
-            log.warning("Epoch %d: features have COLLAPSED: they use %.1f directions, and tell films apart no better "
-                        "than one number does. A lower learning rate, larger batches or more vicreg.variance= "
-                        "help.", self.current_epoch, rank)  # fmt: skip
+            log.warning(
+                "Epoch %d: features have COLLAPSED: they use %.1f directions, and tell films apart no better than one "
+                "number does. A lower optimizer.learning_rate= or a larger data.batch_size= helps.",
+                *(self.current_epoch, rank),
+            )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, stepped each batch by a warm-up and then a cosine or constant rate; norms and biases don't decay."""
@@ -108,10 +116,50 @@ class PretrainingModule(LightningModule):
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=own.learning_rate)
-        epochs = max(1, self.trainer.max_epochs or 1)
-        total = int(self.trainer.estimated_stepping_batches)
-        curve = LearningRateCurve(self.settings.scheduler, total_steps=total, epochs=epochs)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, curve)
-        return OptimizerLRSchedulerConfig(
-            optimizer=optimizer, lr_scheduler={"scheduler": scheduler, "interval": "step"}
-        )
+        return stepped_each_batch(optimizer, self.settings.scheduler, self.trainer)
+
+
+def run_of(settings: TrainerSettings, trainer: Trainer) -> Run:
+    """What a resumed run has to repeat of the trainer."""
+    steps = settings.model_dump(include={"gradient_clip_val", "accumulate_grad_batches"})
+    return {**steps, "precision": str(trainer.precision), **steps_of(settings, trainer)}
+
+
+def is_of_pretraining(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether this is a checkpoint of a `PretrainingModule`, as this or the first release with one wrote it."""
+    state, kept = checkpoint.get("state_dict"), checkpoint.get("hyper_parameters")
+    trunk = isinstance(state, Mapping) and any(str(name).startswith("backbone.trunk.") for name in state)
+    return trunk and isinstance(kept, Mapping) and "projector" in kept
+
+
+def check_same_settings(path: Path, module: PretrainingModule) -> None:
+    """Compare the settings of the run whose checkpoint is at `path` with those of the `module` that goes on with it.
+
+    Raises:
+        UserError: They differ in what changes the numbers.
+    """
+    theirs, ours = (flat(dict(kept)) for kept in (read_checkpoint(path)["hyper_parameters"], module.hparams))
+    # keys that older runs do not have count as their default
+    theirs = flat(_kept(PretrainSettings(backbone=module.settings.backbone))) | theirs
+    if "precision" in theirs:  # the first release kept no more of the trainer
+        theirs["run.precision"] = theirs.pop("precision")
+    free = {"pretrained", *(f"run.{key}" for key in module.run if f"run.{key}" not in theirs)}
+    check_equal(theirs, ours, free=free)
+
+
+def _kept(settings: PretrainSettings) -> dict[str, Any]:
+    films = {"image_size", "fit", "mirror_left", "batch_size", "seed"}
+    kept = settings.model_dump(exclude={"trainer", "ckpt_path", "data"})
+    return kept | {"data": settings.data.model_dump(include=films)}
+
+
+def _method(settings: PretrainSettings, backbone: Backbone) -> Method:
+    match settings.method:
+        case "vicreg":
+            return TwoViews(backbone, settings.projector, settings.vicreg.build())
+        case "simclr":
+            return TwoViews(backbone, settings.projector, settings.simclr.build())
+        case "byol":
+            return BYOL(backbone, settings.projector, settings.byol.momentum)
+        case "simmim":
+            return SimMIM(backbone, settings.simmim)

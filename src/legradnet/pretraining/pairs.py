@@ -104,5 +104,6 @@ class PairedFilms(KneeDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:  # type: ignore[override]
-        """Films for the linear probe to learn from, those of training with a grade, and all of validation."""
-        return [self.loader("train"), self.loader("val")]
+        """Films of validation, and if there are any, those of training with a grade: the probe learns from them."""
+        graded = (self.films("train")["label"] >= 0).any()
+        return [self.loader("val"), *([self.loader("train", graded=True)] if graded else [])]

@@ -1,50 +1,42 @@
 """One pretraining run: check, pretrain, leave the trunk."""
 
 import logging
-import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch import Callback, seed_everything
 from safetensors.torch import save
 
 from legradnet.checkpoint import read_checkpoint
-from legradnet.claims import claimed
-from legradnet.device import check_trainer_devices, choose_precision
 from legradnet.errors import UserError
 from legradnet.files import written_whole
 from legradnet.network.weights import check_weights, load_trunks
-from legradnet.pretraining.module import PretrainingModule
+from legradnet.pretraining.module import PretrainingModule, check_same_settings, is_of_pretraining, run_of
 from legradnet.pretraining.pairs import PairedFilms
 from legradnet.pretraining.settings import PretrainSettings
 from legradnet.run_folder import RunFolder
-from legradnet.settings import checked, flat
-from legradnet.training.callbacks import (
-    AtomicCheckpointIO,
-    FirstEpoch,
-    KeepFreedMemory,
-    MetricsTable,
-    PortableCheckpoint,
-    StopAfterBatch,
-)
+from legradnet.settings import checked
+from legradnet.training.callbacks import MetricsTable, PortableCheckpoint, StopAfterBatch
+from legradnet.training.fitting import as_started, checkpoint_to_resume, claimed_run, fit, new_trainer
 from legradnet.training.process import process_left_as_found
 
 log = logging.getLogger(__name__)
 
+COMMAND = "legradnet-pretrain"
 TRUNK = "trunk.safetensors"  # in checkpoints/
 
 
-def pretrain(config: Mapping[str, Any] | PretrainSettings, run_folder: str | Path) -> Path:
+def pretrain(
+    config: Mapping[str, Any] | PretrainSettings, run_folder: str | Path, *, callbacks: Sequence[Callback] = ()
+) -> Path:
     """Pretrain a trunk as `conf/pretrain.yaml` composes it.
 
     Args:
         config: `PretrainSettings`, or their plain values.
         run_folder: Folder for the trunk, `last.ckpt`, `metrics.csv`, `split.csv`; made if need be.
+        callbacks: More of Lightning's callbacks.
 
     Returns:
         The trunk's file, for `backbone.<key>.weights=` of training.
@@ -54,41 +46,36 @@ def pretrain(config: Mapping[str, Any] | PretrainSettings, run_folder: str | Pat
             can't be written.
     """
     settings = checked(PretrainSettings, config)
-    check_trainer_devices(settings.trainer.accelerator, settings.trainer.devices)
-    with claimed(Path(run_folder)), process_left_as_found():
-        return _pretrain(settings, RunFolder(Path(run_folder)))
+    settings = settings.model_copy(update={"trainer": as_started(settings.trainer)})
+    with process_left_as_found(), claimed_run(settings.trainer, run_folder, COMMAND) as folder:
+        return _pretrain(settings, folder, callbacks)
 
 
-def _pretrain(settings: PretrainSettings, folder: RunFolder) -> Path:
-    resumed = _to_resume(settings.ckpt_path, folder)
+def _pretrain(settings: PretrainSettings, folder: RunFolder, callbacks: Sequence[Callback]) -> Path:
+    resumed = _checkpoint_to_resume(settings.ckpt_path, folder)
     if resumed is None:
         check_weights(settings.backbone, settings.pretrained)
     seed_everything(settings.seed, workers=True, verbose=False)
-    trainer, first_epoch = _trainer(settings, folder)
-    module = PretrainingModule(settings, str(trainer.precision))
+    trainer = new_trainer(settings.trainer, folder, [*_callbacks(folder), *callbacks], num_sanity_val_steps=0)
+    module = PretrainingModule(settings, run_of(settings.trainer, trainer))
     ((key, _),) = settings.backbone.items()
     if resumed:
-        _check_same(resumed, module)
+        check_same_settings(resumed, module)
     else:
         load_trunks({key: module.backbone}, settings.backbone, settings.pretrained)
     progress = sys.stderr.isatty()
-    data = PairedFilms(settings.data, num_classes=settings.num_classes, pairs=settings.pairs, progress=progress)
+    data = PairedFilms(settings.data, num_classes=settings.num_classes, pairs=settings.paired, progress=progress)
     data.setup()
+    if (count := len(data.films("train"))) < (needed := 2 * trainer.world_size):
+        raise UserError(f"Pretraining tells films apart: it needs at least {needed} training films, not {count}.")
     _describe(data)
     if not settings.trainer.fast_dev_run:
+        if resumed and resumed.resolve() != folder.last.resolve():
+            folder.carry_over(RunFolder(resumed.parent.parent))
         folder.write_data(data.table, data.skipped, resumed=resumed is not None)
         folder.write_versions()
         folder.write_config(settings.model_dump(), shared=True)
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
-    except (SystemExit, KeyboardInterrupt) as stop:
-        _tell_how_to_resume(folder)
-        raise SystemExit(143 if isinstance(stop, SIGTERMException) else 130) from None
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, UserError) or resumed is None or first_epoch.is_over:
-            raise
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"The run can't go on from {resumed} (is it damaged, or of another version?): {why}") from error
+    fit(trainer, module, data, resumed, folder, COMMAND)
     trunk = folder.last.parent / TRUNK
     if not settings.trainer.fast_dev_run and trainer.is_global_zero:
         state = {name: tensor.contiguous() for name, tensor in module.backbone.trunk.cpu().state_dict().items()}
@@ -99,31 +86,10 @@ def _pretrain(settings: PretrainSettings, folder: RunFolder) -> Path:
     return trunk
 
 
-def _trainer(settings: PretrainSettings, folder: RunFolder) -> tuple[Trainer, FirstEpoch]:
-    asked = settings.trainer
-    precision = choose_precision(asked.accelerator) if asked.precision == "auto" else str(asked.precision)
-    log.info("Precision %s, run folder %s", precision, folder.path)
-    first_epoch = FirstEpoch()
-    callbacks: list[Callback] = [RichProgressBar()] if sys.stderr.isatty() else []
-    if not asked.fast_dev_run:
-        place: dict[str, Any] = {"dirpath": folder.last.parent, "enable_version_counter": False}
-        last = PortableCheckpoint(filename=folder.last.stem, save_on_train_epoch_end=True, **place)
-        callbacks += [StopAfterBatch(), KeepFreedMemory(), first_epoch, MetricsTable(folder, report=_log_epoch), last]
-    try:
-        trainer = Trainer(
-            **(asked.model_dump() | {"precision": precision}),
-            callbacks=callbacks,
-            logger=False,
-            plugins=[AtomicCheckpointIO()],
-            default_root_dir=folder.path,
-            enable_progress_bar=sys.stderr.isatty(),
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,  # EpochSampler knows its process
-        )
-    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"trainer: {error}") from error
-    return trainer, first_epoch
+def _callbacks(folder: RunFolder) -> list[Callback]:
+    place: dict[str, Any] = {"dirpath": folder.last.parent, "enable_version_counter": False}
+    last = PortableCheckpoint(filename=folder.last.stem, save_on_train_epoch_end=True, **place)
+    return [StopAfterBatch(), MetricsTable(folder, report=_log_epoch), last]
 
 
 def _describe(data: PairedFilms) -> None:
@@ -143,34 +109,10 @@ def _log_epoch(row: Mapping[str, float]) -> None:
     log.info("epoch %d  %s", row["epoch"], "  ".join(words))
 
 
-def _to_resume(ckpt_path: str | None, folder: RunFolder) -> Path | None:
-    path = folder.last if ckpt_path == "last" else Path(ckpt_path) if ckpt_path else None
-    if folder.last.is_file() and (path is None or path.resolve() != folder.last.resolve()):
-        raise UserError(f"{folder.path} already holds a run, which would be overwritten: add ckpt_path=last to go on "
-                        "with it, or choose another hydra.run.dir=.")  # fmt: skip
-    if path is None:
+def _checkpoint_to_resume(ckpt_path: str | None, folder: RunFolder) -> Path | None:
+    if (path := checkpoint_to_resume(ckpt_path, folder)) is None:
         folder.check_other_runs(folder.best, folder.predictions, folder.report, folder.benchmark)
         return None
-    if not path.is_file():
-        raise UserError(f"ckpt_path={ckpt_path}: there is no checkpoint at {path}.")
-    if "projector.0.weight" not in read_checkpoint(path).get("state_dict", {}):
-        raise UserError(f"{path} is no checkpoint of legradnet-pretrain.")
+    if not is_of_pretraining(read_checkpoint(path)):
+        raise UserError(f"{path} is no checkpoint of {COMMAND}.")
     return path
-
-
-def _check_same(path: Path, module: LightningModule) -> None:
-    """Raise UserError where the run whose checkpoint is at `path` had other settings that change the numbers."""
-    theirs, ours = (flat(dict(kept)) for kept in (read_checkpoint(path)["hyper_parameters"], module.hparams))
-    differing = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
-    if keys := [key for key in differing if key != "pretrained"]:
-        changes = "\n".join(f"  {key}: was {theirs.get(key)}, now {ours.get(key)}" for key in keys)
-        raise UserError(f"A resumed run goes on with its own settings; these differ:\n{changes}")
-
-
-def _tell_how_to_resume(folder: RunFolder) -> None:
-    if not folder.last.is_file():
-        log.warning("Stopped before there was anything to resume from.")
-        return
-    words = [word for word in sys.argv[1:] if not word.startswith(("ckpt_path=", "hydra.run.dir="))]
-    here = [f"hydra.run.dir={folder.path}", "ckpt_path=last"]
-    log.warning("Stopped. To go on: %s", shlex.join(["legradnet-pretrain", *words, *here]))

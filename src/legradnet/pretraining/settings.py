@@ -7,22 +7,22 @@ from pydantic import AfterValidator, Field
 from legradnet.data.augment import AugmentSettings
 from legradnet.data.settings import DataSettings
 from legradnet.network.backbones import Backbones, BackboneSettings
-from legradnet.pretraining.losses import SimCLRSettings, VICRegSettings
+from legradnet.pretraining.losses import BYOLSettings, ProjectorSettings, SimCLRSettings, SimMIMSettings, VICRegSettings
 from legradnet.settings import PathText, Seed, Settings
 from legradnet.training.optimizer import SchedulerSettings, WarmupCosineSettings
 from legradnet.training.settings import TrainerSettings
 
 _AUGMENT = AugmentSettings(
-    rotation=15.0,
-    shift=0.1,
-    scale=0.3,
-    mirror=0.0,
+    rotation=5.0,
+    shift=0.05,
+    scale=0.1,
+    mirror=0.5,
     exposure=0.1,
     contrast=0.4,
     gamma=0.5,
-    noise=0.05,
-    blur=1.5,
-    cutout=0.3,
+    noise=0.02,
+    blur=0.8,
+    cutout=0.0,
 )
 
 
@@ -40,11 +40,10 @@ def _plain(augment: AugmentSettings) -> AugmentSettings:
     return augment
 
 
-class ProjectorSettings(Settings):
-    """Config group `projector`: the network between trunk and loss, which is thrown away."""
-
-    width: int = Field(default=1024, ge=2, le=65536, description="of its hidden layers")
-    output: int = Field(default=1024, ge=2, le=65536, description="of what the loss compares")
+def _several(data: DataSettings) -> DataSettings:
+    if data.batch_size < 2:
+        raise ValueError("data.batch_size: films are told apart from others of their batch, so it is at least 2, not 1")
+    return data
 
 
 class OwnOptimizerSettings(Settings):
@@ -61,14 +60,17 @@ class PretrainSettings(Settings):
     pretrained: bool = Field(
         default=True, description="start from timm's weights; backbone.<key>.weights=FILE: from those"
     )
-    method: Literal["vicreg", "simclr"] = Field(
+    method: Literal["vicreg", "simclr", "byol", "simmim"] = Field(
         default="vicreg",
-        description="vicreg (Bardes 2022), also good with small batches, or simclr (Chen 2020), which wants large ones",
+        description="two views are to be alike: vicreg (Bardes 2022) and byol (Grill 2020), also with small batches, "
+        "simclr (Chen 2020), which wants large ones; or what is hidden is drawn again: simmim (Xie 2022)",
     )
     vicreg: VICRegSettings = VICRegSettings()
     simclr: SimCLRSettings = SimCLRSettings()
+    byol: BYOLSettings = BYOLSettings()
+    simmim: SimMIMSettings = SimMIMSettings()
     projector: ProjectorSettings = ProjectorSettings()
-    data: DataSettings = DataSettings(batch_size=64, test_fraction=0.0)
+    data: Annotated[DataSettings, AfterValidator(_several)] = DataSettings(batch_size=64, test_fraction=0.0)
     pairs: Literal["patient", "film"] = Field(
         default="patient",
         description="views to be alike: of two films of a patient (both knees, other visits), or of one film",
@@ -82,3 +84,8 @@ class PretrainSettings(Settings):
     ckpt_path: Literal["last"] | PathText | None = Field(
         default=None, description="resume: `last` = this run folder's last.ckpt"
     )
+
+    @property
+    def paired(self) -> Literal["patient", "film"]:
+        """Pairs that are made: a method that redraws what is hidden of a film needs no other."""
+        return "film" if self.method == "simmim" else self.pairs

@@ -1,6 +1,7 @@
 """Gradients of depthwise convolutions, which oneDNN computes in bfloat16 up to four times slower than in float32."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -37,6 +38,12 @@ class DepthwiseInFloat32(TorchDispatchMode):  # type: ignore[no-untyped-call]
             native = _backward(grad, films, kernels, *rest, [to_films, False, False])
             found = native[0], _backward(*wide, *rest, [False, to_kernels, False])[1]
         return *(None if given is None else given.to(grad.dtype) for given in found[:2]), None
+
+
+def depthwise_in_float32(network: nn.Module, device: torch.device, precision: object) -> AbstractContextManager[object]:
+    """What a backward pass of `network` runs in: `DepthwiseInFloat32` where `device` and `precision` need it."""
+    is_slow = device.type == "cpu" and precision == "bf16-mixed" and has_depthwise(network)
+    return DepthwiseInFloat32() if is_slow else nullcontext()
 
 
 def has_depthwise(network: nn.Module) -> bool:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ from legradnet.checkpoint import read_checkpoint
 from legradnet.data.augment import Augmentation, AugmentSettings, mixed
 from legradnet.data.dataset import Batch
 from legradnet.data.settings import FilmSettings
-from legradnet.errors import UserError
 from legradnet.network.backbones import BackboneSettings
 from legradnet.network.ensemble import EnsembleOutput, KneeEnsemble, NetworkSettings
 from legradnet.settings import Seed, checked
-from legradnet.training.gradients import DepthwiseInFloat32, has_depthwise
+from legradnet.training.gradients import depthwise_in_float32
 from legradnet.training.lone_film import let_norms_rest
 from legradnet.training.metrics import CollectedLogits, measured
-from legradnet.training.optimizer import LearningRateCurve, OptimizerSettings, SchedulerSettings, WarmupCosineSettings
+from legradnet.training.optimizer import OptimizerSettings, SchedulerSettings, WarmupCosineSettings
+from legradnet.training.steps import log_loss, seed_step, stepped_each_batch
 
 log = logging.getLogger(__name__)
 
@@ -97,23 +96,13 @@ class GradingModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one augmented batch."""
-        # One stream a batch: a run that was killed and resumed draws what it would have drawn.
-        place = np.random.SeedSequence([self.settings.seed, self.current_epoch, batch_idx, self.global_rank])
-        # torch.manual_seed takes a millisecond to note the seed for each kind of device that isn't there
-        seed = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
-        seed(int(place.generate_state(1)[0]))
+        seed_step(self, self.settings.seed, batch_idx)
         is_pooled = batch.films.ndim == 2  # by frozen trunks, augmented before
         films = self.augment(batch.films) if self.augment and not is_pooled else batch.films
         if len(films) == 1:
             self._wake_norms = let_norms_rest(self.ensemble)
         loss = self._loss(films, batch.labels)
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"The loss became {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}: "
-                "lower optimizer.learning_rate, or try trainer.precision=32-true."
-            )
-        size = len(batch.labels)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
+        log_loss(self, loss, batch_idx, len(batch.labels))
         return loss
 
     def _loss(self, films: Tensor, labels: Tensor) -> Tensor:
@@ -127,8 +116,8 @@ class GradingModule(LightningModule):
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """As Lightning's own, of which torch computes a part in float32 where a processor is slow in bfloat16."""
         run = self.settings.run or {}
-        is_slow = self.device.type == "cpu" and run.get("precision") == "bf16-mixed" and not run.get("compile")
-        with DepthwiseInFloat32() if is_slow and has_depthwise(self.ensemble) else nullcontext():
+        precision = None if run.get("compile") else run.get("precision")
+        with depthwise_in_float32(self.ensemble, self.device, precision):
             super().backward(loss, *args, **kwargs)
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -165,14 +154,7 @@ class GradingModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over `parameter_groups`, stepped each batch by a warm-up and then a cosine or constant rate."""
-        optimizer = self.build_optimizer()
-        total = int(self.trainer.estimated_stepping_batches)
-        epochs = max(1, self.trainer.max_epochs or 1)
-        curve = LearningRateCurve(self.settings.scheduler, total_steps=total, epochs=epochs)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, curve)
-        return OptimizerLRSchedulerConfig(
-            optimizer=optimizer, lr_scheduler={"scheduler": scheduler, "interval": "step"}
-        )
+        return stepped_each_batch(self.build_optimizer(), self.settings.scheduler, self.trainer)
 
     def build_optimizer(self) -> torch.optim.AdamW:
         """AdamW over `parameter_groups`: one fused kernel where torch has it, but not under fp16's gradient scaler.

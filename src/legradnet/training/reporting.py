@@ -50,8 +50,8 @@ def print_summary(folder: RunFolder, tested: Mapping[str, float] | None) -> None
             print(f"{what:12}  {path}")  # not in a table, which would cut long paths
 
 
-def tell_how_to_resume(folder: RunFolder) -> None:
-    """Log the command that goes on with an interrupted run."""
+def tell_how_to_resume(folder: RunFolder, command: str) -> None:
+    """Log how `command` goes on with an interrupted run."""
     if not folder.last.is_file():
         log.warning("Stopped before there was anything to resume from.")
         return
@@ -61,4 +61,4 @@ def tell_how_to_resume(folder: RunFolder) -> None:
         log.warning("Stopped. To go on with this job, repeat its overrides with %s", shlex.join(here))
         return
     words = [word for word in words if not word.startswith(("ckpt_path=", "hydra.run.dir="))]
-    log.warning("Stopped. To go on: %s", shlex.join(["legradnet-train", *words, *here]))
+    log.warning("Stopped. To go on: %s", shlex.join([command, *words, *here]))

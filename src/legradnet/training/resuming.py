@@ -1,6 +1,8 @@
 """A resumed run goes on as it began: whatever would change its numbers is refused."""
 
+from collections.abc import Container, Mapping
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
@@ -10,6 +12,8 @@ from legradnet.errors import UserError
 from legradnet.settings import checked, flat
 from legradnet.training.module import GradingModule, ModuleSettings, Run
 from legradnet.training.settings import TrainerSettings
+
+Flat = Mapping[str, Any]
 
 _FREE = {"model.pretrained", "class_counts"}
 _PROCESSES = ("devices", "num_nodes", "strategy")
@@ -47,9 +51,16 @@ def check_same_settings(path: Path, module: GradingModule) -> None:
     free = _FREE
     if "run.devices" not in theirs:
         free = free | {f"run.{key}" for key in (*_PROCESSES, *_ADDED)}
-    keys = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
-    if keys := [key for key in keys if key not in free]:
+    check_equal(theirs, ours, free=free, way_out=" (init_from= starts a new run)")
+
+
+def check_equal(theirs: Flat, ours: Flat, *, free: Container[str], way_out: str = "") -> None:
+    """Compare settings by their dotted keys; those that are `free` may differ.
+
+    Raises:
+        UserError: Others differ; `way_out` says what to do where that is wanted.
+    """
+    keys = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key) and key not in free)
+    if keys:
         changes = "\n".join(f"  {key}: was {theirs.get(key)}, now {ours.get(key)}" for key in keys)
-        raise UserError(
-            f"A resumed run goes on with its own settings; these differ (init_from= starts a new run):\n{changes}"
-        )
+        raise UserError(f"A resumed run goes on with its own settings; these differ{way_out}:\n{changes}")

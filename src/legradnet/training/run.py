@@ -5,46 +5,40 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from legradnet.checkpoint import is_ours, read_checkpoint
-from legradnet.claims import claimed, is_later_process
 from legradnet.data.datamodule import KneeDataModule
-from legradnet.device import check_compiler, check_trainer_devices, choose_device, choose_precision
+from legradnet.device import check_compiler, choose_device
 from legradnet.errors import UserError, how_to_install
-from legradnet.files import NotWrittenError
 from legradnet.network.weights import check_weights, load_ensemble, load_starting_weights
 from legradnet.run_folder import RunFolder
 from legradnet.settings import checked
 from legradnet.training.calibrate import calibrate
 from legradnet.training.callbacks import (
-    AtomicCheckpointIO,
-    FirstEpoch,
     MetricsTable,
     MovingAverage,
     PortableCheckpoint,
     ResumableEarlyStopping,
     StopAfterBatch,
 )
+from legradnet.training.fitting import as_started, checkpoint_to_resume, claimed_run, fit, new_trainer, precision_of
 from legradnet.training.frozen import compute_features, feature_views
-from legradnet.training.launched import as_launched
 from legradnet.training.metrics import measure_test_films
 from legradnet.training.module import GradingModule, Run
 from legradnet.training.process import process_left_as_found
-from legradnet.training.reporting import describe_films, log_epoch, print_summary, tell_how_to_resume
+from legradnet.training.reporting import describe_films, log_epoch, print_summary
 from legradnet.training.resuming import check_same_settings, steps_of
-from legradnet.training.settings import CallbackSettings, TrainerSettings, TrainSettings
+from legradnet.training.settings import CallbackSettings, TrainSettings
 
 log = logging.getLogger(__name__)
+
+COMMAND = "legradnet-train"
 
 
 @process_left_as_found()
@@ -71,20 +65,10 @@ def train(
             can't be written.
     """
     settings = checked(TrainSettings, config)
-    own = as_launched(settings.trainer, os.environ)
-    settings = settings.model_copy(update={"trainer": own})
-    check_trainer_devices(own.accelerator, own.devices)
-    first = not is_later_process(own.devices, (own.model_extra or {}).get("num_nodes", 1))
-    with claimed(Path(run_folder)) if first else nullcontext():
-        written = settings.model_dump() if isinstance(config, TrainSettings) else config
-        folder = RunFolder(Path(run_folder))
-        try:
-            return _train(settings, written, folder, callbacks, resumable)
-        except Exception as error:
-            # a process of ddp sends its own as text
-            if resumable and NotWrittenError.__name__ in f"{type(error)} {error}" and folder.last.is_file():
-                tell_how_to_resume(folder)
-            raise
+    settings = settings.model_copy(update={"trainer": as_started(settings.trainer)})
+    written = settings.model_dump() if isinstance(config, TrainSettings) else config
+    with claimed_run(settings.trainer, run_folder, COMMAND, resumable=resumable) as folder:
+        return _train(settings, written, folder, callbacks, resumable)
 
 
 def _train(
@@ -120,29 +104,15 @@ def _train(
     dry = bool(settings.trainer.fast_dev_run)
     if not dry and (views := feature_views(module, settings.data.feature_views)):
         device = choose_device(_accelerator(settings.trainer.accelerator))
-        compute_features(module, data, views=views, device=device, precision=_precision(settings.trainer))
+        compute_features(module, data, views=views, device=device, precision=precision_of(settings.trainer))
     if not dry:
         if ckpt_path and ckpt_path.resolve() != folder.last.resolve():
             folder.carry_over(RunFolder(ckpt_path.parent.parent))
         folder.write_data(data.table, data.skipped, resumed=ckpt_path is not None)
         folder.write_versions()
         folder.write_config(written, shared=True)
-    trainer.callbacks.append(first_epoch := FirstEpoch())  # type: ignore[attr-defined]  # a list, as Lightning makes it
     try:
-        # weights_only: a checkpoint is data, whatever is found in its place
-        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-    except (SystemExit, KeyboardInterrupt) as stop:
-        if resumable:
-            tell_how_to_resume(folder)
-        raise SystemExit(143 if isinstance(stop, SIGTERMException) else 130) from None
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, UserError) or ckpt_path is None or first_epoch.is_over:
-            raise
-        log.debug("Not resumed", exc_info=True)
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"The run can't go on from {ckpt_path} (is it damaged, or of another version?): {why}"
-        ) from error
+        fit(trainer, module, data, ckpt_path, folder, COMMAND, resumable=resumable)
     finally:
         if settings.logger.name == "wandb":
             sys.modules["wandb"].finish()  # else the next job of a multirun writes into this one's run
@@ -166,7 +136,7 @@ def build_module(config: Mapping[str, Any] | TrainSettings, trainer: Trainer | N
     run: Run = {
         **settings.data.model_dump(include={"batch_size", "balance", "feature_views"}),
         **settings.trainer.model_dump(include={"gradient_clip_val", "accumulate_grad_batches"}),
-        "precision": _precision(settings.trainer),
+        "precision": precision_of(settings.trainer),
         **({"compile": True} if settings.compile else {}),  # older runs have no such key
         **settings.callbacks.model_dump(),
         **({} if trainer is None else steps_of(settings.trainer, trainer)),
@@ -194,27 +164,8 @@ def build_trainer(
 ) -> Trainer:
     """Lightning's Trainer for a composed config; under `fast_dev_run` it writes nothing."""
     settings = checked(TrainSettings, config)
-    own = settings.trainer.model_dump() | {"precision": _precision(settings.trainer)}
-    if own["strategy"] == "auto" and own["devices"] != 1:
-        own["strategy"] = "ddp_spawn"  # Lightning's own choice would run the whole command again in each process
-    all_callbacks: list[Callback] = [RichProgressBar()] if sys.stderr.isatty() else []
-    log.info("Precision %s, run folder %s", own["precision"], folder.path)
-    if not settings.trainer.fast_dev_run:
-        all_callbacks += [*_callbacks(settings.callbacks, folder, resumable), *callbacks]
-    try:
-        return Trainer(
-            **own,
-            callbacks=all_callbacks,
-            logger=_loggers(settings.logger.name, folder),
-            plugins=[AtomicCheckpointIO()],
-            default_root_dir=folder.path,
-            enable_progress_bar=sys.stderr.isatty(),
-            enable_model_summary=False,
-            log_every_n_steps=10,
-            use_distributed_sampler=False,  # EpochSampler knows its process
-        )
-    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"trainer: {error}") from error
+    all_callbacks = [*_callbacks(settings.callbacks, folder, resumable), *callbacks]
+    return new_trainer(settings.trainer, folder, all_callbacks, logger=_loggers(settings.logger.name, folder))
 
 
 def _accelerator(name: str) -> str:
@@ -222,22 +173,9 @@ def _accelerator(name: str) -> str:
     return "cuda" if name == "gpu" and torch.cuda.is_available() else name.replace("gpu", "mps")
 
 
-def _precision(trainer: TrainerSettings) -> str:
-    return choose_precision(trainer.accelerator) if trainer.precision == "auto" else str(trainer.precision)
-
-
 def _checkpoint_to_resume(ckpt_path: str | None, folder: RunFolder) -> Path | None:
-    path = folder.last if ckpt_path == "last" else Path(ckpt_path) if ckpt_path else None
-    if folder.last.is_file() and (path is None or path.resolve() != folder.last.resolve()):
-        raise UserError(
-            f"{folder.path} already holds a run, which would be overwritten: add ckpt_path=last to go on with it, "
-            "or choose another hydra.run.dir=."
-        )
-    if path is None:
+    if (path := checkpoint_to_resume(ckpt_path, folder)) is None:
         return None
-    if not path.is_file():
-        hint = " Repeat the run's own hydra.run.dir=." if ckpt_path == "last" else ""
-        raise UserError(f"ckpt_path={ckpt_path}: there is no checkpoint at {path}.{hint}")
     checkpoint = read_checkpoint(path)
     if not is_ours(checkpoint):
         raise UserError(f"{path} is no LegRadNet checkpoint.")
@@ -291,7 +229,7 @@ def _loggers(name: str | None, folder: RunFolder) -> list[Logger] | bool:
 
 def _measure_best(settings: TrainSettings, folder: RunFolder, data: KneeDataModule) -> None:
     """Calibrate and test the best checkpoint in one process, as it will grade; tell what was found."""
-    training = _precision(settings.trainer)
+    training = precision_of(settings.trainer)
     precision = "bf16" if training == "bf16-mixed" else "f32"
     device = _accelerator(settings.trainer.accelerator)
     # features of frozen trunks are what grading computes, but for fp16, and for a trunk in bf16 beside f32
