@@ -5,10 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from evaluations import config_of
 from hostile_films import dicom, dicom_bytes
 from legradnet.checkpoint import read_checkpoint
+from legradnet.data.datamodule import KneeDataModule
 from legradnet.data.images import read_image
 from legradnet.data.synthetic import write_knees
 from legradnet.errors import UserError
@@ -17,6 +19,7 @@ from legradnet.evaluation.graded import Graded, read_graded
 from legradnet.evaluation.run import evaluate
 from legradnet.evaluation.shortcut import JOINT_BAND, blank_joint
 from legradnet.grading.calibration import Calibration, tempered
+from legradnet.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("blank_figures")  # but for `own`, which is made for all tests
 
@@ -102,6 +105,30 @@ def test_films_that_the_checkpoint_was_trained_on_are_named(best, trained, hospi
     films = {"source": "csv", "dataset_path": str(hospital), "csv_path": str(hospital / "knees.csv")}
     evaluate(config_of(str(run / "checkpoints/best.ckpt"), data=films, joint_masked=False), tmp_path / "out")
     assert any("12 of these films share" in warning for warning in metrics(tmp_path / "out")["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("of_training", "verify", "told"),
+    [(True, "decode", "12 of these 12 films trained"), (False, "decode", ""), (True, "header", "was not checked")],
+    ids=["training films", "other films", "pictures not decoded"],
+)
+def test_films_that_trained_a_model_without_its_run_are_known_by_their_pictures(
+    best, trained, hospital, tmp_path, of_training, verify, told
+):
+    shutil.copy(best, tmp_path / "alone.ckpt")
+    films, table = hospital, pd.read_csv(hospital / "knees.csv", dtype=str)[:12]
+    if of_training:
+        films = tmp_path
+        run = KneeDataModule(RunFolder(trained).read_group("data"), num_classes=5)
+        run.setup()
+        for row, at in enumerate(run.films("train").index[:12]):
+            Image.fromarray(run.film(at)).save(tmp_path / f"renamed {row}.png")
+            table.loc[row, "filename"] = f"renamed {row}.png"
+    table.to_csv(tmp_path / "films.csv", index=False)
+    data = {"source": "csv", "dataset_path": str(films), "csv_path": str(tmp_path / "films.csv"), "verify": verify}
+    evaluate(config_of(str(tmp_path / "alone.ckpt"), data=data, joint_masked=False), tmp_path / "out")
+    about = [warning for warning in metrics(tmp_path / "out")["warnings"] if " trained " in warning]
+    assert [warning for warning in about if told and told in warning] == about
 
 
 def test_crossfit_measures_calibration_on_patients_it_was_not_fitted_on(best, tmp_path):

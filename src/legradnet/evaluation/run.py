@@ -187,12 +187,32 @@ def _training_warnings(grader: Grader, films: LabelledFilms) -> Iterator[str]:
         run, name = run_of(network.path), _name(name_of(network.path))
         if run.path == films.own:  # its splits are known
             continue
-        if not os.access(run.split, os.R_OK):
-            yield f"Whether these films trained {name} could not be checked: there is no split.csv of its run."
-        elif seen := seen_in_training(films.table, run):
+        known: Sequence[str] = ()
+        seen, undecoded = network.learned.seen, len(films.table)
+        if seen:
+            known = films.table["filename"].iloc[seen.among(films.fingerprints)].tolist()
+            undecoded -= sum(map(bool, films.fingerprints))
+        if known:
             yield (
-                f"{seen} of these films share a file name or a patient with training or validation films of "
-                f"{name}: if they are the same, the numbers are too good."
+                f"{len(known)} of these {len(films.table)} films trained {name}, which knows them by their pictures, "
+                f"{known[0]} first: the numbers are too good."
+            )
+        elif os.access(run.split, os.R_OK):
+            if shared := seen_in_training(films.table, run):
+                yield (
+                    f"{shared} of these films share a file name or a patient with training or validation films of "
+                    f"{name}: if they are the same, the numbers are too good."
+                )
+        elif not seen:
+            yield f"Whether these films trained {name} could not be checked: there is no split.csv of its run."
+        elif undecoded:
+            yield (
+                f"Whether {undecoded} of these films trained {name} was not checked: it knows films by their "
+                "pictures, for which data.verify=decode is needed."
+            )
+        else:
+            log.info(
+                "None of these %d films trained %s, which knows its films by their pictures", len(films.table), name
             )
 
 

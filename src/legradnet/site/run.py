@@ -105,8 +105,9 @@ def _reference(settings: CalibrateSettings, network: GradingNetwork) -> Referenc
 
 
 def _films(settings: CalibrateSettings, network: GradingNetwork) -> LabelledFilms:
+    data = settings.data.model_copy(update={"verify": "decode"})  # training films are known by their pictures
     films = load_films(
-        settings.data, network.path, split=settings.split, num_classes=network.classes, image_size=network.image_size
+        data, network.path, split=settings.split, num_classes=network.classes, image_size=network.image_size
     )
     count = len(films.table)
     if count < MIN_FILMS:
