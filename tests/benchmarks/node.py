@@ -7,7 +7,9 @@
 back; node and Orthanc are killed (kill -9) in turn and started again. As any sender does, this one sends a film
 again that was not acknowledged. Promised: a report and a picture for each film, none double. `hostile`: mutated
 objects, oversized PDUs, connections that say nothing and that end anywhere. Promised: the same node answers C-ECHO all
-along, and its memory does not grow over the second half (10 %).
+along, and the memory of its processes, looked at every two seconds, does not grow over the second half (10 %).
+
+CHECKPOINT may be `oai`, the shipped model.
 """
 
 import argparse
@@ -16,27 +18,32 @@ import os
 import random
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections import Counter
+from collections import Counter, deque
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import pydicom
 
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS / "hospital")]
-from knee_films import UID, film  # noqa: E402
-from nodes import association, echo  # noqa: E402
+from hostile_client import half_open, send_hostile_bytes, send_mutated  # noqa: E402
+from knee_films import film  # noqa: E402
+from nodes import echo  # noqa: E402
 from orthanc import Orthanc, free_port  # noqa: E402
 
 from legradnet.data.drawn_knee import draw_knee  # noqa: E402
+from legradnet.hospital.status import status  # noqa: E402
+from legradnet.models.named import is_name  # noqa: E402
 
 GROWTH = 1.1
-PATIENCE = 120.0
+PATIENCE = 900.0  # seconds; the machine may be busy with something else
+LOOK = 2.0  # seconds between two looks at memory and at queues
+WAITING = 20  # films that are sent ahead of the node, so that it is killed while it grades and sends
 
 
 class Node:
@@ -67,10 +74,23 @@ class Node:
         self.process.wait(60)
 
     def memory(self) -> float:
-        """MB that it holds."""
+        """MB that it and the processes that read films for it hold."""
         assert self.process is not None
-        fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
-        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        parents, pages = {}, {}
+        for path in Path("/proc").iterdir():
+            if path.name.isdigit():
+                with suppress(OSError):
+                    parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+                    pages[int(path.name)] = int((path / "statm").read_text().split()[1])
+        family = {self.process.pid}
+        while more := {one for one, parent in parents.items() if parent in family} - family:
+            family |= more
+        return sum(pages.get(one, 0) for one in family) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def counts(self) -> Counter[str]:
+        """Films waiting, graded, left, failed, as `show=status` tells them."""
+        line = next(line for line in status(self.folder / "queue").splitlines() if line.startswith("films"))
+        return Counter({words.split()[1]: int(words.split()[0]) for words in line.removeprefix("films").split(",")})
 
 
 def listens(port: int) -> bool:
@@ -81,12 +101,12 @@ def listens(port: int) -> bool:
     return True
 
 
-def until(what, patience: float = PATIENCE) -> None:
+def until(what, patience: float = PATIENCE, pause: float = 0.05) -> None:
     end = time.monotonic() + patience
     while not what():
         if time.monotonic() > end:
             raise SystemExit("it did not come")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def kills(folder: Path, checkpoint: str, films: int, count: int) -> dict[str, float]:
@@ -100,6 +120,7 @@ def kills(folder: Path, checkpoint: str, films: int, count: int) -> dict[str, fl
     moments = sorted(random.Random(0).sample(range(films), count))
     begin, killed, again = time.monotonic(), 0, 0
     for number in range(films):
+        until(lambda: node.counts()["waiting"] < WAITING, pause=LOOK)
         pixels = draw_knee(number / films, "L", drawn, size=64)
         path = film(folder / "film.dcm", number + 1, pixels)
         if number in moments:  # in the middle of what it does
@@ -110,7 +131,7 @@ def kills(folder: Path, checkpoint: str, films: int, count: int) -> dict[str, fl
         while not _forwarded(orthanc, path):
             again += 1
             time.sleep(0.2)
-    until(lambda: _counts(orthanc)["SR"] >= films and _counts(orthanc)["OT"] >= films, 1200)
+    until(lambda: _counts(orthanc)["SR"] >= films and _counts(orthanc)["OT"] >= films, 4 * PATIENCE, LOOK)
     time.sleep(3)  # whatever might still come
     counts = _counts(orthanc)
     reports = [one["SOPInstanceUID"] for one in orthanc.instances() if one["Modality"] == "SR"]
@@ -153,93 +174,57 @@ def _counts(orthanc: Orthanc) -> Counter[str]:
 
 
 def hostile(folder: Path, checkpoint: str, objects: int) -> dict[str, float]:
-    """A client that sends what it should not."""
+    """A client that sends what it should not, beside connections and associations that are left half open."""
     node = Node(folder, checkpoint, "NOBODY@127.0.0.1:9", "CLINIC")
     node.start()
     dice = random.Random(0)
-    whole = film(folder / "film.dcm").read_bytes()
-    header = pydicom.dcmread(folder / "film.dcm")
-    memory, echoes, begin = [], 0, time.monotonic()
-    silent = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(8)]
-    for number in range(objects):
+    memory, echoes, answered, begin = [], 0, 0, time.monotonic()
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(LOOK):
+            memory.append((number, node.memory()))
+
+    number = 0
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    left_open: deque[socket.socket] = deque()
+    for number in range(objects):  # the watcher reads it
         if number % 10 == 0:
-            _hostile_bytes(node.port, dice)
-        _mutated(node.port, folder, whole, header, number, dice)
+            send_hostile_bytes(node.port, dice)
+            left_open.extend(half_open(node.port, dice))
+            while len(left_open) > 6:
+                left_open.popleft().close()
+        answered += send_mutated(node.port, folder, number, dice)
         if number % 100 == 99:
             until(lambda: echo(node.port))
             echoes += 1
-            memory.append(node.memory())
-    for peer in silent:
-        peer.close()
+        until(lambda: node.counts()["waiting"] < WAITING, pause=LOOK)
+    until(lambda: node.counts()["waiting"] == 0, pause=LOOK)  # what was taken is graded too
+    ended.set()
+    watcher.join()
+    counts = node.counts()
     assert node.process is not None
     alive = node.process.poll() is None
-    half = memory[len(memory) // 2 :]
+    eighths = [[held for at, held in memory if 8 * at // objects == part] for part in range(8)]
+    half = [held for at, held in memory if objects / 2 <= at]
     growth = max(half) / half[0]
     node.stop()
     return {
         "objects": objects,
+        "answered": answered,
+        "graded": counts["graded"],
+        "left alone": counts["left"],
+        "failed": counts["failed"],
         "answers to C-ECHO": echoes,
+        "memory when it began, MB": round(memory[0][1], 1),
+        **{f"memory at most, eighth {part} of 8, MB": round(max(held), 1) for part, held in enumerate(eighths, 1)},
         "memory at half, MB": round(half[0], 1),
-        "memory at most in the second half, MB": round(max(half), 1),
+        "memory at the end, MB": round(half[-1], 1),
+        "looks at memory": len(memory),
         "seconds": round(time.monotonic() - begin, 1),
-        "kept": float(alive and growth <= GROWTH),
+        "kept": float(alive and growth <= GROWTH and counts["waiting"] == 0),
     }
-
-
-def _hostile_bytes(port: int, dice: random.Random) -> None:
-    """Oversized, unknown and broken PDUs, each on a connection of its own."""
-    kinds = [
-        struct.pack(">BBL", 1, 0, 2**32 - 1) + b"x" * 3000,
-        struct.pack(">BBL", 4, 0, 5_000_000) + dice.randbytes(3000),
-        struct.pack(">BBL", 1, 0, 3000) + dice.randbytes(3000),
-        struct.pack(">BBL", dice.randrange(256), 0, 40) + dice.randbytes(40),
-        dice.randbytes(200),
-    ]
-    for content in kinds:
-        try:
-            with socket.create_connection(("127.0.0.1", port), 2) as peer:
-                peer.sendall(content)
-        except OSError:
-            continue
-
-
-def _mutated(port: int, folder: Path, whole: bytes, header: pydicom.Dataset, number: int, dice: random.Random) -> None:
-    """Send a film with damaged bytes, under a UID of its own, as it stands."""
-    content = bytearray(whole)
-    start = 132 if number % 4 else 400
-    for _ in range(dice.choice((1, 5, 50, 500))):
-        content[dice.randrange(start, min(len(content), 1500 if number % 2 else len(content)))] = dice.randrange(256)
-    if number % 5 == 0:
-        content = content[: dice.randrange(140, len(content))]
-    uid = f"{UID}.9.{number}"
-    with association(port) as made:
-        if not made.is_established:
-            return
-        request = header.copy()
-        request.SOPInstanceUID = request.file_meta.MediaStorageSOPInstanceUID = uid
-        _send_raw(made, request, bytes(content[132 + _meta_length(whole) :]))
-
-
-def _meta_length(whole: bytes) -> int:
-    (length,) = struct.unpack_from("<L", whole, 140)
-    return 12 + length
-
-
-def _send_raw(made, request: pydicom.Dataset, content: bytes) -> None:
-    """A C-STORE of bytes that need not be a data set."""
-    from io import BytesIO
-
-    from pynetdicom.dimse_primitives import C_STORE
-
-    primitive = C_STORE()
-    primitive.MessageID = 1
-    primitive.AffectedSOPClassUID = request.SOPClassUID
-    primitive.AffectedSOPInstanceUID = request.SOPInstanceUID
-    primitive.Priority = 2
-    primitive.DataSet = BytesIO(content)
-    context = next(one for one in made.accepted_contexts if one.abstract_syntax == request.SOPClassUID)
-    made.dimse.send_msg(primitive, context.context_id)
-    made.dimse.get_msg(True)
 
 
 def main() -> int:
@@ -253,7 +238,7 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        checkpoint = str(Path(asked.checkpoint).resolve())
+        checkpoint = asked.checkpoint if is_name(asked.checkpoint) else str(Path(asked.checkpoint).resolve())
         if asked.what == "kills":
             found = kills(place, checkpoint, asked.films, asked.kills)
         else:

@@ -28,10 +28,14 @@ PATIENCE = 60.0
 
 
 class Receiver:
-    """Keeps all that it is sent; `answers` are what it says first, "gone" = nothing: it has the object and hangs up."""
+    """Keeps all that it is sent; `answers` are what it says first, "gone" = nothing: it has the object and hangs up.
+
+    Over the UIDs of `breaks` it always hangs up.
+    """
 
     def __init__(self, answers=(), port=0, tls=None):
         self.got: list[tuple[str, bytes]] = []
+        self.breaks: set[str] = set()
         self.answers = list(answers)
         entity = AE(ae_title="PACS")
         entity.require_called_aet = True
@@ -44,6 +48,8 @@ class Receiver:
     def store(self, event):
         self.got.append((str(event.request.AffectedSOPInstanceUID), event.request.DataSet.getvalue()))
         answer = self.answers.pop(0) if self.answers else 0x0000
+        if self.got[-1][0] in self.breaks:
+            answer = "gone"
         if answer == "gone":
             event.assoc.abort()
             return 0x0000

@@ -19,16 +19,8 @@ pytest.importorskip("pynetdicom", reason="the extra [hospital] is not installed"
 pytest.importorskip("highdicom", reason="the extra [hospital] is not installed")
 from nodes import Receiver, association, certificate, echo, listening_alone, running, send, wait_for
 
-from legradnet.hospital.objects import Made
-from legradnet.hospital.queue import Queue
+from legradnet.hospital.receiving import client_tls
 from legradnet.hospital.status import status
-
-
-@pytest.fixture
-def receiver():
-    made = Receiver()
-    yield made
-    made.close()
 
 
 def test_a_film_is_answered_by_a_report_and_a_picture_in_its_study(best, receiver, tmp_path, caplog):
@@ -79,7 +71,7 @@ def test_a_receiver_that_was_down_gets_all_when_it_is_back(best, tmp_path, caplo
     with running(tmp_path / "queue", best, place) as port:
         assert send(port, *(film(tmp_path / f"{k}.dcm", k) for k in (1, 2))) == [0x0000, 0x0000]
         wait_for(lambda: caplog.text.count("is not reached") >= 4 and "4 to be sent" in status(tmp_path / "queue"))
-        pauses = [record.args[1] for record in caplog.records if "is not reached" in record.msg]
+        pauses = [record.args[1] for record in caplog.records if "is not reached" in record.getMessage()]
         assert pauses[:4] == [0.1, 0.2, 0.4, 0.5]
         receiver = Receiver(port=place)
         wait_for(lambda: "4 sent" in status(tmp_path / "queue"))
@@ -204,52 +196,10 @@ def test_with_tls_both_ways_and_only_with_a_certificate(best, tmp_path):
     receiver.close()
 
 
-@pytest.fixture
-def queue(tmp_path):
-    made = Queue(tmp_path)
-    yield made
-    made.close()
-
-
-def reopened(queue):
-    queue.close()
-    return Queue(queue.folder)
-
-
-def test_whatever_a_kill_leaves_half_done_is_done_again(queue):
-    """Each of the moments between two steps that are safe on disk."""
-    (queue.folder / "films/1.2.3.dcm").write_bytes(b"whole, and not yet told")
-    (queue.folder / "films/.legradnet-x.partial").write_bytes(b"half")
-    queue.keep_film("1.2.4", b"film")
-    queue = reopened(queue)
-    assert queue.waiting() == 2 and len(list((queue.folder / "films").iterdir())) == 2
-    first = queue.next_film()
-    assert queue.begin(first)
-    (queue.folder / "objects/2.25.1.dcm").write_bytes(b"made, and not yet told")
-    queue = reopened(queue)
-    assert not list((queue.folder / "objects").iterdir()) and queue.waiting() == 2
-    assert queue.next_film().uid != first.uid, "another first than that over which a node has died"
-    queue.finish(first, [Made("report", "2.25.1", b"report"), Made("picture", "2.25.2", b"picture")])
-    first.path.write_bytes(b"graded, and not yet deleted")
-    queue = reopened(queue)
-    assert not first.path.exists() and [one.uid for one in queue.due(9)] == ["2.25.1", "2.25.2"]
-    sent = queue.due(1)[0]
-    queue.sent(sent)
-    sent.path.write_bytes(b"sent, and not yet deleted")
-    queue = reopened(queue)
-    assert not sent.path.exists() and [one.path.read_bytes() for one in queue.due(9)] == [b"picture"]
-    queue.close()
-
-
-def test_a_film_over_which_nodes_die_comes_last_and_at_last_never(queue):
-    queue.keep_film("1.2.3", b"deadly")
-    for _ in range(10):
-        assert queue.begin(queue.next_film())
-    queue.keep_film("1.2.4", b"next")
-    assert queue.next_film().uid == "1.2.4"
-    queue.give_up(queue.next_film(), "left", "no knee")
-    assert not queue.begin(queue.next_film()) and queue.waiting() == 0
-    assert "has ended 10 times" in status(queue.folder)
+def test_a_receiver_is_trusted_by_ca_alone(tmp_path):
+    path = certificate(tmp_path)
+    settings = NodeSettings(output="queue", send_to="PACS@127.0.0.1:104", send_tls=True, ca=str(path))
+    assert len(client_tls(settings).get_ca_certs()) == 1 and client_tls(settings).check_hostname
 
 
 @pytest.mark.parametrize(
@@ -276,6 +226,7 @@ def test_mistakes_in_addresses_and_titles_are_told(mistake, words):
         ([], "send_to=AET@HOST:PORT is needed"),
         (["send_to=PACS@127.0.0.1:104", "host=203.0.113.9"], "can't be listened on"),
         (["send_to=PACS@127.0.0.1:104", "cert=missing.pem"], "missing.pem"),
+        (["send_to=PACS@127.0.0.1:104", "ca=missing.pem"], "ca= is for TLS"),
         (["send_to=PACS@127.0.0.1:104", "port=0", "checkpoint=missing.ckpt"], "missing.ckpt"),
     ],
 )

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -85,6 +87,62 @@ def test_a_second_run_makes_no_double(ran, config, tmp_path, caplog):
         {**config, "input": f"{config['input']}/1.dcm", "dicom": str(tmp_path / "other")}, tmp_path / "x", open_outlets
     )
     assert pydicom.dcmread(one).SOPInstanceUID in uids(tmp_path / "other")
+
+
+@pytest.fixture
+def objects(ran, tmp_path):
+    """The objects of one film, report first, in a folder that a test may spoil."""
+    folder, _ = ran
+    of_one = [path for path in (folder / "out").iterdir() if _film_of(path) == f"{UID}.1"]
+    return [Path(shutil.copy(path, tmp_path)) for path in sorted(of_one, key=lambda path: "sr_" not in path.name)]
+
+
+def _film_of(path):
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    places = (
+        "CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]",
+        "SourceImageSequence[0]",
+        "SourceInstanceSequence[0]",
+    )
+    for place in places:
+        found = header
+        for step in place.split("."):
+            name, _, number = step.rstrip("]").partition("[")
+            found = found[name].value[int(number)] if found is not None and name in found else None
+        if found is not None:
+            return found.ReferencedSOPInstanceUID
+    raise AssertionError(path)
+
+
+def test_while_one_object_is_whole_it_tells_when_all_were_made(objects):
+    when = outlets._made_at(objects)
+    objects[0].write_bytes(objects[0].read_bytes()[:300])
+    assert outlets._made_at(objects) == when
+    objects[1].unlink()
+    assert outlets._made_at(objects) == when
+    assert outlets._made_at([path.with_name("none.dcm") for path in objects]) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (lambda whole: b"", "can't be read"),
+        (lambda whole: b"what somebody keeps here", "can't be read"),
+        (lambda whole: whole[:200], "can't be read"),
+        (lambda whole: whole.replace(b"2.25.", b"2.26.", 9), "is another object"),
+        (None, "can't be read"),
+    ],
+    ids=["empty", "no DICOM", "cut off", "another object", "a folder"],
+)
+def test_a_damaged_object_is_told_and_not_overwritten(objects, config, tmp_path, caplog, content, words):
+    for path in objects:
+        spoilt = content and content(path.read_bytes())
+        path.unlink()
+        path.mkdir() if spoilt is None else path.write_bytes(spoilt)
+    films = {"input": f"{config['input']}/1.dcm", "dicom": str(tmp_path)}
+    predict(config | films, tmp_path / "run", open_outlets)
+    assert f"{objects[0].name} is there and {words}" in caplog.text
+    assert all(path.is_dir() or path.read_bytes() == spoilt for path in objects[-1:])
 
 
 def _report_of(config, name):

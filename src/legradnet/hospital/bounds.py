@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import dataclass
 from socket import socket
+from socketserver import BaseServer
 from typing import Any
 
 from pynetdicom import evt
@@ -142,6 +143,11 @@ class BoundedServer(ThreadedAssociationServer):
         finally:
             self._handshakes.release()
         super().finish_request(secure, client_address)
+
+    def shutdown(self) -> None:
+        """Take no more connections; pynetdicom's own wants to have started the server itself."""
+        BaseServer.shutdown(self)
+        self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that breaks is its peer's trouble."""

@@ -1,6 +1,7 @@
 """What `legradnet-predict` leaves beside its tables: DICOM objects (`dicom=FOLDER`) and FHIR (`format=fhir`)."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,7 +12,8 @@ from legradnet.data.film import ImageError
 from legradnet.data.film_names import output_names
 from legradnet.data.inputs import InputFilm
 from legradnet.data.sides import Side
-from legradnet.files import check_writable, make_folder, told, write_text, written_whole
+from legradnet.errors import UserError
+from legradnet.files import check_writable, make_folder, reason, told, write_text, written_whole
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Grading, NotGraded, Request
 from legradnet.grading.outlet import Outlet
@@ -21,7 +23,7 @@ from legradnet.grading.whole_films import FilmKind, prepare_knees
 from legradnet.hospital.fhir import as_json, observation
 from legradnet.hospital.graded import ReadKnee
 from legradnet.hospital.identity import NoIdentityError, read_identity
-from legradnet.hospital.model import model_of
+from legradnet.hospital.model import NAME, model_of
 from legradnet.hospital.objects import Made, check_installed, kinds, objects_of
 from legradnet.run_folder import RunFolder
 
@@ -89,8 +91,12 @@ class DicomFolder:
             for prepared, knee in zip(read, knees, strict=True)
             if not isinstance(prepared, ImageError) and not isinstance(knee, ImageError)
         ]
-        report = self._place("report", self.model.uid("report", identity.film))
-        when = _made_at(report) or datetime.now().replace(microsecond=0)
+        there = [self._place(kind, self.model.uid(kind, identity.film)) for kind in _PREFIX]
+        try:
+            when = _made_at(there) or datetime.now().replace(microsecond=0)
+        except _DamagedError as error:
+            self.without.append(f"{film.filename}: {error}")
+            return
         for made in objects_of(self.grader, pairs, identity, self.model, when, pdf=self.pdf):
             self._write(made)
 
@@ -118,15 +124,44 @@ class DicomFolder:
             log.warning("%d graded films have no DICOM objects: %s%s", len(self.without), shown, more)
 
 
-def _made_at(path: Path) -> datetime | None:
-    """When an object that is there already was made, so that the same film and model give the same bytes."""
+class _DamagedError(UserError):
+    """What is there under an object's name is not that object; says which file."""
+
+
+def _made_at(places: Sequence[Path]) -> datetime | None:
+    """When the objects of a film were made that are there already, so that it and the model give the same bytes.
+
+    Args:
+        places: Where they would be; a damaged one is as good as none as long as another tells the time.
+
+    Raises:
+        _DamagedError: There are some, and none tells.
+    """
+    damaged = []
+    for path in filter(os.path.lexists, places):
+        try:
+            return _own_time(path)
+        except _DamagedError as error:
+            damaged.append(error)
+    if damaged:
+        raise damaged[0]
+    return None
+
+
+def _own_time(path: Path) -> datetime:
     import pydicom
 
+    wanted = ["SOPInstanceUID", "ManufacturerModelName", "InstanceCreationDate", "InstanceCreationTime"]
     try:
-        header = pydicom.dcmread(path, specific_tags=["InstanceCreationDate", "InstanceCreationTime"])
-        return datetime.strptime(f"{header.InstanceCreationDate}{header.InstanceCreationTime}", "%Y%m%d%H%M%S")
-    except Exception:  # none is there, or it is damaged: it is made anew
-        return None
+        header = pydicom.dcmread(path, specific_tags=wanted)
+        uid, maker = header.SOPInstanceUID, header.ManufacturerModelName
+        when = datetime.strptime(f"{header.InstanceCreationDate}{header.InstanceCreationTime}", "%Y%m%d%H%M%S")
+    except Exception as error:  # pydicom meets damaged files with nearly any exception
+        words = reason(path, error) if isinstance(error, OSError) else type(error).__name__
+        raise _DamagedError(f"{path.name} is there and can't be read ({words}): delete it") from None
+    if maker != NAME or not path.name.endswith(f"_{uid}.dcm"):
+        raise _DamagedError(f"{path.name} is there and is another object: delete it")
+    return when
 
 
 class FhirFolder:

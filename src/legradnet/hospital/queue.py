@@ -26,6 +26,7 @@ _OURS = 0x4C52_4E44  # application_id
 _VERSION = 1
 _MOST_TRIES = 10  # times that a node may die over a film before it is left
 _PATIENCE = 10.0  # seconds for whoever reads the status
+_BEGUN = "state = 'waiting' AND tries > 0"  # a film that comes again meanwhile has no tries
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE films (
@@ -153,15 +154,20 @@ class Queue:
         return True
 
     def give_up(self, film: WaitingFilm, state: str, reason: str) -> None:
-        """A film is `left` or `failed`: its file is deleted."""
+        """A film is `left` or `failed`: its file is deleted, unless it has come again since its grading began."""
         with self._lock:
-            self._change(
-                "UPDATE films SET state = ?, reason = ?, done = ? WHERE uid = ?", (state, reason, time.time(), film.uid)
-            )
-            self._delete(film.path)
+            words = f"UPDATE films SET state = ?, reason = ?, done = ? WHERE uid = ? AND {_BEGUN}"
+            if self._change(words, (state, reason, time.time(), film.uid)):
+                self._delete(film.path)
+
+    def put_back(self, film: WaitingFilm) -> None:
+        """What was made of a film can't be kept, which is not its fault: it waits as before its grading began."""
+        self._change(f"UPDATE films SET tries = tries - 1 WHERE uid = ? AND {_BEGUN}", (film.uid,))
 
     def finish(self, film: WaitingFilm, made: Sequence[Made]) -> None:
         """A film is graded: keep its objects until they are sent, and delete its file.
+
+        One that has come again since its grading began still waits, as it need not be the same.
 
         Raises:
             NotWrittenError: They can't be written; the film waits.
@@ -176,15 +182,17 @@ class Queue:
                     "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, 'waiting', 0, ?, '', NULL)",
                     [(one.uid, film.uid, one.kind, now) for one in made],
                 )
-                self._database.execute(
-                    "UPDATE films SET state = 'graded', reason = '', done = ? WHERE uid = ?", (now, film.uid)
+                done = self._database.execute(
+                    f"UPDATE films SET state = 'graded', reason = '', done = ? WHERE uid = ? AND {_BEGUN}",
+                    (now, film.uid),
                 )
                 self._database.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
                 raise
-            self._delete(film.path)
+            if done.rowcount:
+                self._delete(film.path)
 
     def due(self, most: int) -> list[WaitingObject]:
         """Objects to send now, the oldest first."""
@@ -209,6 +217,11 @@ class Queue:
             (failure, time.time() + pause, made.uid),
         )
 
+    def not_reached(self, failure: str) -> None:
+        """Nothing can be sent now: what is due says why."""
+        now = time.time()
+        self._change("UPDATE objects SET failure = ? WHERE state = 'waiting' AND due <= ?", (failure, now))
+
     def waiting(self) -> int:
         """How many films wait, to be graded or for their objects to be sent."""
         films = "SELECT count(*) FROM films WHERE state = 'waiting'"
@@ -230,9 +243,10 @@ class Queue:
         with self._lock, _told(self.folder / QUEUE):
             return iter(self._database.execute(words, values).fetchall())
 
-    def _change(self, words: str, values: Sequence[Any]) -> None:
+    def _change(self, words: str, values: Sequence[Any]) -> int:
+        """Change rows, which is safe on disk when this is over; how many there were."""
         with self._lock, _told(self.folder / QUEUE):
-            self._database.execute(words, values)  # and committed
+            return self._database.execute(words, values).rowcount
 
     @staticmethod
     def _write(path: Path, content: bytes) -> None:

@@ -136,6 +136,8 @@ def server_tls(settings: NodeSettings) -> ssl.SSLContext | None:
     if settings.cert is None:
         if settings.key is not None:
             raise UserError("key= is of a certificate: add cert=CERTIFICATE.pem.")
+        if settings.ca is not None and not settings.send_tls:
+            raise UserError("ca= is for TLS: add cert=CERTIFICATE.pem to receive by it, or send_tls=true to send.")
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _load(context, settings)
@@ -152,7 +154,8 @@ def client_tls(settings: NodeSettings) -> ssl.SSLContext | None:
     """
     if not settings.send_tls:
         return None
-    context = ssl.create_default_context()
+    # whom the machine trusts anyway counts only where `ca` names nobody
+    context = ssl.create_default_context() if settings.ca is None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _load(context, settings)
     return context
 
@@ -176,7 +179,6 @@ def _load(context: ssl.SSLContext, settings: NodeSettings) -> None:
 def stop(server: BoundedServer) -> None:
     """Take no more films."""
     for association in server.active_associations:
-        with suppress(Exception):
+        with suppress(Exception):  # it may end meanwhile, in whatever way
             association.abort()
-    with suppress(Exception):
-        server.shutdown()
+    server.shutdown()

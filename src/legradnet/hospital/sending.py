@@ -17,7 +17,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     SecondaryCaptureImageStorage,
 )
 
-from legradnet.files import NotWrittenError
+from legradnet.errors import UserError
 from legradnet.hospital.queue import Queue, WaitingObject
 from legradnet.hospital.settings import NodeSettings, receiver
 
@@ -31,6 +31,10 @@ _LOOK = 1.0  # seconds after which the queue is looked at though nothing was tol
 
 class _NotTakenError(Exception):
     """The receiver does not take an object; says why."""
+
+
+class _NotReachedError(Exception):
+    """There is no connection to the receiver, or no longer; says what it does."""
 
 
 class Sender:
@@ -61,20 +65,16 @@ class Sender:
             self.come.clear()
             try:
                 due = self.queue.due(_AT_ONCE)
-                if due and not self._send(due):
-                    pause = self._pause(self.tries)
-                    self.tries += 1
-                    log.warning("%s is not reached; the next try is in %.3g seconds", self.settings.send_to, pause)
-                    self.stopped.wait(pause)
-                elif not due:
+                if due:
+                    self._send(due)
+                else:
                     self.come.wait(_LOOK)
-            except NotWrittenError as error:
-                log.error("%s", error)
-                self.stopped.wait(self._pause(self.tries))
+            except _NotReachedError as error:
+                self._pause_after(f"{self.settings.send_to} {error}")
+            except UserError as error:  # of the queue
+                self._pause_after(str(error))
             except Exception as error:  # a peer's answers may be anything; what waits is sent later
-                log.error("sending: %s", type(error).__name__)
-                self.tries += 1
-                self.stopped.wait(self._pause(self.tries))
+                self._pause_after(f"sending: {type(error).__name__}")
 
     def stop(self) -> None:
         """End after the object that is being sent."""
@@ -84,40 +84,50 @@ class Sender:
     def _pause(self, tries: int) -> float:
         return min(self.settings.longest_pause, self.settings.first_pause * 2.0 ** min(tries, 30))
 
-    def _send(self, due: Sequence[WaitingObject]) -> bool:
-        """Send what is due; whether the receiver was there to the end."""
+    def _pause_after(self, words: str) -> None:
+        pause = self._pause(self.tries)
+        self.tries += 1
+        log.warning("%s; the next try is in %.3g seconds", words, pause)
+        self.stopped.wait(pause)
+
+    def _send(self, due: Sequence[WaitingObject]) -> None:
+        """Send what is due; raises _NotReachedError where the receiver was not there to the end."""
         how: dict[str, Any] = {"tls_args": (self.tls, self.host)} if self.tls else {}
         association = self.entity.associate(self.host, self.port, ae_title=self.title, **how)
         if not association.is_established:
-            return False
+            words = self._why_not(association)
+            self.queue.not_reached(words)
+            raise _NotReachedError(words)
         try:
             for made in due:
                 if self.stopped.is_set():
                     break
-                if not self._send_one(association, made):
-                    return False
+                self._send_one(association, made)
         finally:
             if association.is_established:
                 association.release()
-        return True
 
-    def _send_one(self, association: Association, made: WaitingObject) -> bool:
-        """Send an object; whether the connection is still good."""
+    def _why_not(self, association: Association) -> str:
+        answer: Any = association.acceptor.primitive
+        if association.is_rejected and answer is not None:
+            return f"refuses the connection: {answer.reason_str.lower()}"
+        return "is not reached" + (", or TLS fails" if self.tls else "")
+
+    def _send_one(self, association: Association, made: WaitingObject) -> None:
+        """Send an object; raises _NotReachedError where the connection broke."""
+        pause = self._pause(made.tries)
         try:
             self._store(association, made.path)
         except _NotTakenError as refused:
-            pause = self._pause(made.tries)
-            words = str(refused)
-            log.warning("%s is not taken (%s); the next try is in %.3g seconds", made.uid, words, pause)
-            self.queue.not_sent(made, words, pause)
+            log.warning("%s is not taken (%s); the next try is in %.3g seconds", made.uid, refused, pause)
+            self.queue.not_sent(made, str(refused), pause)
         except ConnectionError:
-            log.warning("%s is not acknowledged: the connection broke", made.uid)
-            return False
+            self.queue.not_sent(made, "no answer came", pause)  # others go first, as it may be what breaks connections
+            raise _NotReachedError(f"has not acknowledged {made.uid}") from None
         else:
             self.tries = 0
             self.queue.sent(made)
             log.info("%s is sent, of %s", made.uid, made.film)
-        return True
 
     @staticmethod
     def _store(association: Association, path: Path) -> None:

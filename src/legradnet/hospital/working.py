@@ -3,9 +3,11 @@
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from legradnet.data.film import ImageError
+from legradnet.errors import UserError
 from legradnet.files import NotWrittenError
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Grading, NotGraded, Prepared, Request
@@ -21,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _PAUSE = 10.0  # seconds before a full disk is tried again
 _LOOK = 60.0  # seconds after which the queue is looked at though nothing was told
+_MOST_ERRORS = 3  # of the program over a film before it is given up
 
 
 class Worker:
@@ -44,17 +47,30 @@ class Worker:
         """Grade until it is stopped."""
         while not self.stopped.is_set():
             self.come.clear()
-            film = self.queue.next_film()
-            if film is None:
-                self.come.wait(_LOOK)
-                continue
             try:
-                self.work(film)
-            except NotWrittenError as error:
-                log.error("%s waits: %s", film.uid, error)
+                if film := self.queue.next_film():
+                    self._try(film)
+                else:
+                    self.come.wait(_LOOK)
+            except UserError as error:  # of the queue
+                log.error("Films wait: %s", error)
                 self.stopped.wait(_PAUSE)
-            except Exception as error:  # the next film is another one; its words might quote this one's header
-                log.error("%s is not graded: %s", film.uid, type(error).__name__)
+
+    def _try(self, film: WaitingFilm) -> None:
+        """Grade one film, whatever comes of it; raises UserError where the queue can't be read or written."""
+        try:
+            self.work(film)
+        except NotWrittenError:
+            with suppress(NotWrittenError):
+                self.queue.put_back(film)
+            raise
+        except UserError:
+            raise
+        except Exception as error:  # the next film is another one; its words might quote this one's header
+            log.error("%s is not graded: %s", film.uid, type(error).__name__)
+            if film.tries + 1 < _MOST_ERRORS:  # it may have been the machine's fault: it is tried again, after others
+                self.stopped.wait(_PAUSE if film.tries else 0)
+            else:
                 self.queue.give_up(film, "failed", f"an error of the program, {type(error).__name__}")
 
     def stop(self) -> None:
