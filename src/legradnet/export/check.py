@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from legradnet.data.synthetic import synthesize
 from legradnet.errors import UserError
-from legradnet.evaluation.films import LabelledFilms
+from legradnet.evaluation.films import LabelledFilms, load_films
 from legradnet.evaluation.grading import answers_of
+from legradnet.export.settings import ExportSettings
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.grading.exported_network import ExportedNetwork
 from legradnet.grading.grader import Grader
@@ -105,6 +106,18 @@ def _outputs(
     answers = network(films)
     said = {"raw": answers.probabilities, "probabilities": network.calibration.probabilities(answers.probabilities)}
     return said if answers.gate_weights is None else said | {"gate_weights": answers.gate_weights}
+
+
+def films_of(settings: ExportSettings, checkpoint: CheckpointNetwork) -> LabelledFilms:
+    """The films that `settings` name, as `checkpoint` grades them; UserError where there are none."""
+    return load_films(
+        settings.data,
+        checkpoint.path,
+        split=settings.split,
+        num_classes=checkpoint.classes,
+        image_size=checkpoint.image_size,
+        film=settings.film,
+    )
 
 
 def measure_quality(

@@ -8,8 +8,8 @@ from typing import Any
 from legradnet.checkpoint import KEPT_IN_BEST
 from legradnet.claims import filled_whole
 from legradnet.errors import UserError
-from legradnet.evaluation.films import LabelledFilms, load_films, run_of
-from legradnet.export.check import largest_difference, measure_quality
+from legradnet.evaluation.films import LabelledFilms, run_of
+from legradnet.export.check import films_of, largest_difference, measure_quality
 from legradnet.export.settings import MODEL, ExportSettings
 from legradnet.files import size_in_words
 from legradnet.grading.checkpoint_network import CheckpointNetwork
@@ -90,16 +90,8 @@ def _films(settings: ExportSettings, checkpoint: CheckpointNetwork) -> LabelledF
     own = settings.data.source == "own"
     if own and not run_of(checkpoint.path).config.is_file():
         return None
-    classes, size = checkpoint.classes, checkpoint.image_size
     try:
-        return load_films(
-            settings.data,
-            checkpoint.path,
-            split=settings.split,
-            num_classes=classes,
-            image_size=size,
-            film=settings.film,
-        )
+        return films_of(settings, checkpoint)
     except UserError as error:
         if not own:
             raise

@@ -11,8 +11,8 @@ import numpy as np
 
 from legradnet.claims import filled_whole
 from legradnet.errors import UserError
-from legradnet.evaluation.films import LabelledFilms, load_films
-from legradnet.export.check import Quality, check_parity, measure_quality
+from legradnet.evaluation.films import LabelledFilms
+from legradnet.export.check import Quality, check_parity, films_of, measure_quality
 from legradnet.export.graph import write_onnx
 from legradnet.export.hub import export_hub
 from legradnet.export.model import export_model
@@ -101,15 +101,7 @@ def _fill(folder: Path, settings: ExportSettings) -> dict[str, Any]:
 
 
 def _films(settings: ExportSettings, checkpoint: CheckpointNetwork) -> LabelledFilms:
-    classes, size = checkpoint.classes, checkpoint.image_size
-    films = load_films(
-        settings.data,
-        checkpoint.path,
-        split=settings.split,
-        num_classes=classes,
-        image_size=size,
-        film=settings.film,
-    )
+    films = films_of(settings, checkpoint)
     log.info("%d films to %s on (split %s)", len(films.requests),
              "calibrate and compare" if settings.precision == "int8" else "compare", films.split)  # fmt: skip
     return films
