@@ -7,7 +7,7 @@ are made. A row a kind: `found` is the share of knees whose middle is within 8 %
 the truth; `x`, `y` and `side` are the mean errors, `middle_95` and `side_95` 95 % of their sizes, all shares of the
 side; `false` counts squares that are no knee's. With a checkpoint, of the last kind, whose exposure hides no grade:
 mean and 95 % of how far the expected grade of the square that was found is from that of the knee's own crop, and the
-share of other grades; the same (`..._at_truth`) of the square at the true place.
+share of other grades; the same (`..._at_truth`) of the square at the true place. Its curves are drawn beside.
 """
 
 import io
@@ -16,15 +16,25 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from legradnet import Grader
+from legradnet.figures import COLOURS, MARKERS, picture
 from legradnet.localise.composites import Place, compose
 from legradnet.localise.knees import SURE, FoundKnee, find_knees
 
 WIDTH, HEIGHT = 600, 640  # pixels
 AS_SHARP = 1.25  # times that, where crops keep their own pixels
 PLAIN, TURNED, LONE = 0.3, 0.0, 2
+
+
+SAID = {
+    "at all": "found at all",
+    "found": "found within both limits",
+    "middle_95": "middle off, 95 % at most (of a side)",
+    "side_95": "side off, 95 % at most",
+}
 
 
 def noisy(film, rng):
@@ -123,6 +133,37 @@ def measured(paths, kind, count, grader):
     return row
 
 
+def draw_curves(table, path):
+    """What is found and how far off it is, by size and by turn, and for all else."""
+    rows = {row["kind"]: row for row in table.to_dict("records")}
+    plain = rows["plain"]
+    by_size = {100 * KINDS[kind][0]: rows[kind] for kind in KINDS if kind == "plain" or "of the width" in kind}
+    by_turn = {KINDS[kind][1]: rows[kind] for kind in KINDS if kind == "plain" or kind.startswith("turned")}
+    others = [kind for kind in KINDS if kind not in (KEPT, "no knee") and rows[kind] not in by_size.values()]
+    others = [kind for kind in others if rows[kind] not in by_turn.values()]
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    by_size_axes, by_turn_axes, others_axes = figure.subplots(1, 3, width_ratios=(3, 2, 3))
+    for axes, curve, title in (
+        (by_size_axes, by_size, "side, % of the film's width"),
+        (by_turn_axes, by_turn, "turned, degrees"),
+    ):
+        for number, (column, said) in enumerate(SAID.items()):
+            values = [100 * curve[at][column] for at in sorted(curve)]
+            axes.plot(sorted(curve), values, marker=MARKERS[number], color=COLOURS[number], label=said)
+        axes.set(xlabel=title, ylim=(0, 103))
+        axes.grid(alpha=0.3)
+    by_size_axes.set_ylabel("%")
+    by_size_axes.legend(loc="center right", fontsize=8)
+    height = 0.8 / len(SAID)
+    for number, column in enumerate(SAID):
+        values = [100 * row[column] for row in (plain, *(rows[kind] for kind in others))]
+        others_axes.barh(np.arange(len(values)) + number * height, values, height, color=COLOURS[number])
+    others_axes.set_yticks(np.arange(1 + len(others)) + 1.5 * height, ["plain", *others], fontsize=8)
+    others_axes.invert_yaxis()
+    others_axes.set(xlabel="%", xlim=(0, 103))
+    path.write_bytes(picture(figure, "png"))
+
+
 if __name__ == "__main__":
     folder, output, count, *checkpoint = sys.argv[1:]
     paths = sorted(Path(folder).glob("[0-4]/*.png"))
@@ -134,3 +175,4 @@ if __name__ == "__main__":
             table = pd.concat([table, pd.DataFrame([row])], ignore_index=True).round(4)
             table.to_csv(output, index=False)
     print(table.to_string(index=False))
+    draw_curves(table, Path(output).with_suffix(".png"))
