@@ -14,9 +14,10 @@ from legradnet.data.inputs import InputFilm, list_films
 from legradnet.errors import UserError
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Request
+from legradnet.grading.journal import json_lines
 from legradnet.grading.predictions import record
 from legradnet.run_folder import RunFolder
-from legradnet.viewer.finished import OwnGrades, given_films, rows_of
+from legradnet.viewer.finished import Given, OwnGrades, given_films, rows_of
 from legradnet.viewer.settings import ViewSettings
 from legradnet.viewer.worklist import new_row
 
@@ -204,6 +205,32 @@ def test_what_was_graded_in_an_output_folder_is_not_graded_again_nor_by_other_se
     assert [film.filename for film in again.dropped] == ["a.png"]
     with pytest.raises(UserError, match=r"checkpoint: was a.ckpt, now b.ckpt"):
         OwnGrades(tmp_path, ViewSettings(checkpoint="b.ckpt"))
+    with pytest.raises(UserError, match=r"study: was None, now blind"):
+        OwnGrades(tmp_path, ViewSettings(checkpoint="a.ckpt", study="blind"))
     (tmp_path / "predictions.csv").touch()
     with pytest.raises(UserError, match="another run"):
         OwnGrades(tmp_path, settings)
+
+
+def test_a_blind_study_is_gone_on_with_in_its_own_order(tmp_path):
+    OwnGrades(tmp_path, ViewSettings(study="blind", seed=1))
+    OwnGrades(tmp_path, ViewSettings(study="blind", seed=1))
+    with pytest.raises(UserError, match=r"seed: was 1, now 2"):
+        OwnGrades(tmp_path, ViewSettings(study="blind", seed=2))
+
+
+def test_a_film_that_was_replaced_since_is_graded_again_and_one_that_was_not_is_not(tmp_path, grader, knees):
+    paths = sorted(knees.glob("*R.png"))[:2]
+    (tmp_path / "films").mkdir()
+    for path in paths:
+        (tmp_path / "films" / path.name).write_bytes(path.read_bytes())
+    kept = []
+    listed = list_films(tmp_path / "films")
+    with a_room(tmp_path, rows=[new_row(film, "R") for film in listed], grader=grader) as room:
+        room.grading._kept = kept.extend
+        until(lambda: room.grading.state == "done")
+    (tmp_path / "films" / paths[0].name).write_bytes(paths[0].read_bytes() + b" ")
+    own = OwnGrades(tmp_path / "out", ViewSettings())
+    own.path.write_text(json_lines(kept))
+    given = Given(listed, OwnGrades(tmp_path / "out", ViewSettings()).records)
+    assert [row.status for row in rows_of(given, ViewSettings())] == ["waiting", "graded"]

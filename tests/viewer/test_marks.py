@@ -1,9 +1,11 @@
 """Readers' marks: stored before they are shown as stored, never overwritten, taken back, and exported."""
 
 import sqlite3
+import threading
+import time
 
 import pytest
-from readings import a_room, client, films, mark, names, rows_for
+from readings import a_room, client, films, mark, names, rows_for, write_film
 
 from legradnet.data.manifest import load_manifest
 from legradnet.errors import UserError
@@ -57,6 +59,15 @@ def test_undo_takes_back_one_mark_after_the_other_and_then_says_that_there_is_no
     assert reader.post("/api/undo").status_code == 409
 
 
+def test_a_mark_that_is_sent_again_as_its_answer_was_lost_is_stored_once(room, reader):
+    film = films(reader)[0]["id"]
+    told = [mark(reader, film, 2, note="a", seconds=4.2)["mark"] for _ in range(3)]
+    assert room.journal.revision == 1 and told[0] == told[2]
+    mark(reader, film, 2, note="a", seconds=1.5)  # was looked at again
+    assert room.journal.revision == 2
+    assert reader.get("/api/summary").json()["pace"][0]["minutes"] == pytest.approx(5.7 / 60)
+
+
 def test_undo_is_the_readers_own(room, reader):
     other = client(room, "B")
     film = films(reader)[0]["id"]
@@ -92,17 +103,66 @@ def test_what_is_no_mark_is_refused_and_nothing_is_stored(room, reader, body):
     assert room.journal.revision == 0
 
 
-def test_a_mark_that_cannot_be_stored_is_told_and_not_shown(room, reader, monkeypatch):
-    def full(*_):
-        raise sqlite3.OperationalError("database or disk is full")
+@pytest.mark.parametrize(
+    "error",
+    [sqlite3.OperationalError("database or disk is full"), sqlite3.DatabaseError("database disk image is malformed")],
+)
+def test_a_mark_that_cannot_be_stored_is_told_and_not_shown(room, reader, monkeypatch, error):
+    def refuse(*_):
+        raise error
 
-    class Full:
-        execute, close = full, room.journal._database.close
+    class Refusing:
+        execute, close = refuse, room.journal._database.close
 
-    monkeypatch.setattr(room.journal, "_database", Full())
+    monkeypatch.setattr(room.journal, "_database", Refusing())
     answer = reader.post(f"/api/films/{films(reader)[0]['id']}/mark", json={"grade": 2})
-    assert answer.status_code == 503 and "disk is full" in answer.json()["error"]
+    assert answer.status_code == 503 and str(error) in answer.json()["error"]
     assert films(reader)[0]["mark"] is None
+
+
+def test_while_another_program_holds_the_journal_films_are_looked_at_and_a_mark_waits(room, reader, tmp_path):
+    other = sqlite3.connect(tmp_path / "marks.sqlite", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    film, told = films(reader)[0]["id"], []
+    body = {"grade": 2, "ungradable": False}
+    marking = threading.Thread(target=lambda: told.append(reader.post(f"/api/films/{film}/mark", json=body)))
+    marking.start()
+    while not room.worklist.by_id[film].digest:  # until it is on its way
+        time.sleep(0.001)
+    assert films(client(room, "B"))[0]["mark"] is None
+    other.execute("COMMIT")
+    marking.join()
+    assert told[0].status_code == 200 and films(reader)[0]["mark"]["grade"] == 2
+
+
+def test_a_journal_that_a_kill_left_without_a_table_is_begun_anew(tmp_path):
+    with sqlite3.connect(tmp_path / "marks.sqlite") as begun:
+        begun.execute("PRAGMA journal_mode = WAL")  # writes the head of the file and no more
+    begun.close()
+    assert (tmp_path / "marks.sqlite").stat().st_size > 0
+    Journal(tmp_path / "marks.sqlite").close()
+
+
+def test_what_is_said_of_a_film_is_said_of_no_other_that_takes_its_place(room, reader, tmp_path):
+    first, second, *_ = films(reader, sort="listed")
+    mark(reader, first["id"], 1)
+    assert reader.get(f"/api/films/{second['id']}/thumbnail").status_code == 200
+    for name in ("knee0R.png", "knee1L.png"):
+        write_film(tmp_path / "films", name, seed=77, size=(50, 50))
+    for film in (first, second):
+        answer = reader.post(f"/api/films/{film['id']}/mark", json={"grade": 4})
+        assert answer.status_code == 422 and "its file has changed" in answer.json()["error"]
+        assert reader.get(f"/api/films/{film['id']}/pixels").status_code == 422
+    assert room.journal.revision == 1
+
+
+def test_a_marked_film_that_is_gone_keeps_its_marks(reader, tmp_path):
+    film = films(reader, sort="listed")[0]["id"]
+    mark(reader, film, 1)
+    (tmp_path / "films/knee0R.png").unlink()
+    assert mark(reader, film, 2)["mark"]["grade"] == 2
+    answer = reader.get(f"/api/films/{film}/pixels")
+    assert answer.status_code == 422 and "No such file" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("content", [b"no database at all, but a text of some length" * 50, None])
@@ -165,7 +225,9 @@ def test_the_export_has_what_most_readers_say_and_apart_what_has_no_grade(tmp_pa
 
 
 def test_a_formula_in_a_note_is_text_in_the_export(reader):
-    for film, note in zip(films(reader, sort="listed"), ['=HYPERLINK("x")', "+1", "@a", "-1\n=2"], strict=False):
+    for film, note in zip(
+        films(reader, sort="listed"), ['=HYPERLINK("x")', "+1", "\t@a", "-1\n=2", "a;=1+1 | +2;b"], strict=False
+    ):
         mark(reader, film["id"], 1, note=note)
     text = reader.get("/api/export?reader=A").text
     assert [line.rpartition(",")[2] for line in text.splitlines()[1:]] == [
@@ -173,6 +235,7 @@ def test_a_formula_in_a_note_is_text_in_the_export(reader):
         "'+1",
         "'@a",
         "'-1 =2",
+        "a;'=1+1 | '+2;b",  # where a semicolon or a bar begins a cell
     ]
 
 

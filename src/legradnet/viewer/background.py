@@ -6,12 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
+from legradnet.data.film import ImageError
 from legradnet.errors import UserError
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Request
 from legradnet.grading.predictions import Record, records
 from legradnet.grading.whole_films import FilmKind
-from legradnet.viewer.worklist import Row, Worklist
+from legradnet.viewer.pictures import path_of
+from legradnet.viewer.worklist import STAMP, Row, Worklist
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +121,8 @@ class BackgroundGrading:
             for batch in grader.stream_knees(self._requests(taken), film=self.kind):
                 rows = [taken.popleft() for _ in batch]
                 made = [records(row.film, knees) for row, knees in zip(rows, batch, strict=True)]
-                self._kept([line for of_film in made for line in of_film])
+                kept = zip(rows, made, strict=True)
+                self._kept([line | {STAMP: row.stamp} for row, of_film in kept for line in of_film])
                 for row, of_film in zip(rows, made, strict=True):
                     self.worklist.set_records(row, of_film)
                 if self._is_stopped:
@@ -138,4 +141,7 @@ class BackgroundGrading:
                     return
                 row = self._waiting.popleft()
                 taken.append(row)
-            yield Request(row.film.film, row.side, row.film.knee)
+            try:
+                yield Request(path_of(row), row.side, row.film.knee)
+            except ImageError as error:
+                yield Request(error, row.side, row.film.knee)

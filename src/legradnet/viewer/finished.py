@@ -24,7 +24,7 @@ from legradnet.statistics.bootstrap import patient_numbers
 from legradnet.tables import inert
 from legradnet.viewer.settings import ViewSettings
 from legradnet.viewer.uploads import KEPT
-from legradnet.viewer.worklist import Row, new_row
+from legradnet.viewer.worklist import STAMP, Row, new_row, stamp_of
 
 
 @dataclass
@@ -91,8 +91,7 @@ def rows_of(given: Given, settings: ViewSettings) -> Iterator[Row]:
     numbers = patient_numbers([patient for patient, _ in named]).tolist()  # one each where none is told
     waiting = {name: deque(films) for name, films in given.records.items()}
     for film, (patient, side), number in zip(given.films, named, numbers, strict=True):
-        known = waiting.get(inert(film.filename))
-        records: Sequence[Record | None] = known.popleft() if known else [None]
+        records = _still_of(film, waiting.get(inert(film.filename)))
         for record in records:
             yield new_row(
                 film,
@@ -101,6 +100,17 @@ def rows_of(given: Given, settings: ViewSettings) -> Iterator[Row]:
                 is_patient_told=bool(patient),
                 record=record,
             )
+
+
+def _still_of(film: InputFilm, known: deque[list[Record]] | None) -> Sequence[Record | None]:
+    """The first records that are of the film as it is now; [None] where none are, as when its file was replaced."""
+    now = stamp_of(film.film) if isinstance(film.film, Path) else None
+    while known:
+        records = known.popleft()
+        of = records[0].get(STAMP)
+        if of is None or now is None or tuple(of) == now:
+            return records
+    return [None]
 
 
 def _patient(film: InputFilm, pattern: re.Pattern[str] | None) -> tuple[str, Side]:
@@ -128,12 +138,12 @@ class OwnGrades:
         self.path = folder.predictions_json
         now = settings.model_dump()
         if folder.config.is_file():
-            before = {"film": "crop"} | folder.read_config()
-            if changed := [key for key in ("checkpoint", "precision", "side", "film") if before.get(key) != now[key]]:
+            before = {"film": "crop", "study": None, "seed": 0} | folder.read_config()
+            keys = ["checkpoint", "precision", "side", "film", "study"]  # what was seen openly is not blind afterwards
+            keys += ["seed"] if settings.study else []
+            if changed := [key for key in keys if before.get(key) != now[key]]:
                 words = "\n".join(f"  {key}: was {before.get(key)}, now {now[key]}" for key in changed)
-                raise UserError(
-                    f"A reading is gone on with by the settings that its grades began with; these differ:\n{words}"
-                )
+                raise UserError(f"A reading is gone on with by the settings that it began with; these differ:\n{words}")
         folder.write_config(now)
         self.records = by_name(self.path) if self.path.is_file() else {}
         films = (film for of_name in self.records.values() for film in of_name)

@@ -85,7 +85,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # of what is in memory
+        self._writing = threading.RLock()  # of the file: waiting for a slow or a locked disk keeps nobody from reading
         self.names: set[str] = set()
         self._standing: dict[str, dict[Key, list[Mark]]] = {}  # by reader; without those taken back
         self._marked: dict[str, set[Key]] = {}  # by reader, whatever was taken back
@@ -96,7 +97,7 @@ class Journal:
             self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = DELETE")
             self._database.execute("PRAGMA synchronous = FULL")
-            if path.stat().st_size == 0:
+            if self._number("schema_version") == 0 and self._number("application_id") == 0:  # also when killed in here
                 self._database.executescript(_SCHEMA)
             known = self._number("application_id"), self._number("user_version")
             if known != (_OURS, _VERSION):
@@ -156,6 +157,8 @@ class Journal:
     ) -> Mark:
         """Add a mark; when this is over it is safe on disk.
 
+        The same once more, down to the seconds, adds nothing: it is what was sent again because its answer was lost.
+
         Args:
             reader: Who.
             key: Of what.
@@ -170,13 +173,18 @@ class Journal:
             NotWrittenError: It can't be written, and there is no mark.
         """
         about = {"grade": grade, "note": note, "seconds": seconds, "model": json.dumps(model), "shown": int(shown)}
-        return self._add(reader=reader, action="mark", undone=None, film=key[0], knee=key[1], name=name, **about)
+        with self._writing:
+            last = self.current(reader, key)
+            if last is not None and (last.grade, last.note, last.seconds) == (grade, note, seconds):
+                return last
+            return self._add(reader=reader, action="mark", undone=None, film=key[0], knee=key[1], name=name, **about)
 
     def undo(self, reader: str, among: Container[Key]) -> Mark | None:
         """Take back the last mark of a reader on one of these knees; gives what was taken back, None without any."""
-        with self._lock:
-            own = (mark for key, marks in self._standing.get(reader, {}).items() if key in among for mark in marks)
-            last = max(own, key=lambda mark: mark.id, default=None)
+        with self._writing:
+            with self._lock:
+                own = (mark for key, marks in self._standing.get(reader, {}).items() if key in among for mark in marks)
+                last = max(own, key=lambda mark: mark.id, default=None)
             if last is not None:
                 about = {"grade": None, "note": "", "seconds": 0.0, "model": "{}", "shown": int(last.shown)}
                 film, knee = last.key
@@ -188,12 +196,13 @@ class Journal:
     def _add(self, **row: Any) -> Mark:
         row = {"time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"), **row}
         words = f"INSERT INTO marks ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
-        with self._lock:
+        with self._writing:
             try:
                 added = self._database.execute(words, list(row.values()))  # and committed
-            except sqlite3.OperationalError as error:
+            except sqlite3.DatabaseError as error:  # full, locked, read-only, gone, or damaged meanwhile
                 raise NotWrittenError(f"{self.path} can't be written: {error}.") from error
-            return self._take({"id": added.lastrowid, **row})
+            with self._lock:
+                return self._take({"id": added.lastrowid, **row})
 
     def current(self, reader: str, key: Key) -> Mark | None:
         """The mark that stands."""
@@ -218,5 +227,5 @@ class Journal:
 
     def close(self) -> None:
         """Be done with it."""
-        with self._lock:
+        with self._writing:
             self._database.close()

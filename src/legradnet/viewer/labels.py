@@ -1,5 +1,6 @@
 """Readers' marks as tables: one that training and evaluation take as it is, and one of what has no grade."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from legradnet.viewer.worklist import Row
 
 LABELS = ["filename", "label", "patient", "side", "readers", "note"]
 UNGRADABLE = ["filename", "patient", "side", "why", "note"]
+_AFTER_A_SEPARATOR = re.compile(r"([;|]\s*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")  # where some programs begin a cell
 
 
 @dataclass(frozen=True)
@@ -77,5 +79,5 @@ def _majority(marks: Sequence[Mark]) -> tuple[int | None, str]:
 
 
 def _noted(mark: Mark, is_named: bool) -> str:
-    note = " ".join(mark.note.split())
+    note = _AFTER_A_SEPARATOR.sub(r"\1'", " ".join(mark.note.split()))
     return f"{mark.reader}: {note}" if is_named else note

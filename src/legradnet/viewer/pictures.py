@@ -11,7 +11,7 @@ from legradnet.data.depth import depth_kept
 from legradnet.data.film import Film, Gray, ImageError
 from legradnet.data.images import read_film
 from legradnet.viewer.kept import Kept
-from legradnet.viewer.worklist import Row, Worklist, digest_of
+from legradnet.viewer.worklist import Row, Worklist, digest_of, stamp_of
 
 _SMALL = 160  # pixels, the longer side of a thumbnail
 
@@ -98,8 +98,8 @@ class Pictures:
 
     def digest(self, row: Row) -> str:
         """SHA-256 of the film's file; raises as `pixels`."""
+        path = path_of(row)
         if not row.digest:
-            path = path_of(row)
             try:
                 row.digest = digest_of(path)
             except OSError as error:
@@ -121,11 +121,16 @@ class Pictures:
 
 
 def path_of(row: Row) -> Path:
-    """Where the film is.
+    """Where the film is, and still the one that was read before: what is said of a film is said of no other.
 
     Raises:
-        ImageError: It can't be.
+        ImageError: It can't be, or another is there now.
     """
-    if isinstance(row.film.film, ImageError):
-        raise row.film.film
-    return row.film.film
+    path = row.film.film
+    if isinstance(path, ImageError):
+        raise path
+    stamp = stamp_of(path)
+    row.stamp = row.stamp or stamp
+    if stamp not in (None, row.stamp):  # of one that is gone its reader tells
+        raise ImageError("its file has changed since it was read: start legradnet-view anew")
+    return path

@@ -13,6 +13,8 @@ from legradnet.data.sides import Side
 from legradnet.grading.predictions import BOX, KNEE, Record
 
 Key = tuple[str, str]  # of marks: digest of a film's file, and knee
+Stamp = tuple[int, int]  # of a file: its bytes, and when it was changed, ns
+STAMP = "file"  # of a record that is kept: the stamp of what was graded
 
 
 @dataclass(eq=False)
@@ -30,6 +32,7 @@ class Row:
         box: `x, y, side` of that knee, pixels.
         digest: SHA-256 of its file, "" before anybody asked.
         size: Width, height and depth in bits; None before it was read.
+        stamp: Size and time of its file when it was first read or graded; None before.
         is_patient_told: Whether the list itself says whose it is.
     """
 
@@ -43,6 +46,7 @@ class Row:
     box: tuple[int, int, int] | None = None
     digest: str = ""
     size: tuple[int, int, int] | None = None
+    stamp: Stamp | None = None
     is_patient_told: bool = False
 
     @property
@@ -111,7 +115,7 @@ class Worklist:
             self._count(row)
             if others and row.patient is None:
                 self._assign(row, self._top + 1)
-            more = {name: getattr(row, name) for name in ("patient", "is_patient_told", "digest", "size")}
+            more = {name: getattr(row, name) for name in ("patient", "is_patient_told", "digest", "size", "stamp")}
             self._put(new_row(row.film, row.side, record=record, **more) for record in others)
         self.touch(row.id)
         if others:
@@ -161,6 +165,15 @@ def which_knee(record: Record | None) -> tuple[str, tuple[int, int, int] | None]
     """The knee of a whole film and its square, of which a record tells; else "" and None."""
     knee, box = (record or {}).get(KNEE), (record or {}).get(BOX)
     return knee or "", (box[0], box[1], box[2]) if box and box[2] > 0 else None
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """By which a file is known not to have changed; None where there is none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_size, about.st_mtime_ns
 
 
 def digest_of(path: Path) -> str:
