@@ -1,7 +1,7 @@
 """A blind study: the server itself keeps the model's answer, and other readers, from who has not marked the film."""
 
 import pytest
-from readings import a_room, client, films, mark, names
+from readings import a_room, client, films, mark, names, write_film
 
 OF_THE_MODEL = (
     "grade",
@@ -109,6 +109,23 @@ def test_others_numbers_and_exports_wait_until_a_reader_has_marked_every_film(tm
         numbers = reader.get("/api/summary").json()
         assert (numbers["waiting"], len(numbers["readers"]), numbers["readers"][0]["films"]) == ("", 1, 3)
         assert reader.get("/api/export").status_code == 200
+
+
+def test_no_copy_of_a_film_is_taken_whose_answer_would_be_the_films_own(blind, tmp_path):
+    reader = client(blind, "A")
+    answer = reader.put("/films?name=copy.png", content=(tmp_path / "films/knee0R.png").read_bytes() + b" ")
+    assert answer.status_code == 403 and answer.json()["error"] == reader.get("/api/session").json()["words"]["adding"]
+    assert len(blind.worklist.rows) == 6
+
+
+def test_a_study_of_dropped_films_takes_them_until_one_is_marked(tmp_path):
+    with a_room(tmp_path, blind=True, rows=[], count=0) as room:
+        reader, other = client(room, "A"), client(room, "B")
+        first, second = (write_film(tmp_path, f"{seed}.png", seed).read_bytes() for seed in (1, 2))
+        film = reader.put("/films?name=1.png", content=first).json()["id"]
+        assert other.get("/api/session").json()["words"]["adding"] == ""
+        mark(reader, film, 2)
+        assert other.put("/films?name=2.png", content=second).status_code == 403
 
 
 def test_the_session_of_a_blind_study_says_so(blind):

@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 from readings import ADDRESS, client, films, stranger
+from starlette.testclient import TestClient
 
 from legradnet.viewer import bodies
+from legradnet.viewer.app import create_app
 from legradnet.viewer.uploads import UPLOAD_LIMIT, shown_name
 
 ROUTES = [
@@ -53,7 +55,6 @@ def test_a_stranger_sees_a_page_with_a_sentence_and_that_it_is_no_medical_device
     assert "legradnet-view has printed" in answer.text and "not a medical device" in answer.text
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/"), *ROUTES])
 @pytest.mark.parametrize(
     "headers",
     [
@@ -61,20 +62,31 @@ def test_a_stranger_sees_a_page_with_a_sentence_and_that_it_is_no_medical_device
         {"host": "127.0.0.1"},
         {"host": "127.0.0.1:8001"},
         {"host": "127.0.0.1:8000.evil.example"},
+        {"host": "127.0.0.1.:8000"},
+        {"host": "[::ffff:127.0.0.1]:8000"},
         {"origin": "http://evil.example"},
         {"origin": "null"},
+        {"origin": ""},
+        {"origin": "http://127.0.0.1"},
         {"origin": "https://127.0.0.1:8000"},
         {"origin": "http://127.0.0.1:8001"},
+        {"origin": "http://[::1]:8000"},  # where another program may listen
+        {"origin": "http://localhost:8000"},
     ],
     ids=lambda headers: "-".join(headers.values()),
 )
-def test_another_host_or_origin_is_refused_on_every_route(reader, method, path, headers):
-    assert reader.request(method, path, headers=headers).status_code == 403
+def test_another_host_or_origin_is_refused_on_every_route(room, headers):
+    reader = TestClient(create_app(room, hosts=["127.0.0.1:8000", "[::1]:8000", "localhost:8000"]), base_url=ADDRESS)
+    for method, path in [("GET", "/"), *ROUTES]:
+        assert reader.request(method, path, headers=headers).status_code == 403, path
+    own = {"host": "localhost:8000", "origin": "http://localhost:8000"}
+    assert reader.get("/api/session", headers=own).status_code == 401
 
 
-def test_a_foreign_host_does_not_use_up_a_token(room):
+def test_a_foreign_host_or_a_look_at_the_address_does_not_use_up_a_token(room):
     made, token = stranger(room), room.entry.tokens["A"]
     assert made.get(f"/?token={token}", headers={"host": "evil.example"}).status_code == 403
+    assert made.head(f"/?token={token}").status_code == 403
     assert made.get(f"/?token={token}").status_code == 303
 
 
@@ -109,6 +121,8 @@ def test_every_answer_binds_the_browser(reader, method, path):
         "/api/films/..%2f..%2fetc%2fpasswd/pixels",
         "/api/films/%2e%2e/pixels",
         "/api/films//etc/passwd/thumbnail",
+        "/api/films/..%2f",
+        "//evil.example/%2e%2e",
     ],
 )
 def test_no_path_leads_to_a_file_of_the_machine(reader, path):

@@ -87,6 +87,23 @@ def test_of_too_many_silent_connections_the_oldest_is_closed(tmp_path, monkeypat
         assert said_back(silent[7]).startswith(b"HTTP/1.1 403 ")
 
 
+def test_of_too_many_connections_that_say_nothing_more_the_oldest_is_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "_MOST_SILENT", 5)
+    with a_room(tmp_path) as room, served(room) as port:
+        cookie = "; ".join(f"{name}={value}" for name, value in entered(room, port).cookies.items())
+        asked = []
+        for _ in range(8):
+            asked.append(socket.create_connection(("127.0.0.1", port)))
+            asked[-1].sendall(
+                f"GET /page/icon.svg HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: {cookie}\r\n\r\n".encode()
+            )
+            assert asked[-1].recv(12) == b"HTTP/1.1 200"
+        with suppress(ConnectionError):
+            assert said_back(asked[0])  # and its end
+        asked[7].sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        assert said_back(asked[7]).count(b"HTTP/1.1 403 ") == 1  # a stranger is let go at once
+
+
 def test_ten_gigabytes_are_refused_at_their_head(tmp_path):
     with a_room(tmp_path) as room, served(room) as port:
         reader = entered(room, port)

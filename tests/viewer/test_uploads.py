@@ -61,6 +61,38 @@ def test_a_full_disk_is_told_before_anything_is_read(reader, monkeypatch):
     assert answer.status_code == 503 and "disk" in answer.json()["error"]
 
 
+def test_films_that_are_on_their_way_count_too(room, monkeypatch):
+    class Disk:
+        free = uploads._LEFT_FREE + 150
+
+    monkeypatch.setattr(uploads.shutil, "disk_usage", lambda folder: Disk)
+    part, file = room.uploads.begin(100)
+    file.close()
+    with pytest.raises(uploads.FullError, match="disk of the server is full"):
+        room.uploads.begin(100)
+    room.uploads.end(part, 100)
+    part, file = room.uploads.begin(100)
+    file.close()
+    room.uploads.end(part, 100)
+    assert not part.exists()
+
+
+def test_a_disk_that_is_full_meanwhile_is_told_and_nothing_is_left(room, reader, monkeypatch):
+    begin = room.uploads.begin
+
+    def full(size):
+        part, file = begin(size)
+        file.close()
+        return part, open("/dev/full", "wb", buffering=0)  # noqa: PTH123
+
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    monkeypatch.setattr(room.uploads, "begin", full)
+    answer = reader.put("/films?name=a.png", content=b"x" * 100)
+    assert answer.status_code == 503 and "the disk is full" in answer.json()["error"]
+    assert not list(room.uploads.folder.glob(".*.part"))
+
+
 def test_there_are_not_more_films_than_can_be_shown(reader, monkeypatch):
     monkeypatch.setattr(uploads, "MOST_UPLOADS", 0)
     assert reader.put("/films?name=a.png", content=b"x" * 100).status_code == 503

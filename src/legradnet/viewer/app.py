@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from legradnet.data.film import ImageError
 from legradnet.errors import UserError
-from legradnet.files import NotWrittenError
+from legradnet.files import NotWrittenError, reason
 from legradnet.viewer.bodies import Refused, chunks, json_body, length_of
 from legradnet.viewer.guard import Guard
 from legradnet.viewer.maps import NotReadyError
@@ -74,6 +74,7 @@ def create_app(room: ReadingRoom, *, hosts: Iterable[str], scheme: str = "http")
         ],
         exception_handlers={HTTPException: _told, Exception: _fault},
     )
+    app.router.redirect_slashes = False
     return Guard(app, hosts, scheme)  # around all, also what answers for a fault
 
 
@@ -104,7 +105,7 @@ class _Routes:
         entry = self.room.entry
         known = entry.reader_of(request.cookies.get(entry.cookie))
         if (token := request.query_params.get("token")) is not None:
-            value = entry.exchange(token)
+            value = entry.exchange(token) if request.method == "GET" else None
             if value is not None:
                 return RedirectResponse("/", 303, {"Set-Cookie": entry.header(value)})
             if known is not None:
@@ -121,6 +122,7 @@ class _Routes:
             f'<!doctype html><html lang="en"><head><meta charset="utf-8">{head}<title>{title}</title></head>'
             f"<body><h1>{title}</h1><p>{words}</p><p>{html.escape(NOTICE)}</p></body></html>",
             403,
+            {"Connection": "close"},
         )
 
     async def file(self, request: Request) -> Response:
@@ -179,21 +181,26 @@ class _Routes:
 
     async def upload(self, request: Request) -> Response:
         self._reader(request)
+        if words := self.room.no_more_films():
+            raise Refused(403, words)
         size = length_of(request, UPLOAD_LIMIT)
         try:
             part, file = self.room.uploads.begin(size)
         except FullError as error:
             raise Refused(503, str(error)) from None
         try:
-            with file:
-                async for chunk in chunks(request, size):
-                    file.write(chunk)
-                whole = file.tell() == size
+            try:
+                with file:
+                    async for chunk in chunks(request, size):
+                        file.write(chunk)
+                    whole = file.tell() == size
+            except OSError as error:
+                raise Refused(503, f"The film can't be stored: {reason(None, error)}.") from None
             if not whole or size == 0:
                 raise HTTPException(400, "The upload is empty." if size == 0 else "The upload is not whole.")
             row, is_new = await _in_thread(self.room.take, part, request.query_params.get("name", ""))
         finally:
-            part.unlink(missing_ok=True)
+            self.room.uploads.end(part, size)
         return JSONResponse({"id": row.id, "total": len(self.room.worklist.rows)}, 201 if is_new else 200)
 
     async def mark(self, request: Request) -> Response:

@@ -97,6 +97,7 @@ class ReadingRoom:
         self._counting = threading.Lock()
         self._adding = threading.Lock()
         self._summaries: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
+        self._is_given = not all(self._is_dropped(row) for row in worklist.rows)
         worklist.changed = self.events.tell  # which is made of the list, and tells of it
 
     def progress(self) -> dict[str, Any]:
@@ -136,6 +137,7 @@ class ReadingRoom:
                 "notice": NOTICE,
                 "weights": "" if weighs else "The gate of this model gives no weights.",
                 "maps": self.grading.error or no_maps,
+                "adding": self.no_more_films(),
             },
             "methods": methods,
             "backbones": list(self.model.backbones if grader is None else grader.backbones),
@@ -249,6 +251,14 @@ class ReadingRoom:
         """The marks of a reader, or of all, as tables."""
         return tables(list(self.worklist.rows), self.journal, self.readers if of is None else [of])
 
+    def no_more_films(self) -> str:
+        """Why no film is taken, or "": in a blind study a copy of one would tell the answer that is held back."""
+        if self.blind and self._is_given:
+            return "A blind study has the films that it began with, and no more are taken."
+        if self.blind and self.journal.revision:
+            return "In a blind study no more films are taken when one has been marked."
+        return ""
+
     def take(self, part: Path, name: str) -> tuple[Row, bool]:
         """Put a film that was dropped into the list; gives its row, and whether it is new."""
         with self._adding:
@@ -267,14 +277,15 @@ class ReadingRoom:
         """Find the films that were marked before, and those of one patient, by what their files tell; may take long."""
         for row in list(self.worklist.rows):
             self._find_patient(row)
-            film = row.film
-            is_dropped = isinstance(film.film, Path) and film.film.parent == self.uploads.folder
-            if not row.digest and (is_dropped or film.filename in self.journal.names):
+            if not row.digest and (self._is_dropped(row) or row.film.filename in self.journal.names):
                 try:
                     self.pictures.digest(row)
                 except ImageError:
                     continue
                 self.worklist.touch(row.id)
+
+    def _is_dropped(self, row: Row) -> bool:
+        return isinstance(row.film.film, Path) and row.film.film.parent == self.uploads.folder
 
     def _find_patient(self, row: Row) -> None:
         if row.is_patient_told or not isinstance(row.film.film, Path):

@@ -1,6 +1,7 @@
 """Serving a reading: the socket, TLS, and connections that say nothing for too long."""
 
 import asyncio
+import atexit
 import ipaddress
 import os
 import signal
@@ -23,7 +24,7 @@ from legradnet.viewer.settings import ViewSettings
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _FIRST_REQUEST = 10.0  # seconds in which a connection has to send the head of a request
-_MOST_SILENT = 200  # connections that have sent none; of more the oldest are closed
+_MOST_SILENT = 200  # connections that have sent none, or nothing after an answer; of more the oldest are closed
 _LONGEST_HEAD = 32_768  # bytes
 
 
@@ -35,6 +36,7 @@ class Patience(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
+        self._deadline: asyncio.TimerHandle | None = None
         self._wait()
 
     def data_received(self, data: bytes) -> None:
@@ -46,22 +48,34 @@ class Patience(H11Protocol):
         elif self.cycle is None or self.cycle.response_complete:
             self._wait()
 
+    def on_response_complete(self) -> None:
+        """Be the first to go of those that have nothing more to say, when there are too many."""
+        super().on_response_complete()
+        if not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
+            self._be_silent()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self._come()
         super().connection_lost(exc)
 
     def _wait(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(_FIRST_REQUEST, self._give_up)
+        self._be_silent()
+
+    def _be_silent(self) -> None:
         if self not in self._silent:
             self._silent.append(self)
-            self._deadline = self.loop.call_later(_FIRST_REQUEST, self._give_up)
             if len(self._silent) > _MOST_SILENT:
                 self._silent[0]._give_up()
 
     def _come(self) -> None:
         if self in self._silent:
             self._silent.remove(self)
+        if self._deadline is not None:
             self._deadline.cancel()
+            self._deadline = None
 
     def _give_up(self) -> None:
         self._come()
@@ -177,7 +191,10 @@ def open_browser(address: str) -> None:
     file, path = tempfile.mkstemp(prefix="legradnet-", suffix=".html")  # what a browser is started with, all may read
     with open(file, "w") as page:  # noqa: PTH123 a descriptor
         page.write(f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={address}">')
-    threading.Timer(20, lambda: Path(path).unlink(missing_ok=True)).start()
+    atexit.register(Path(path).unlink, missing_ok=True)
+    later = threading.Timer(20, Path(path).unlink, kwargs={"missing_ok": True})
+    later.daemon = True  # the end of the command waits for nothing
+    later.start()
     threading.Thread(target=webbrowser.open, args=(Path(path).as_uri(),), daemon=True).start()
 
 

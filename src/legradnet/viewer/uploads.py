@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from legradnet.claims import LOCK, claimed
 from legradnet.errors import UserError
-from legradnet.files import make_folder, told
+from legradnet.files import make_folder, reason, told
 from legradnet.tables import readable
 
 UPLOAD_LIMIT = 512 * 2**20  # bytes
@@ -39,6 +39,7 @@ class Uploads:
         self._lock = threading.Lock()
         self._names: set[str] = set()
         self.count = 0
+        self._coming = 0  # bytes of films that are being sent
         self._is_kept = output is not None
         if output is None:
             _sweep()
@@ -60,10 +61,21 @@ class Uploads:
         """
         if self.count >= MOST_UPLOADS:
             raise FullError(f"There are {MOST_UPLOADS:,} films here already, and no more are taken.")
-        if shutil.disk_usage(self.folder).free < size + _LEFT_FREE:
-            raise FullError("The disk of the server is full.")
         path = self.folder / f".{secrets.token_hex(8)}.part"
-        return path, os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        try:
+            if shutil.disk_usage(self.folder).free < self._coming + size + _LEFT_FREE:
+                raise FullError("The disk of the server is full.")
+            file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        except OSError as error:
+            raise FullError(f"The film can't be stored: {reason(None, error)}.") from None
+        self._coming += size
+        return path, file
+
+    def end(self, part: Path, size: int) -> None:
+        """What `begin` gave for a film of `size` bytes is kept, or not wanted any more."""
+        self._coming -= size
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
     def keep(self, part: Path, name: str, taken: set[str]) -> tuple[Path, str]:
         """Take a whole film under a name that is nobody's; gives its path, and the name.
@@ -84,7 +96,8 @@ class Uploads:
             self._names.add(free.casefold())
             self.count += 1
         path = self.folder / (free if self._is_kept else secrets.token_hex(8))
-        part.replace(path)
+        with told(path):
+            part.replace(path)
         return path, free
 
     def close(self) -> None:
