@@ -123,6 +123,32 @@ def drop(page, files):
     )
 
 
+def overlapping(page):
+    """Texts in rows of the list that lie over each other, or over their row's edge, as they are seen: (text, text)."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll("#rows .row")].flatMap((row) => {
+            const seen = [...row.querySelectorAll(".cell")].flatMap((cell) => {
+                const words = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+                const [found, c] = [[], cell.getBoundingClientRect()];
+                for (let node = words.nextNode(); node; node = words.nextNode()) {
+                    const range = document.createRange();
+                    range.selectNodeContents(node);
+                    for (const r of range.getClientRects()) { // what overflows a cell is cut
+                        const [x0, x1] = [Math.max(r.left, c.left), Math.min(r.right, c.right)];
+                        if (x1 - x0 > 1) found.push({ text: node.data, cell, x0, x1, y0: r.top, y1: r.bottom });
+                    }
+                }
+                return found;
+            });
+            const edge = row.getBoundingClientRect();
+            const over = seen.filter((a) => a.y1 > edge.bottom + 1 || a.y0 < edge.top - 1).map((a) => [a.text, "edge"]);
+            return over.concat(seen.flatMap((a, i) => seen.slice(i + 1).filter((b) => a.cell !== b.cell &&
+                Math.min(a.x1, b.x1) - Math.max(a.x0, b.x0) > 1 && Math.min(a.y1, b.y1) - Math.max(a.y0, b.y0) > 2
+            ).map((b) => [a.text, b.text])));
+        })"""
+    )
+
+
 def column(page, kind):
     """What the cells of a column say, row by row as they are seen."""
     return page.locator(f"#rows .row .{kind}").all_inner_texts()

@@ -1,9 +1,13 @@
 """The page works for everyone: by keyboard alone, on every screen, in dark and light, and for screen readers."""
 
 import pytest
-from browsing import WIDTHS, open_film, opened, readout, saved
+from browsing import WIDTHS, open_film, opened, overlapping, readout, saved
 
 from legradnet.viewer.room import NOTICE
+
+STICKING_OUT = """[...document.querySelectorAll("button, input, select, textarea, label, h2, h3, th, .cell")].filter(
+    (e) => e.offsetParent && !e.closest(".table-scroller") && e.getBoundingClientRect().right > innerWidth + 1
+).map((e) => e.outerHTML.slice(0, 80))"""
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,8 @@ def check(room, browser, axe, width, scheme):
             assert not serious(axe, page), view
             wide = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
             assert wide[0] <= wide[1], view
+            assert not page.evaluate(STICKING_OUT), view
+            assert not overlapping(page), view
             notice = page.get_by_text(NOTICE.rstrip("."))
             assert notice.is_visible(), view
             box = notice.bounding_box()

@@ -4,7 +4,7 @@ import sqlite3
 from types import SimpleNamespace
 
 import pytest
-from browsing import column, open_film, opened, saved
+from browsing import column, open_film, opened, overlapping, saved
 from commands import predicted_run, started
 from served import serve, serving
 
@@ -66,6 +66,32 @@ def test_a_note_goes_with_the_grade_and_may_be_changed(page, room):
         page.keyboard.press("Escape")
     saved(page)
     assert mark_of(room, name) == (3, "=osteophyte 3, <i>u</i> z!")
+
+
+def test_a_note_without_a_grade_waits_for_it_and_seconds_are_counted_once(browser, films, grader, tmp_path):
+    with serving(tmp_path, films[:4], grader) as served, opened(browser, served) as page:
+        page.clock.install()
+        page.reload()
+        page.locator("#rows .row .name").first.wait_for()
+        name = open_film(page)
+        page.keyboard.press("n")
+        page.keyboard.type("look again ")
+        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
+        await_another(page, name)
+        assert page.get_by_label("Note").input_value() == ""
+        page.keyboard.press("Shift+Space")
+        page.locator("#film-name").get_by_text(name, exact=True).wait_for()
+        page.locator("#readout", has_text="%").wait_for()
+        for key, seconds in (("1", 30), ("2", 10)):
+            page.clock.fast_forward(1000 * seconds)
+            with page.expect_response("**/mark"):
+                page.keyboard.press(key)
+            saved(page)
+        assert mark_of(served, name) == (2, "look again")
+    first, second = sqlite3.connect(tmp_path / "marks.sqlite").execute("SELECT seconds FROM marks ORDER BY id")
+    assert 30 <= first[0] < 40
+    assert 10 <= second[0] < 20
 
 
 def test_a_mark_is_shown_as_saved_only_when_the_server_has_answered(stopped, marks, room):
@@ -171,9 +197,18 @@ def test_in_a_blind_study_the_answer_comes_after_the_grade_and_may_be_accepted(f
         page.locator(f".grade-button[data-key='{model}'][aria-pressed=true]").wait_for()
         saved(page)
         assert mark_of(served, name) == (model, "")
+        assert not overlapping(page)
+        page.locator("#export summary").click()
+        page.get_by_text("Grades of most readers").click()
+        page.get_by_text("when you have marked every film").wait_for()
+        with page.expect_download() as download:
+            page.get_by_text("Grades of A").click()
+        assert name in download.value.path().read_text()
+        page.locator("#film-name").click()
         page.keyboard.press("Space")
         await_another(page, name)
         assert page.locator("#answer").inner_text() == "Hidden until you have graded this film."
+        assert page.locator("#add").is_hidden()
         assert other.locator("#rows .mark-box, #rows .others").count() == 0
         assert sorted(column(other, "film")) == sorted(column(page, "film"))
     before, after = sqlite3.connect(tmp_path / "marks.sqlite").execute("SELECT grade, shown FROM marks ORDER BY id")

@@ -61,6 +61,7 @@ export const oneFilm = (id, signal) => json(send(film(id), { signal }));
 export const grading = (action) => post("/api/grading", { action });
 export const mark = (id, body) => post(`${film(id)}/mark`, body);
 export const undo = () => post("/api/undo", {});
+export const table = (path) => send(path);
 export const summary = () => json(send("/api/summary", { patience: SLOW }));
 
 /** Send a dropped file; the answer tells what became of it. */

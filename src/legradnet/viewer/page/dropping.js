@@ -16,6 +16,7 @@ let limit = Infinity;
 /** Take films from now on. `onAdded(id)` hears of each that the server has. */
 export function listenToDrops(session, onAdded) {
   limit = session.upload_limit;
+  byId("add").hidden = Boolean(session.words.adding);
   const shade = byId("drop");
   const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
   document.addEventListener("dragenter", (event) => {

@@ -14,7 +14,7 @@ let hear = () => {};
 
 /**
  * Begin, for this reader. `listener({state, ...})` hears "saving", "saved" with {entry, answer}, "lost" with {count,
- * over}, "unknown" for an undo of which nobody knows whether it was heard, and "refused" with {entry, words}.
+ * over, words}, "unknown" for an undo of which nobody knows whether it was heard, and "refused" with {entry, words}.
  */
 export function begin(name, listener) {
   [reader, hear] = [name, listener];
@@ -59,7 +59,8 @@ async function sendAll() {
         done(); // sent twice it might take back two
         hear({ state: "unknown", entry });
       } else if (error instanceof api.LostConnection || api.isOver(error) || error.status >= 500) {
-        hear({ state: "lost", count: waiting.length, over: api.isOver(error) });
+        const words = error.status >= 500 ? error.message : ""; // as of a full disk
+        hear({ state: "lost", count: waiting.length, over: api.isOver(error), words });
         await new Promise((resume) => setTimeout(resume, wait));
         wait = Math.min(2 * wait, LONGEST_WAIT);
       } else if (error.status === 404 && (await isElsewhere(entry))) {

@@ -11,7 +11,8 @@ export class Reader {
   constructor(session, { onSaved, onNext }) {
     Object.assign(this, { session, onSaved, onNext });
     this.film = null;
-    this.since = 0; // when the film came into sight, for the seconds that it was looked at
+    this.drafts = new Map(); // id -> note of a film without a mark, which goes with that
+    this.since = 0; // when the film came into sight, or was marked, for the seconds that it was looked at
     this.looked = 0; // milliseconds before that, as of a hidden tab
     this.drawButtons();
     byId("undo").addEventListener("click", () => this.undo());
@@ -53,8 +54,8 @@ export class Reader {
     if (other && this.film) this.noteChanged();
     this.film = film;
     if (other) {
-      [this.since, this.looked] = [document.hidden ? 0 : performance.now(), 0];
-      byId("note").value = film?.mark?.note ?? "";
+      this.lookAnew();
+      byId("note").value = this.given?.note ?? this.drafts.get(film?.id) ?? "";
       byId("decide").hidden = true;
       this.accepting = null;
       if (!marks.unsaved()) this.say("", "");
@@ -62,11 +63,25 @@ export class Reader {
     const unreadable = film?.status === "error";
     for (const { button, mark } of this.buttons) {
       button.setAttribute("aria-pressed", String(sameMark(film?.mark, mark)));
-      button.classList.toggle("pending", sameMark(this.pending?.id === film?.id ? this.pending : null, mark));
+      button.classList.toggle("pending", sameMark(this.onItsWay, mark));
       button.disabled = !film || (unreadable && !mark.ungradable);
     }
     const others = (film?.marks ?? []).map((mark) => `${mark.reader}: ${markOf(mark)}${mark.note ? ` (${mark.note})` : ""}`);
     byId("others").textContent = others.join(" · ");
+  }
+
+  /** The mark of this film that was sent and not answered for, or null. */
+  get onItsWay() {
+    return this.film && this.pending?.id === this.film.id ? this.pending : null;
+  }
+
+  /** What the reader has said of this film, saved or on its way. */
+  get given() {
+    return this.onItsWay ?? this.film?.mark;
+  }
+
+  lookAnew() {
+    [this.since, this.looked] = [document.hidden ? 0 : performance.now(), 0];
   }
 
   watch() {
@@ -81,18 +96,20 @@ export class Reader {
   /** Give the film that is open a mark {grade, ungradable}. */
   give({ grade, ungradable }) {
     if (!this.film || (this.film.status === "error" && !ungradable)) return;
-    const { id, shown } = this.film;
-    const body = { grade, ungradable, note: byId("note").value, seconds: this.seconds, shown: shown && this.film.status === "graded" };
-    this.pending = { id, grade, ungradable };
-    marks.give(this.film, body);
+    const { id, shown, status } = this.film;
+    const note = byId("note").value.trim();
+    this.pending = { id, grade, ungradable, note };
+    this.drafts.delete(id);
+    marks.give(this.film, { grade, ungradable, note, seconds: this.seconds, shown: shown && status === "graded" });
+    this.lookAnew();
     this.follow(this.film);
   }
 
   noteChanged() {
-    const { mark, shown } = this.film ?? {};
-    const note = byId("note").value;
-    if (!mark || this.pending || note === mark.note) return; // without a mark it goes with the next
-    marks.give(this.film, { grade: mark.grade, ungradable: mark.ungradable, note, seconds: this.seconds, shown });
+    const note = byId("note").value.trim();
+    if (!this.film) return;
+    if (!this.given) this.drafts.set(this.film.id, note);
+    else if (note !== this.given.note) this.give(this.given);
   }
 
   undo() {
@@ -104,8 +121,9 @@ export class Reader {
     else if (news.state === "unknown") {
       this.say("lost", "Connection lost: whether the mark was taken back will be seen above; if it was not, undo again");
     } else if (news.state === "lost") {
-      const marksWaiting = count(news.count, "mark");
-      this.say("lost", news.over ? `Not saved: open the address that legradnet-view prints; ${marksWaiting} wait` : `Not saved yet: trying again, ${marksWaiting} wait`);
+      const waiting = `${count(news.count, "mark")} ${news.count === 1 ? "waits" : "wait"}`;
+      const why = news.words ? `: ${news.words} Trying again` : ": trying again";
+      this.say("lost", news.over ? `Not saved: open the address that legradnet-view prints; ${waiting}` : `Not saved yet${why}, ${waiting}`);
     } else {
       if (this.pending?.id === news.entry.id) this.pending = null;
       if (news.state === "refused") this.say("lost", `Not saved: ${news.words}`);

@@ -106,7 +106,10 @@ export class Reading {
 
   async showPixels() {
     const { film } = this;
-    if (film.status === "error") return this.trouble(film.error);
+    if (film.status === "error") {
+      this.heat.follow(film);
+      return this.trouble(film.error);
+    }
     const values = await valuesOf(film.id);
     if (this.film?.id !== film.id) return undefined;
     const { width, height, bits } = values;

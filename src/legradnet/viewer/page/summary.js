@@ -5,8 +5,8 @@ import { element, fill } from "./elements.js";
 import { count } from "./words.js";
 
 const number = (value, digits = 2) => (value === null ? "–" : value.toFixed(digits));
-const percent = (value) => (value === null ? "–" : `${Math.round(100 * value)} %`);
-const interval = ({ qwk, low, high }) => (qwk === null ? "–" : `${number(qwk)} (${number(low)} to ${number(high)})`);
+const percent = (value) => (value === null ? "–" : `${Math.round(100 * value)}\u00a0%`);
+const interval = ({ qwk, low, high }) => (low === null ? number(qwk) : `${number(qwk)} (${number(low)} to ${number(high)})`);
 
 /** Ask for the summary and show it in `parent`. */
 export async function showSummary(parent, session) {
@@ -23,10 +23,9 @@ export async function showSummary(parent, session) {
   fill(
     parent,
     element("p", { class: "lead" }, lead),
-    waiting ? element("p", { class: "quiet" }, waiting) : null,
     part("Readers among each other", readers, ["Readers", "Films", `QWK (${confidence} interval)`, "Same grade"], (row) => [
       `${row.first} and ${row.second}`, row.films, interval(row), percent(row.agreement),
-    ], "No two readers have graded the same film yet."),
+    ], waiting || "No two readers have graded the same film yet."),
     part("Readers and the model", model, ["Reader", "Answer", "Films", `QWK (${confidence} interval)`, "Same grade"], (row) => [
       row.reader, row.when === "before" ? "before it was shown" : "as it stands now", row.films, interval(row), percent(row.agreement),
     ], "No graded film has a mark yet."),
@@ -56,11 +55,26 @@ function part(title, rows, headings, cells, none) {
   return section;
 }
 
-/** Links to the tables that legradnet-train and legradnet-evaluate take. */
+/** Links to the tables that legradnet-train and legradnet-evaluate take, with a line for why one can't be had. */
 export function exportLinks({ reader, study }) {
-  const own = [`/api/export?${new URLSearchParams({ reader })}`, `Grades of ${reader}`];
-  const all = ["/api/export", "Grades of most readers"];
-  const ungradable = ["/api/export/ungradable", "Ungradable films"];
-  const offered = study === "blind" ? [own, all, ungradable] : [all, own, ungradable];
-  return offered.map(([href, words]) => element("a", { href, download: true, class: "button" }, words));
+  const of = `?${new URLSearchParams({ reader })}`;
+  const own = [["/api/export" + of, `Grades of ${reader}`], ["/api/export/ungradable" + of, `Ungradable of ${reader}`]];
+  const all = [["/api/export", "Grades of most readers"], ["/api/export/ungradable", "Ungradable films"]];
+  const refused = element("p", { class: "error-words refused", role: "alert" });
+  const link = ([href, words]) => {
+    const act = async (event) => {
+      if (!event.isTrusted) return; // our own, below
+      event.preventDefault(); // a browser would only say that it failed
+      refused.textContent = "";
+      try {
+        await api.table(href);
+        made.click();
+      } catch (error) {
+        refused.textContent = error.message;
+      }
+    };
+    const made = element("a", { href, download: true, class: "button", on: { click: act } }, words);
+    return made;
+  };
+  return [...(study === "blind" ? [...own, ...all] : [...all, own[0]]).map(link), refused];
 }
