@@ -18,6 +18,7 @@ from legradnet.grading.journal import json_lines
 from legradnet.grading.predictions import record
 from legradnet.run_folder import RunFolder
 from legradnet.viewer.finished import Given, OwnGrades, given_films, rows_of
+from legradnet.viewer.run import start_grading
 from legradnet.viewer.settings import ViewSettings
 from legradnet.viewer.worklist import new_row
 
@@ -93,6 +94,20 @@ def test_a_model_that_cannot_be_loaded_is_told_and_films_are_looked_at_all_the_s
         film = films(reader)[0]["id"]
         assert reader.get(f"/api/films/{film}/map").status_code == 409
         assert reader.get(f"/api/films/{film}/pixels").status_code == 200
+
+
+def test_where_all_films_are_graded_the_first_one_is_shown_before_the_model_is_loaded(tmp_path):
+    loads = threading.Event()
+    with a_room(tmp_path) as room:
+        room.grading._load = lambda: loads.set() or time.sleep(0.1)
+        starting = threading.Thread(target=start_grading, args=(room,))
+        starting.start()
+        reader = client(room, "A")
+        film = films(reader)[0]["id"]
+        assert not loads.is_set()
+        assert reader.get(f"/api/films/{film}/pixels").status_code == 200
+        assert loads.wait(2.5)
+        starting.join()
 
 
 def test_a_heat_map_is_that_of_explain_on_one_scale_for_all_backbones(tmp_path, grader, knees):

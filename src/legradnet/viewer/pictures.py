@@ -1,6 +1,7 @@
 """The pictures of a film: in all its depth, and small."""
 
 import io
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,7 @@ class Pictures:
 
     def __init__(self, worklist: Worklist) -> None:
         self.worklist = worklist
+        self.shown = threading.Event()  # whether a film was
         self._pixels: Kept[Pixels] = Kept(192 * 2**20)
         self._small: Kept[bytes] = Kept(64 * 2**20)
 
@@ -73,6 +75,7 @@ class Pictures:
             kept = Pixels(values.tobytes(), film.gray.shape[1], film.gray.shape[0], bits, centre, width)
             self._pixels.put(path, kept, len(kept.content))
             self._learn(row, film)
+        self.shown.set()
         return kept
 
     def thumbnail(self, row: Row) -> bytes:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _KL_GRADES = 5
+_FIRST_FILM = 3.0  # seconds that a model whose films are all graded leaves to the page
 
 
 def view(config: Mapping[str, Any] | ViewSettings, run_folder: str | Path) -> None:
@@ -73,7 +74,7 @@ def _serve(settings: ViewSettings, run_folder: Path, open_things: ExitStack) -> 
     if settings.browser and len(settings.readers) == 1 and is_loopback(settings.host):
         open_browser(addresses(room.entry.tokens, hosts[0], scheme)[0][1])
     gc.freeze()  # the list stays: Python need not look through it again and again
-    room.grading.start()
+    threading.Thread(target=start_grading, args=(room,), name="start", daemon=True).start()
     threading.Thread(target=room.recall, name="recall", daemon=True).start()
     server.run([listening])
     room.grading.end()
@@ -82,6 +83,13 @@ def _serve(settings: ViewSettings, run_folder: Path, open_things: ExitStack) -> 
         write_text(folder / "labels.csv", tables.labels)
         write_text(folder / "ungradable.csv", tables.ungradable)
         print(folder / "labels.csv")
+
+
+def start_grading(room: "ReadingRoom") -> None:
+    """Load the model, and grade what waits; where nothing does, a reader's first film goes before."""
+    if room.grading.state == "done" and room.worklist.rows:
+        room.pictures.shown.wait(_FIRST_FILM)
+    room.grading.start()
 
 
 def _open_room(
