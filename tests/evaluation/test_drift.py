@@ -183,11 +183,39 @@ def test_films_are_watched_without_labels(trained, best, tmp_path, capsys):
         ({"drift": False, "predictions": "x"}, "predictions= is for drift=true"),
         ({"crossfit": True}, "crossfit= measures grades"),
         ({"reference": "nowhere"}, "There are no predictions at nowhere"),
+        ({"predictions": []}, "names none"),
     ],
 )
 def test_mistakes_are_told(best, tmp_path, changes, words):
     with pytest.raises(UserError, match=words):
         evaluate(config_of(best, drift=True) | changes, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "words"),
+    [
+        ({"probabilities": [0.5, 0.5]}, "is of another model"),
+        ({"gate_weights": {"other": 1.0}}, "is of another model"),
+        ({"grade": 9}, "is damaged"),
+        ({"grade": -1}, "is damaged"),
+        ({"probabilities": [7.0] * 5}, "is damaged"),
+        ({"grade": None, "knee": "R", "box": None}, "None of .* was graded"),
+    ],
+)
+def test_predictions_that_are_not_the_models_are_told(weeks, best, spoilt, words):
+    path = weeks / "week1/predictions.jsonl"
+    lines = [json.loads(line) | {"gate_weights": {"swin": 0.4, "vit": 0.6}} | spoilt for line in path.open()]
+    path.write_text(json_lines(lines))
+    with pytest.raises(UserError, match=words):
+        evaluate(config_of(best, drift=True, predictions=str(path)), weeks / "out")
+
+
+@pytest.mark.parametrize("width", [1e308, "wide", None])
+def test_what_is_no_measure_of_a_film_is_not_compared(width):
+    random = np.random.default_rng(1)
+    films = records(graded(random, 40)[0])
+    films[0] = {**films[0], "film": {**films[0]["film"], "width": width}}
+    assert "size" not in sample_of("week", films).numbers and "distance" in sample_of("week", films).numbers
 
 
 def test_a_model_that_has_kept_no_films_says_what_would_help(tmp_path, best):

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.jsonl"
 DRIFT, FIGURE = "drift.json", "drift.png"
+_ROUNDED = 0.01  # by which probabilities may miss 1
 
 
 def watch_drift(settings: EvaluateSettings, folder: RunFolder) -> None:
@@ -61,11 +62,11 @@ def watch_drift(settings: EvaluateSettings, folder: RunFolder) -> None:
     folder.write_config(settings.model_dump())
     samples = [*_samples(settings, network)]
     drifts = compare_samples(samples, reference, right, false_alarms=settings.false_alarms)
-    for missing in sorted({key for sample in samples for key in reference.numbers} - set(samples[-1].numbers)):
+    for missing in sorted({key for sample in samples for key in set(reference.numbers) - set(sample.numbers)}):
         log.warning(
             "%s was not compared: not all of these films have it. Predictions of older releases have none.", missing
         )
-    for missing in sorted(set(samples[-1].numbers) - set(reference.numbers)):
+    for missing in sorted({key for sample in samples for key in set(sample.numbers) - set(reference.numbers)}):
         log.warning("%s was not compared: the reference has none.", missing)
     told = [sentence(drift, name, settings.false_alarms, len(drifts)) for drift in drifts]
     said = {
@@ -108,6 +109,8 @@ def _samples(settings: EvaluateSettings, network: GradingNetwork) -> Iterator[Sa
         log.info("%d films, graded by %s", len(films), models_in_words(grader.networks))
         yield _sample("these films", [*_graded(grader, films, settings)], network, "the films")
         return
+    if not settings.predictions:
+        raise UserError("predictions=[] names none: name a predictions.jsonl of legradnet-predict, or several.")
     paths = [settings.predictions] if isinstance(settings.predictions, str) else settings.predictions
     for text in paths:
         path = Path(text) / PREDICTIONS if Path(text).is_dir() else Path(text)
@@ -121,12 +124,15 @@ def _samples(settings: EvaluateSettings, network: GradingNetwork) -> Iterator[Sa
 
 
 def _sample(name: str, found: Sequence[Record], network: GradingNetwork, where: str) -> Sample:
+    for film in [film for film in found if film.get("grade") is not None]:
+        probabilities = film["probabilities"]
+        if len(probabilities) != network.classes or not film["gate_weights"].keys() <= set(network.backbones):
+            raise UserError(f"{where} is of another model: it has other grades or other backbones.")
+        if not 0 <= film["grade"] < network.classes or min(probabilities) < 0 or abs(sum(probabilities) - 1) > _ROUNDED:
+            raise UserError(f"{where} is damaged: what it says of {film['filename']} is no grade with probabilities.")
     sample = sample_of(name, found)
     if sample is None:
         raise UserError(f"None of {where} was graded, so that there is nothing to compare.")
-    graded = next(film for film in found if film.get("grade") is not None)
-    if len(graded["probabilities"]) != network.classes or not graded["gate_weights"].keys() <= set(network.backbones):
-        raise UserError(f"{where} is of another model: it has other grades or other backbones.")
     return sample
 
 

@@ -40,7 +40,8 @@ def read_json_lines(path: Path) -> Iterator[Record]:
                 _Record.model_validate(record)
             except (json.JSONDecodeError, UnicodeError, ValidationError, RecursionError):
                 raise UserError(
-                    f"{path} is damaged: line {number} is no record of a film. Start again in another hydra.run.dir=."
+                    f"{path} is damaged: line {number} is no record of a film. Name a predictions.jsonl of "
+                    "legradnet-predict; where that is to be gone on with, start again in another hydra.run.dir=."
                 ) from None
             yield record
 

@@ -136,8 +136,9 @@ def _seen(network: GradingNetwork, films: LabelledFilms) -> Sequence[str]:
             f"{known_by_name} of these films share a file name or a patient with training or validation films of the "
             "model: if they are the same, the numbers are too good."
         ]
-    return [] if films.own else ["The model does not know which films it was trained on, so that none of these was "
-                                 "one of them could not be checked."]  # fmt: skip
+    if films.own:
+        return []
+    return ["Whether some of these films trained the model could not be checked, as it has kept nothing of its films."]
 
 
 def _tell(numbers: Mapping[str, Any]) -> None:
