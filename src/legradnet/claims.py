@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 LOCK = f"{PARTIAL}lock"
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 _WRITTEN_IN = (".hydra", "checkpoints", "figures", "maps")  # folders in a run's folder
+_RESTARTS = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
 _PATIENCE = 1.0  # seconds in which a run that has just claimed a folder writes who it is
 
 _held: dict[Path, "_Claim"] = {}  # what this process holds, for those that it forks
@@ -180,10 +181,15 @@ def is_later_process(devices: object, nodes: object = 1) -> bool:
         devices: `trainer.devices`.
         nodes: `trainer.num_nodes`.
     """
-    if devices == 1 and nodes == 1:  # whatever has started it, it trains alone
+    if devices == 1 and nodes in (None, 1):  # whatever has started it, it trains alone
         return False
     ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))  # as Lightning and torchrun set
     return next((rank for rank in ranks if rank), "0") != "0"
+
+
+def is_restarted() -> bool:
+    """Whether this command has run before: in a SLURM job that was requeued, or as torchrun starts it again."""
+    return any(os.environ.get(count) not in (None, "", "0") for count in _RESTARTS)
 
 
 def _claim(path: Path, *, is_new: bool = False) -> _Claim:

@@ -100,6 +100,18 @@ def test_a_shard_that_was_stopped_goes_on_by_its_own_command_and_a_finished_one_
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
+def test_a_requeued_job_goes_on_with_its_predictions_without_being_told(settings, tmp_path, monkeypatch):
+    predict(settings, tmp_path / "run")
+    whole = (tmp_path / "run/predictions.jsonl").read_bytes()
+    (tmp_path / "run/predictions.jsonl").write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    with pytest.raises(UserError, match="already holds predictions"):
+        predict(settings, tmp_path / "run")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    predict(settings, tmp_path / "run")
+    assert (tmp_path / "run/predictions.jsonl").read_bytes() == whole
+
+
 def test_a_parquet_list_is_graded_as_the_csv(settings, tmp_path, knees):
     pd.read_csv(settings["input"]).to_parquet(tmp_path / "list.parquet")
     by_csv, by_parquet = (list_films(tmp_path / f"list.{kind}", knees) for kind in ("csv", "parquet"))

@@ -7,9 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from legradnet.checkpoint import read_checkpoint
 from legradnet.data.datamodule import KneeDataModule
+from legradnet.data.sampler import EpochSampler
 from legradnet.errors import UserError
 from legradnet.grading.checkpoint_network import CheckpointNetwork
 from legradnet.network.ensemble import KneeEnsemble
@@ -106,6 +109,19 @@ def test_a_run_whose_answers_are_not_finite_ends_with_words_and_no_numbers(tmp_p
     assert pd.read_csv(tmp_path / "metrics.csv")[["val/loss", "val/qwk", "val/accuracy"]].isna().all(axis=None)
     assert "12 of 12 val films is not finite, and the epoch counts as the worst" in caplog.text
     assert not (tmp_path / "test_metrics.json").exists()
+
+
+@settings(max_examples=40, deadline=None)
+@given(films=st.integers(1, 40), world=st.integers(1, 9), batch=st.integers(1, 8))
+def test_each_film_counts_once_however_many_processes_validate(films, world, batch):
+    collected, labels = CollectedLogits(), torch.arange(films) % 5
+    for rank in range(world):  # one after the other, as the metric gathers them
+        rows = torch.tensor(list(EpochSampler(labels.numpy(), shuffle=False, rank=rank, world=world)))
+        for part in rows.split(batch):
+            collected.update(part[:, None].float(), labels[part], part)
+    logits, graded = collected.compute()
+    assert logits.flatten().tolist() == list(range(films))
+    assert graded.tolist() == labels.tolist()
 
 
 def test_films_that_padding_repeats_count_once_and_in_row_order():

@@ -17,6 +17,7 @@ from legradnet.cli._mistakes import unresolved
 from legradnet.errors import UserError, without_passwords
 from legradnet.files import check_writable, opened_without_links
 from legradnet.tables import readable
+from legradnet.training.launched import check_one_run, name_of_step
 
 
 def claim_run_folders() -> None:
@@ -43,14 +44,19 @@ class _ClaimsRunFolder(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Claim `hydra.run.dir`."""
-        if "trainer" in config and is_later_process(config.trainer.devices, config.trainer.get("num_nodes", 1)):
-            return
         _check_references(config, "run")
-        folder = config.hydra.run.dir
+        folder, numbered = config.hydra.run.dir, _is_default(config, "run")
         try:
+            if "trainer" in config:
+                check_one_run(config.trainer.devices, config.trainer.num_nodes, os.environ, search=False)
+                if numbered and (name := name_of_step(os.environ)):
+                    folder, numbered = str(Path(folder).with_name(name)), False
+                if is_later_process(config.trainer.devices, config.trainer.num_nodes):
+                    _let_the_first_write(config, Path(folder).parent if numbered else Path(folder))
+                    return
             if "shard" in config:
                 folder = _folder_of_shard(config, folder)
-            claimed = claim_for_run(Path(folder), numbered=_is_default(config, "run"))
+            claimed = claim_for_run(Path(folder), numbered=numbered)
         except UserError as mistake:
             _stop(mistake)
         if claimed != Path(config.hydra.run.dir).absolute():
@@ -61,6 +67,8 @@ class _ClaimsRunFolder(Callback):
         _check_references(config, "sweep", "sweeper")
         folder = Path(config.hydra.sweep.dir)
         try:
+            if "trainer" in config:
+                check_one_run(config.trainer.devices, config.trainer.num_nodes, os.environ, search=True)
             if _is_default(config, "sweep"):
                 made = make_numbered(folder)
                 if made != folder:
@@ -109,6 +117,14 @@ def _folder_of_shard(config: DictConfig, parts: str) -> str:
         raise UserError(f"Shard {shard} needs hydra.run.dir=, the folder that all shards have in common.")
     check_parts(Path(parts), shard)
     return str(shard.folder(Path(parts)))
+
+
+def _let_the_first_write(config: DictConfig, folder: Path) -> None:
+    """In a later process of a training: write no log, tell warnings only, and make no folder by a time of its own."""
+    _choose(config, "run", folder.absolute())
+    with read_write(config), open_dict(config):
+        config.hydra.job_logging.root = {"level": "WARNING", "handlers": ["console"]}
+        config.hydra.job_logging.handlers.pop("file", None)
 
 
 def _is_default(config: DictConfig, kind: str) -> bool:

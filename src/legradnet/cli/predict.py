@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from legradnet.cli import run
+from legradnet.cli._slurm import requeue_on_signal
 from legradnet.files import NotWrittenError
 from legradnet.run_folder import RunFolder
 
@@ -39,4 +40,5 @@ def _keys() -> Iterable["Key"]:
 
 def main() -> None:
     """Entry point of the console script."""
+    requeue_on_signal()
     run("predict", _predict, _keys)

@@ -1,13 +1,16 @@
 """`legradnet-train`: train the ensemble, or with `-m tuning=` search for settings."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from legradnet.cli import run
+from legradnet.cli._slurm import requeue_on_signal, watch_progress
 from legradnet.errors import UserError
+from legradnet.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from legradnet.settings import Key  # pydantic is slow to import
@@ -19,6 +22,7 @@ def _train(config: dict[str, Any], run_folder: str) -> float | None:
         from legradnet.training.callbacks import KeepFreedMemory  # late: --help, --cfg and mistakes must not wait
         from legradnet.training.run import train  # for torch
 
+        watch_progress(RunFolder(Path(run_folder)).last)
         return train(config, run_folder, callbacks=[KeepFreedMemory()])
     if hydra.sweeper.trial is None:
         raise UserError("tuning= searches with -m: legradnet-train -m tuning=...")
@@ -40,4 +44,5 @@ def _keys() -> Iterable["Key"]:
 
 def main() -> None:
     """Entry point of the console script."""
+    requeue_on_signal()
     run("train", _train, _keys)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from legradnet.claims import claimed
+from legradnet.claims import claimed, is_restarted
 from legradnet.data.inputs import FilmList, name_films
 from legradnet.errors import UserError
 from legradnet.files import GrowingFile, written_whole
@@ -163,7 +163,7 @@ def _check_began(settings: PredictSettings, folder: RunFolder, *, is_shard: bool
         if settings.resume and not is_shard:
             raise UserError(f"resume=true: there are no predictions in {folder.path}. Repeat their own hydra.run.dir=.")
         return
-    if not settings.resume and not is_shard:
+    if not settings.resume and not is_shard and not is_restarted():
         raise UserError(f"{folder.path} already holds predictions: add resume=true to go on with them, or choose "
                         "another hydra.run.dir=.")  # fmt: skip
     began = {"film": "crop", "merge": None, "pdf": False, "format": "csv"} | (

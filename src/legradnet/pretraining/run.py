@@ -69,7 +69,7 @@ def _pretrain(settings: PretrainSettings, folder: RunFolder, callbacks: Sequence
     if (count := len(data.films("train"))) < (needed := 2 * trainer.world_size):
         raise UserError(f"Pretraining tells films apart: it needs at least {needed} training films, not {count}.")
     _describe(data)
-    if not settings.trainer.fast_dev_run:
+    if not settings.trainer.fast_dev_run and trainer.is_global_zero:
         if resumed and resumed.resolve() != folder.last.resolve():
             folder.carry_over(RunFolder(resumed.parent.parent))
         folder.write_data(data.table, data.skipped, resumed=resumed is not None)

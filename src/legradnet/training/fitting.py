@@ -14,12 +14,13 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from legradnet.claims import claimed, is_later_process
+from legradnet.claims import claimed, is_later_process, is_restarted
 from legradnet.device import check_trainer_devices, choose_precision
 from legradnet.errors import UserError
 from legradnet.files import NotWrittenError
 from legradnet.run_folder import RunFolder
 from legradnet.training.callbacks import AtomicCheckpointIO, FirstEpoch
+from legradnet.training.cluster import cluster_plugins
 from legradnet.training.launched import as_launched
 from legradnet.training.reporting import tell_how_to_resume
 from legradnet.training.settings import TrainerSettings
@@ -55,7 +56,7 @@ def claimed_run(
         command: Which goes on with the run.
         resumable: Whether the run can be gone on with.
     """
-    first = not is_later_process(trainer.devices, (trainer.model_extra or {}).get("num_nodes", 1))
+    first = not is_later_process(trainer.devices, trainer.num_nodes)
     with claimed(Path(path)) if first else nullcontext():
         folder = RunFolder(Path(path))
         try:
@@ -68,11 +69,13 @@ def claimed_run(
 
 
 def checkpoint_to_resume(ckpt_path: str | None, folder: RunFolder) -> Path | None:
-    """Where the checkpoint is that a run goes on from; None for a fresh one.
+    """Where the checkpoint is that a run goes on from; None for a fresh one. A command that was restarted goes on.
 
     Raises:
         UserError: It isn't there, or the folder holds a run that a fresh one would overwrite.
     """
+    if folder.last.is_file() and is_restarted():
+        ckpt_path = "last"
     path = folder.last if ckpt_path == "last" else Path(ckpt_path) if ckpt_path else None
     if folder.last.is_file() and (path is None or path.resolve() != folder.last.resolve()):
         raise UserError(
@@ -105,7 +108,7 @@ def new_trainer(
     Raises:
         UserError: Lightning refuses the settings.
     """
-    own = defaults | settings.model_dump() | {"precision": precision_of(settings)}
+    own = defaults | settings.arguments(precision_of(settings))
     if own["strategy"] == "auto" and own["devices"] != 1:
         own["strategy"] = "ddp_spawn"  # Lightning's own choice would run the whole command again in each process
     progress: list[Callback] = [RichProgressBar()] if sys.stderr.isatty() else []
@@ -115,7 +118,7 @@ def new_trainer(
             **own,
             callbacks=[*progress, *([] if settings.fast_dev_run else callbacks)],
             logger=logger,
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), *cluster_plugins(settings, os.environ)],
             default_root_dir=folder.path,
             enable_progress_bar=sys.stderr.isatty(),
             enable_model_summary=False,
@@ -156,7 +159,7 @@ def fit(
         # weights_only: a checkpoint is data, whatever is found in its place
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     except (SystemExit, KeyboardInterrupt) as stop:
-        if resumable:
+        if resumable and trainer.is_global_zero:
             tell_how_to_resume(folder, command)
         raise SystemExit(143 if isinstance(stop, SIGTERMException) else 130) from None
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:

@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
-_VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "MASTER_PORT", "MLFLOW_ALLOW_FILE_STORE", "PL_GLOBAL_SEED", "PL_SEED_WORKERS")
+_VARIABLES = (
+    *("CUBLAS_WORKSPACE_CONFIG", "MASTER_ADDR", "MASTER_PORT", "MLFLOW_ALLOW_FILE_STORE"),
+    *("PL_GLOBAL_SEED", "PL_SEED_WORKERS"),
+)
 _LOGGERS = ("lightning.pytorch", "lightning.fabric")
 
 _KNOWN = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own call, once a run and process
     r"Found \d+ module\(s\) in eval mode",  # frozen trunks are
+    r"The `srun` command is available",  # on a login node; what a SLURM job's processes are is known (launched.py)
     r"Checkpoint directory .* exists and is not empty",  # a resumed run's does
 )
 

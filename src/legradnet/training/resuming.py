@@ -16,10 +16,11 @@ from legradnet.training.settings import TrainerSettings
 Flat = Mapping[str, Any]
 
 _FREE = {"model.pretrained", "class_counts"}
+_NORMS = "sync_batchnorm"
 _PROCESSES = ("devices", "num_nodes", "strategy")
 # of Lightning's other keys those that change which films make a step, or when an epoch is measured
 _ADDED = (
-    *("gradient_clip_algorithm", "limit_train_batches", "limit_val_batches", "overfit_batches", "sync_batchnorm"),
+    *("gradient_clip_algorithm", "limit_train_batches", "limit_val_batches", "overfit_batches"),
     *("val_check_interval", "check_val_every_n_epoch"),
 )
 
@@ -33,9 +34,11 @@ def steps_of(settings: TrainerSettings, trainer: Trainer) -> Run:
     if strategy in ("auto", "ddp") and trainer.num_devices * trainer.num_nodes == 1:
         strategy = "single_device"
     added = settings.model_extra or {}
+    several = trainer.num_devices * trainer.num_nodes > 1
     return {
         **dict(zip(_PROCESSES, (trainer.num_devices, trainer.num_nodes, strategy), strict=True)),
         **{key: str(added[key]) for key in _ADDED if key in added},
+        **({_NORMS: "True"} if several and settings.sync_batchnorm else {}),  # a word, as older runs have it
     }
 
 
@@ -50,7 +53,7 @@ def check_same_settings(path: Path, module: GradingModule) -> None:
     theirs, ours = flat(checked(ModuleSettings, plain, title=title).model_dump()), flat(dict(module.hparams))
     free = _FREE
     if "run.devices" not in theirs:
-        free = free | {f"run.{key}" for key in (*_PROCESSES, *_ADDED)}
+        free = free | {f"run.{key}" for key in (*_PROCESSES, *_ADDED, _NORMS)}
     check_equal(theirs, ours, free=free, way_out=" (init_from= starts a new run)")
 
 

@@ -105,7 +105,7 @@ def _train(
     if not dry and (views := feature_views(module, settings.data.feature_views)):
         device = choose_device(_accelerator(settings.trainer.accelerator))
         compute_features(module, data, views=views, device=device, precision=precision_of(settings.trainer))
-    if not dry:
+    if not dry and trainer.is_global_zero:
         if ckpt_path and ckpt_path.resolve() != folder.last.resolve():
             folder.carry_over(RunFolder(ckpt_path.parent.parent))
         folder.write_data(data.table, data.skipped, resumed=ckpt_path is not None)

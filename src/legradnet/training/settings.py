@@ -1,6 +1,6 @@
 """Settings of `legradnet-train`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -19,6 +19,12 @@ class TrainerSettings(Settings):
     accelerator: str = Field(default="auto", description="set by `trainer=auto`, `cpu`, `gpu`, `ddp`")
     devices: Annotated[int, Field(ge=-1)] | str | list[int] = Field(default=1, description="one; `trainer=ddp`: all")
     strategy: str = Field(default="auto", description="`trainer=ddp`: one process a device")
+    num_nodes: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="machines; null = as many as torchrun or srun has started processes on"
+    )
+    sync_batchnorm: bool = Field(
+        default=True, description="where devices are several: batch norms over the films of all of them"
+    )
     precision: Literal["auto", "32-true", "32", 32, "bf16-mixed", "16-mixed"] = Field(
         default="auto", description="auto = bf16-mixed where CPU or GPU multiplies bfloat16 natively, else 32-true"
     )
@@ -32,6 +38,11 @@ class TrainerSettings(Settings):
         default="warn",
         description="same numbers twice, also on a GPU; other keys of Lightning's Trainer: `+trainer.key=`",
     )
+
+    def arguments(self, precision: str) -> dict[str, Any]:
+        """What Lightning's Trainer is called with; `sync_batchnorm` is a plugin of ours (`norms.py`)."""
+        own = self.model_dump(exclude={"sync_batchnorm"})
+        return {**own, "precision": precision, "num_nodes": self.num_nodes or 1}
 
 
 class CallbackSettings(Settings):
