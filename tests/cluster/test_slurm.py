@@ -88,5 +88,5 @@ def test_tasks_of_an_array_are_workers_of_one_search(cluster, tmp_path):
     cluster.finish(job)
     trials = pd.read_csv(tmp_path / "outputs/train/custom/trials.csv")
     told = "".join(path.read_text() for path in tmp_path.glob("slurm-*.out"))
-    assert trials["state"].tolist() == ["COMPLETE"] * 4, told
+    assert trials["state"].tolist() == ["complete"] * 4, told
     assert (tmp_path / "outputs/train/custom/experiment/best.yaml").is_file()
