@@ -128,6 +128,14 @@ def test_all_mistakes_in_films_are_told_before_the_first_batch(knees, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_single_training_film_has_nothing_to_be_told_from(knees, tmp_path):
+    table = pd.read_csv(knees / "knees.csv")[["filename"]].iloc[:3].assign(split=["train", "val", "val"])
+    table.to_csv(tmp_path / "films.csv", index=False)
+    films = ["data=csv", f"data.dataset_path={knees}", f"data.csv_path={tmp_path / 'films.csv'}", "data.cache=off"]
+    with pytest.raises(UserError, match="it needs at least 2 training films, not 1"):
+        pretrain(composed(*SMALL, *films), tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
@@ -136,6 +144,7 @@ def test_all_mistakes_in_films_are_told_before_the_first_batch(knees, tmp_path):
         ([*VIT, "augment.mixup=0.2"], "mixup has no meaning here"),
         ([*VIT, "method=mae"], "method=mae must be one of vicreg, simclr, byol, simmim"),
         ([*VIT, "data.batch_size=1"], "data.batch_size: films are told apart from others of their batch"),
+        ([*VIT, "method=simmim", "simmim.square=96"], "simmim.square=96 would hide whole films, of 96 pixels"),
         ([*VIT, "ckpt_path=last"], "there is no checkpoint at"),
         ([*VIT, "backbone.vit.weights=nowhere.safetensors"], "no file at nowhere.safetensors"),
     ],

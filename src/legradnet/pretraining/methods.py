@@ -115,13 +115,15 @@ class SimMIM(nn.Module):
         settings: Of the squares.
 
     Raises:
-        UserError: The trunk has no map of features.
+        UserError: The trunk has no map of features, or one square would hide all of a film.
     """
 
     def __init__(self, backbone: Backbone, settings: SimMIMSettings) -> None:
         super().__init__()
         self.settings = settings
         training, side = backbone.training, backbone.image_size
+        if settings.square >= side:
+            raise UserError(f"simmim.square={settings.square} would hide whole films, of {side} pixels: take less.")
         features = _feature_map(backbone.eval().trunk, torch.zeros(1, 3, side, side))
         backbone.train(training)
         weights = [weight for weight in backbone.trunk.parameters() if weight.requires_grad]
@@ -144,7 +146,7 @@ class SimMIM(nn.Module):
     def _draw_squares(self, films: Tensor) -> Tensor:
         """Which pixels are hidden, bool [B, 1, S, S]; the same share of squares in each film."""
         along = -(-films.shape[-1] // self.settings.square)
-        count = max(1, min(along**2 - 1, round(self.settings.share * along**2)))
+        count = min(max(1, round(self.settings.share * along**2)), along**2 - 1)
         order = torch.rand(len(films), along**2).argsort(dim=1)
         squares = (order < count).view(-1, 1, along, along).to(films.device)
         grown = squares.repeat_interleave(self.settings.square, 2).repeat_interleave(self.settings.square, 3)

@@ -31,6 +31,7 @@ from legradnet.training.steps import log_loss, seed_step, stepped_each_batch
 log = logging.getLogger(__name__)
 
 COLLAPSED = 2.0  # directions: fewer tell films apart no better than one number does
+_FEW = 4  # films: so few may use no more directions
 _VAL, _PROBE = 0, 1  # of PairedFilms.val_dataloader
 
 
@@ -100,7 +101,7 @@ class PretrainingModule(LightningModule):
         probe = linear_probe(train, train_labels, val, val_labels, self.settings.num_classes)
         values = {"val/rank": rank, **{f"val/{name}": value for name, value in probe.items()}}
         self.log_dict({name: torch.tensor(value) for name, value in values.items()}, sync_dist=True)
-        if rank < COLLAPSED and len(val) > COLLAPSED and not self.trainer.sanity_checking:
+        if rank < COLLAPSED and len(val) > _FEW and not self.trainer.sanity_checking:
             log.warning(
                 "Epoch %d: features have COLLAPSED: they use %.1f directions, and tell films apart no better than one "
                 "number does. A lower optimizer.learning_rate= or a larger data.batch_size= helps.",

@@ -1,6 +1,7 @@
 """One pretraining run: check, pretrain, leave the trunk."""
 
 import logging
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -105,7 +106,7 @@ def _describe(data: PairedFilms) -> None:
 
 def _log_epoch(row: Mapping[str, float]) -> None:
     shown = {"train/loss": "loss", "val/rank": "directions used", "val/qwk": "linear probe QWK"}
-    words = [f"{words} {row[name]:.4g}" for name, words in shown.items() if name in row]
+    words = [f"{words} {row[name]:.4g}" for name, words in shown.items() if not math.isnan(row.get(name, math.nan))]
     log.info("epoch %d  %s", row["epoch"], "  ".join(words))
 
 
