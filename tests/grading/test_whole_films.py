@@ -17,7 +17,7 @@ from legradnet.grading.grading import Grading, Knee, NotGraded, Request
 from legradnet.grading.predictions import read_predictions
 from legradnet.grading.run import predict
 from legradnet.grading.whole_films import prepare_knees
-from legradnet.localise.composites import Place, compose
+from legradnet.localise.composites import Place, compose, with_prosthesis
 from legradnet.localise.film_knees import BY_CONVENTION, CUT_OFF, NO_KNEE
 from legradnet.localise.knees import Box
 from legradnet.localise.metal import PROSTHESIS
@@ -86,6 +86,17 @@ def test_a_replaced_knee_is_boxed_and_not_graded(grader):
     replaced, left = grader.grade_knees(film, kind="whole")
     assert isinstance(replaced, NotGraded) and PROSTHESIS in replaced.reason
     assert replaced.knee.side == "R" and replaced.knee.box is not None and isinstance(left, Grading)
+
+
+@pytest.mark.parametrize("is_close", [True, False])
+def test_a_replaced_knee_cut_close_is_not_graded_but_by_who_says_that_it_is_a_crop(grader, monkeypatch, is_close):
+    monkeypatch.setattr("legradnet.grading.whole_films.is_cut_close", lambda _: is_close)
+    (knee,), _ = synthesize(1, size=224, seed=CLEAR)
+    film = np.roll(with_prosthesis(knee, np.random.default_rng(8)), int(is_close), axis=0)  # looks are remembered
+    (replaced,) = grader.grade_knees(film)
+    assert isinstance(replaced, NotGraded) and PROSTHESIS in replaced.reason
+    (forced,) = grader.grade_knees(film, kind="crop")
+    assert isinstance(forced, Grading) and PROSTHESIS in forced.reason and forced.referred
 
 
 def test_one_knee_may_be_asked_for(grader, both):

@@ -35,7 +35,7 @@ def prepare_knees(
 ) -> list[Prepared | NotGraded | ImageError]:
     """Read a film and prepare each of its knees, the patient's right one first; what can't be graded is told.
 
-    A film that is one knee cut close is prepared as `prepare` does, with `knee` None.
+    A film that is one knee cut close is prepared as `prepare` does, with `knee` None; unless it is of a replaced joint.
     """
     check_request(request)
     if isinstance(request.film, ImageError):
@@ -44,7 +44,12 @@ def prepare_knees(
         sided = read(request)
         places = None if kind == "crop" else _places(sided.film, networks, is_whole=kind == "whole")
         if places is None:
-            return [prepare_film(networks, *sided._replace(side=sided.side or request.knee), alter)]
+            sided = sided._replace(side=sided.side or request.knee)
+            close = prepare_film(networks, *sided, alter)
+            is_replaced = kind != "crop" and PROSTHESIS in close.refer  # who says that it is a crop has its grade
+            return [
+                NotGraded(Knee(sided.side, None), "; ".join([PROSTHESIS, *sided.remarks])) if is_replaced else close
+            ]
         if request.knee and len(places) == 2:  # a side that is told of a film with two knees would only confuse
             sided = sided._replace(side="")
         knees: list[Prepared | NotGraded | ImageError] = [*_prepared(networks, sided, places, request.knee, alter)]
