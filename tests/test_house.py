@@ -52,3 +52,8 @@ def test_no_file_is_longer_than_320_lines():
 
 def test_at_most_twelve_modules_lie_loose_beside_the_rooms():
     assert len([path for path in SOURCE.glob("*.py") if path.stem != "__init__"]) <= 12
+
+
+def test_no_two_files_of_tests_share_a_name():
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))  # pytest collects both only where each is in a package
