@@ -133,9 +133,13 @@ def overlapping(page):
                 for (let node = words.nextNode(); node; node = words.nextNode()) {
                     const range = document.createRange();
                     range.selectNodeContents(node);
+                    const [own, p] = [node.parentElement, node.parentElement.getBoundingClientRect()];
+                    const isCut = getComputedStyle(own).overflowY !== "visible"; // lines beyond a clamp are not seen
+                    const [top, bottom] = isCut ? [p.top, p.bottom] : [-1e9, 1e9];
                     for (const r of range.getClientRects()) { // what overflows a cell is cut
                         const [x0, x1] = [Math.max(r.left, c.left), Math.min(r.right, c.right)];
-                        if (x1 - x0 > 1) found.push({ text: node.data, cell, x0, x1, y0: r.top, y1: r.bottom });
+                        const [y0, y1] = [Math.max(r.top, top), Math.min(r.bottom, bottom)];
+                        if (x1 - x0 > 1 && y1 - y0 > 2) found.push({ text: node.data, cell, x0, x1, y0, y1 });
                     }
                 }
                 return found;
