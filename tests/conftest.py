@@ -15,6 +15,8 @@ from evaluations import FACTS, config_of
 from legradnet.data.synthetic import write_knees
 from small_runs import compose, made_once
 
+if os.environ.get("LEGRADNET_TEST_DEVICE") != "cuda":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # numbers are compared to the last digit, which only a CPU keeps
 torch.set_num_threads(1)  # networks this small gain nothing from two, and lose a lot when the machine is busy
 if world := os.environ.get("LEGRADNET_TEST_PRECISION"):
     assert world in ("f32", "bf16"), f"LEGRADNET_TEST_PRECISION={world} must be f32 or bf16"
@@ -88,7 +90,6 @@ def typed(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     # Hydra closes every log handler there is, and absl's, which an export brings along, closes pytest's stderr with it
     monkeypatch.setattr(logging, "_handlerList", [])
-    monkeypatch.setattr("legradnet.cli.keep_freed_memory", lambda: None)  # it would be for good, in all later tests
 
     def run(name, *arguments):
         main = importlib.import_module(f"legradnet.cli.{name.removeprefix('legradnet-')}").main

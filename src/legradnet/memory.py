@@ -15,3 +15,9 @@ def keep_freed_memory() -> None:
         libc.mallopt(m_mmap_max, 0)
         libc.mallopt(m_trim_threshold, 2**31 - 1)
         libc.mallopt(m_top_pad, 2**28)
+
+
+def give_back_freed_memory() -> None:
+    """Give the kernel what glibc keeps of freed memory in holes between what is used, as large films leave them."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)

@@ -115,6 +115,27 @@ def half(films, rows):
     return replace(films, table=table, requests=[films.requests[row] for row in rows])
 
 
+def records_of(site):
+    """What `legradnet-predict` would have written of a site's films."""
+    told = site.films.table.to_dict("records")
+    return [
+        record(InputFilm(row["filename"], Path(), patient=row["patient"]), grading)
+        for row, grading in zip(told, site.gradings, strict=True)
+    ]
+
+
+def alarmed(records, known, patients, weeks, seed):
+    """Share of weeks of `patients` drawn from all, that raise an alarm."""
+    rng = np.random.default_rng(seed)
+    there = sorted({one["patient"] for one in records})
+    raised = 0
+    for _ in range(weeks):
+        drawn = {there[at] for at in rng.permutation(len(there))[:patients]}
+        (drift,) = compare_samples([sample_of("", [one for one in records if one["patient"] in drawn])], *known)
+        raised += bool(drift.alarms)
+    return raised / weeks
+
+
 def as_they_are(grader, arguments):
     """The films that a site calibrates on, unchanged, as the reference of drift."""
     rows, first = halves(arguments.csv, arguments.seed)
@@ -134,12 +155,16 @@ def main():
     parser.add_argument("--films", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[*SHIFTS])
+    parser.add_argument("--weeks", type=int, default=0)
     arguments = parser.parse_args()
     grader = Grader.load(arguments.checkpoint, precision="f32")
     (network,) = grader.networks
     aims = Aims(network.calibration.coverage or 0.9, network.calibration.target_error or 0.25)
     known = as_they_are(grader, arguments)
-    print(f"| shift | {' | '.join(NUMBERS)} | scaling | estimated accuracy | alarms |")
+    if arguments.weeks:
+        print("| shift | 30 patients | 60 | 120 |")
+    else:
+        print(f"| shift | {' | '.join(NUMBERS)} | scaling | estimated accuracy | alarms |")
     for name in arguments.only:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
@@ -151,9 +176,13 @@ def main():
                 rows, first = halves(arguments.csv, arguments.seed)
                 films = loaded(folder, written(folder, arguments.films_folder, rows, SHIFTS[name]), network)
             print(name, len(films.table), "films", file=sys.stderr)
-            chosen = np.arange(min(first, arguments.films))
-            site = graded_site(grader, half(films, chosen), None)
             others = graded_site(grader, half(films, np.arange(first, len(films.table))), None)
+            records = records_of(others)
+            if arguments.weeks:
+                shares = [alarmed(records, known, many, arguments.weeks, arguments.seed) for many in (30, 60, 120)]
+                print(f"| {name} | {' | '.join(f'{share:.2f}' for share in shares)} |", flush=True)
+                continue
+            site = graded_site(grader, half(films, np.arange(min(first, arguments.films))), None)
             older = network.learned.reference
             fitted = fit_site(
                 site.seen, network.rule, aims, older=older, distance=network.distance, seed=arguments.seed
@@ -161,11 +190,6 @@ def main():
             after = graded_films(
                 others.films.table, regraded(others, range(len(others.gradings)), fitted), grader.backbones
             )
-            told = others.films.table.to_dict("records")
-            records = [
-                record(InputFilm(row["filename"], Path(), patient=row["patient"]), grading)
-                for row, grading in zip(told, others.gradings, strict=True)
-            ]
             (drift,) = compare_samples([sample_of(name, records)], *known)
             alarms = ", ".join(one.name for one in drift.alarms) or "none"
             taken = next(one.family for one in fitted.tried if one.chosen)

@@ -23,7 +23,6 @@ from legradnet.cli._mistakes import in_words
 from legradnet.cli._run_folder import claim_run_folders
 from legradnet.errors import without_passwords
 from legradnet.machine import quota
-from legradnet.memory import keep_freed_memory
 from legradnet.run_folder import written_as_references
 from legradnet.tables import readable as readable_text
 
@@ -54,7 +53,6 @@ def run(config_name: str, task: Callable[[dict[str, Any], str], Any], keys: Call
 
     @hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)
     def app(config: DictConfig) -> Any:
-        keep_freed_memory()  # here: launchers call this in processes of their own
         if threads := quota():
             os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # torch, which is imported later, counts cores
         with _told_in_words(), _warnings_in_the_log():

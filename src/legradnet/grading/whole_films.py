@@ -15,6 +15,7 @@ from legradnet.grading.preparing import Alter, SidedFilm, prepare_film, read
 from legradnet.localise.film_knees import NO_KNEE, UNSURE, film_knees, none_of
 from legradnet.localise.knees import CERTAIN, LIKELY, SURE, FoundKnee, fills, find_knees, is_cut_close
 from legradnet.localise.metal import PROSTHESIS
+from legradnet.memory import give_back_freed_memory
 
 FilmKind = Literal["auto", "crop", "whole"]
 
@@ -53,6 +54,7 @@ def prepare_knees(
         if request.knee and len(places) == 2:  # a side that is told of a film with two knees would only confuse
             sided = sided._replace(side="")
         knees: list[Prepared | NotGraded | ImageError] = [*_prepared(networks, sided, places, request.knee, alter)]
+        give_back_freed_memory()  # what was made of a whole film is a hundred times what a knee needs
     except ImageError as error:
         return [error]
     if request.knee:

@@ -102,7 +102,7 @@ class FirstEpoch(Callback):
 
 
 class KeepFreedMemory(Callback):
-    """For commands: the processes that ddp starts keep freed memory as the command's own does."""
+    """For commands: their own process keeps freed memory, and so do those that ddp starts."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Called in each process."""
