@@ -50,7 +50,7 @@ def test_a_window_is_seen_as_one_answer(glance):
     for convolution in net[:-1]:
         maps = convolution(maps).relu()
     tensors = {name: value.detach().numpy() for name, value in net.state_dict().items()}
-    told = answers(layers_of(tensors, glance.strides), seen)
+    told = answers(layers_of(tensors, glance.strides), seen[0])
     assert told.shape == (3, 1, 1) and told == pytest.approx(net[-1](maps).detach().numpy()[0], abs=1e-4)
 
 

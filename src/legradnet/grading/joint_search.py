@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
@@ -86,6 +87,15 @@ def _likenesses(gray: Gray, size: tuple[int, int], looks: Floats) -> tuple[float
     """Lowest and highest correlation of any square of `gray`, brought to `size`, with any of `looks` [T * T, N]."""
     small = np.array(Image.fromarray(gray).resize(size[::-1], Image.Resampling.BOX), np.float32)
     squares = sliding_window_view(small, (_SIDE, _SIDE)).reshape(-1, _SIDE**2)
-    contrast = np.sqrt(np.maximum((squares * squares).mean(axis=1) - squares.mean(axis=1) ** 2, 0))
+    mean, power = (_sums(some) / _SIDE**2 for some in (small, small * small))
+    contrast = np.sqrt(np.maximum(power - mean**2, 0)).ravel()
     correlations = (squares @ looks) / (_SIDE * (contrast + _NOISE))[:, None]
     return float(correlations.min()), float(correlations.max())
+
+
+def _sums(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Of each square of `values` [H, W]."""
+    total = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
+    values.cumsum(0, np.float64).cumsum(1, out=total[1:, 1:])
+    sums: npt.NDArray[np.float64] = total[_SIDE:] - total[:-_SIDE]
+    return sums[:, _SIDE:] - sums[:, :-_SIDE]

@@ -38,7 +38,7 @@ class Seen(NamedTuple):
 def see(picture: npt.NDArray[Any]) -> Seen:
     """Look at a picture [H, W] whose knees, if there are any, are about `WINDOW` pixels large."""
     layers = shipped("detector.safetensors", tuple(stride for _, stride in LAYERS))
-    return located(answers(layers, evened(picture)[None]))
+    return located(answers(layers, evened(picture)))
 
 
 def located(maps: Maps) -> Seen:

@@ -5,7 +5,8 @@ of its border. Only shares of the film's own range count, so that the window it 
 """
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,61 +31,112 @@ _LEVELS = 14
 _LARGEST_AREA = 0.6  # of the film
 _LARGE = 0.085  # radius, share of the side of a joint cut close: screws, rods and plates have at most 0.08
 _MARGIN = 0.12
-_MOST_SPREAD, _MOST_CUT, _LEAST_FALL, _LEAST_FAR_FALL = 0.1, 0.3, 0.55, 0.45  # of a `Region` that may be metal
-_ONES = np.ones((3, 3), bool)
+_MOST_SPREAD, _MOST_CUT, _LEAST_FALL = 0.1, 0.3, 0.55  # of a `Region` that may be metal
+_LEAST_FAR_FALL, _SMALL_FAR_FALL = 0.45, 0.7  # same, of what is large and small
 
 
-class Region(NamedTuple):
-    """Connected pixels above one gray level.
+class _Film:
+    """A film [H, W] and how steeply its gray falls off.
 
     Attributes:
-        radius: Of the largest circle within, pixels.
-        steep: Share of its border where the gray falls by a quarter of the film's range, and soon little more.
-        fall: Share of its border where the gray falls by 15 % of the range.
-        far_fall: Same by a quarter.
-        step: Median fall along the border, share of the range.
-        spread: Standard deviation within, share of the range.
-        cut: Share of its border that is the film's edge.
-        x: Its centre, share of the width.
-        y: Same of the height.
+        gray: The film.
+        low: Its darkest gray.
+        span: From there to its brightest.
+        near: How far the gray falls within `_STEP` pixels.
+        falls: Where that is 15 % of the range.
+        far_falls: Where it is a quarter.
+        is_steep: Where it is a quarter, and soon little more.
     """
 
-    radius: float
-    steep: float
-    fall: float
-    far_fall: float
-    step: float
-    spread: float
-    cut: float
-    x: float
-    y: float
+    def __init__(self, gray: Gray) -> None:
+        self.gray = gray
+        self.low, high = np.percentile(gray, (1, 99.9)).tolist()
+        self.span = high - self.low
+
+    def measure(self) -> None:
+        """Find out where it falls off."""
+        self.near, wide = (_largest(self.gray, side) + _largest(~self.gray, side) - 255 for side in (_STEP, _AROUND))
+        self.falls, self.far_falls = self.near > 0.15 * self.span, self.near > 0.25 * self.span
+        self.is_steep = self.far_falls & (self.near > 0.6 * wide)
+
+
+class Region:
+    """Connected pixels above one gray level; what takes long to know of it is found out when it is asked for.
+
+    Args:
+        film: The film it is part of.
+        around: The part of the film that it lies in.
+        own: Its pixels there.
+        rim: Those of them that are its border.
+        cut: Share of its border that is the film's edge.
+    """
+
+    def __init__(self, film: _Film, around: tuple[slice, slice], own: Mask, rim: Mask, cut: float) -> None:
+        self._film, self._around, self._own, self._rim, self.cut = film, around, own, rim, cut
 
     def is_large_metal(self, joint: float) -> bool:
         """Sharp all around, or, where it glows, flat and less sharp; `joint` is the side of a joint cut close, pixels.
 
         Bone that is sharp all around, as it is drawn, is cut by the film's edge, and not as thick as a whole hinge.
         """
-        radius = self.radius / joint
-        is_sharp = self.steep >= 0.7 and self.cut < 0.1
-        is_flat = self.spread <= 0.025 and self.fall >= _LEAST_FALL and self.far_fall >= _LEAST_FAR_FALL
-        is_hinge = self.steep >= 0.97 and self.cut < 0.2 and radius >= 0.29
-        return radius >= _LARGE and (is_sharp or is_flat or is_hinge)
+        if (self.steep >= 0.7 and self.cut < 0.1) or self.spread <= 0.025:
+            return self._is_metal_of(_LARGE * joint)
+        return self.steep >= 0.97 and self.cut < 0.2 and self._is_metal_of(0.29 * joint)
 
     def is_small_metal(self, joint: float) -> bool:
         """Same of what is thin: lines of dense bone are thinner, or less sharp."""
-        radius = self.radius / joint
-        is_screw = radius >= 0.026 and self.steep >= 0.8 and self.step >= 0.3
-        is_staple = radius >= 0.015 and self.steep >= 0.85 and self.step >= 0.45
-        is_rod = radius >= 0.033 and (self.steep >= 0.74 or (self.far_fall >= 0.7 and self.spread <= 0.035))
-        return radius < _LARGE and (is_screw or is_staple or is_rod)
+        if self.steep >= 0.85 and self.step >= 0.45:
+            least = 0.015  # a staple
+        elif self.steep >= 0.8 and self.step >= 0.3:
+            least = 0.026  # a screw
+        elif self.steep >= 0.74 or self.spread <= 0.035:
+            least = 0.033  # a rod
+        else:
+            return False
+        return self._is_metal_of(least * joint) and self.radius < _LARGE * joint
+
+    def _is_metal_of(self, least: float) -> bool:
+        return self.spread <= _MOST_SPREAD and self.radius >= least
 
     def is_within(self, margin: float) -> bool:
         """Whether the centre is off all four edges by `margin`, share of the film."""
-        return margin <= self.x <= 1 - margin and margin <= self.y <= 1 - margin
+        x, y = self.centre
+        return margin <= x <= 1 - margin and margin <= y <= 1 - margin
 
     def is_central(self) -> bool:
         """Whether the centre is in the ellipse that leaves the film's corners, where letters lie, free."""
-        return ((self.x - 0.5) / 0.45) ** 2 + ((self.y - 0.5) / 0.48) ** 2 <= 1
+        x, y = self.centre
+        return ((x - 0.5) / 0.45) ** 2 + ((y - 0.5) / 0.48) ** 2 <= 1
+
+    @cached_property
+    def centre(self) -> tuple[float, float]:
+        """Share of the film's width, and of its height."""
+        y, x = (
+            float(pixels.mean() + part.start) / side
+            for pixels, part, side in zip(np.nonzero(self._own), self._around, self._film.gray.shape, strict=True)
+        )
+        return x, y
+
+    @cached_property
+    def steep(self) -> float:
+        """Share of its border where the gray falls by a quarter of the film's range, and soon little more."""
+        return np.count_nonzero(self._film.is_steep[self._around] & self._rim) / np.count_nonzero(self._rim)
+
+    @cached_property
+    def step(self) -> float:
+        """Median fall along the border, share of the range."""
+        return float(np.median(self._film.near[self._around][self._rim])) / self._film.span
+
+    @cached_property
+    def spread(self) -> float:
+        """Standard deviation within, share of the range."""
+        inner = self._own & (_largest(~self._own, _STEP) == 0)
+        return float(self._film.gray[self._around][inner if inner.any() else self._own].std()) / self._film.span
+
+    @cached_property
+    def radius(self) -> float:
+        """Of the largest circle within, pixels."""
+        return float(ndimage.distance_transform_edt(np.pad(self._own, 1)).max())
 
 
 def find_metal(gray: Gray, joint_share: float = 1.0) -> Metal:
@@ -108,14 +160,14 @@ def find_metal(gray: Gray, joint_share: float = 1.0) -> Metal:
 def _has_large_metal(gray: Gray, joint_share: float) -> bool:
     gray = _shrunk(gray, min(_SIDE / joint_share, _MOST))
     joint = joint_share * max(gray.shape)
-    regions = steep_regions(gray, least=np.pi * (_LARGE * joint) ** 2)
-    return any(region.is_large_metal(joint) and region.is_within(_MARGIN) for region in regions)
+    regions = steep_regions(gray, np.pi * (_LARGE * joint) ** 2, _LEAST_FAR_FALL)
+    return any(region.is_within(_MARGIN) and region.is_large_metal(joint) for region in regions)
 
 
 def _has_small_metal(gray: Gray) -> bool:
     gray = _shrunk(gray, _FINE_SIDE)
-    regions = steep_regions(gray, least=0.002 * gray.size)
-    return any(region.is_small_metal(max(gray.shape)) and region.is_central() for region in regions)
+    regions = steep_regions(gray, 0.002 * gray.size, _SMALL_FAR_FALL)
+    return any(region.is_central() and region.is_small_metal(max(gray.shape)) for region in regions)
 
 
 def _shrunk(gray: Gray, longest: float) -> Gray:
@@ -126,54 +178,46 @@ def _shrunk(gray: Gray, longest: float) -> Gray:
     return np.array(Image.fromarray(gray).resize(size, Image.Resampling.BOX, reducing_gap=2.0))
 
 
-def steep_regions(gray: Gray, least: float) -> Iterator[Region]:
-    """Connected pixels of a film [H, W] above one of `_LEVELS` levels, `least` or more, that may be metal."""
-    low, high = np.percentile(gray, (1, 99.9))
-    span = float(high - low)
-    if span < _LEAST_RANGE:
+def steep_regions(gray: Gray, least: float, far_fall: float) -> Iterator[Region]:
+    """Connected pixels of a film [H, W] above one of `_LEVELS` levels, `least` or more, whose border falls off.
+
+    On a share `far_fall` of the border it does so by a quarter of the range.
+    """
+    film = _Film(gray)
+    if film.span < _LEAST_RANGE:
         return
-    near, wide = (_largest(gray, side) + _largest(~gray, side) - 255 for side in (_STEP, _AROUND))
-    fall, far_fall = near > 0.15 * span, near > 0.25 * span
-    steep = far_fall & (near > 0.6 * wide)
-    rim_least = 0.7 * np.sqrt(least)  # of what any metal's border has of `far_fall`, however round it is
-    if np.count_nonzero(steep) < np.sqrt(least):
+    film.measure()
+    if np.count_nonzero(film.is_steep) < np.sqrt(least):
         return
-    for level in np.linspace(low + 0.3 * span, low + 0.97 * span, _LEVELS):
-        above = gray >= level
+    rim_least = 0.7 * np.sqrt(least)  # of what any metal's border has of `far_falls`, however round it is
+    for share in np.linspace(0.3, 0.97, _LEVELS):
+        above = gray >= film.low + share * film.span
         rim = _rim(above)
-        if np.count_nonzero(rim & far_fall) < rim_least:
+        if np.count_nonzero(rim & film.far_falls) < rim_least:
             continue
         labels, count = ndimage.label(above)
-        areas, borders, falls, far_falls = (
-            np.bincount(labels[some], minlength=count + 1) for some in (above, rim, rim & fall, rim & far_fall)
+        on_rim = np.flatnonzero(rim)
+        whose = labels.ravel()[on_rim]
+        borders, falls, far_falls = (
+            np.bincount(some, minlength=count + 1)
+            for some in (whose, whose[film.falls.ravel()[on_rim]], whose[film.far_falls.ravel()[on_rim]])
         )
-        likely = (areas >= least) & (areas <= _LARGEST_AREA * gray.size) & (borders > 0)
-        likely &= (falls >= _LEAST_FALL * borders) & (far_falls >= _LEAST_FAR_FALL * borders)
-        places = ndimage.find_objects(labels) if likely[1:].any() else []
-        for number in (np.flatnonzero(likely[1:]) + 1).tolist():
-            around = tuple(slice(max(0, side.start - 3), side.stop + 3) for side in places[number - 1])
-            region, border = labels[around] == number, int(borders[number])
-            own_rim = region & rim[around]
-            inner = ndimage.binary_erosion(region, _ONES, iterations=2, border_value=1)
-            within = gray[around][inner if inner.any() else region]
-            spread, edge = float(within.std()) / span, _on_edge(labels, number)
-            if spread > _MOST_SPREAD or edge >= _MOST_CUT * (edge + border):
-                continue  # before what takes longest
-            y, x = ndimage.center_of_mass(region)
-            yield Region(
-                radius=float(ndimage.distance_transform_edt(np.pad(region, 1)).max()),
-                steep=np.count_nonzero(steep[around][own_rim]) / border,
-                fall=float(falls[number]) / border,
-                far_fall=np.count_nonzero(far_fall[around][own_rim]) / border,
-                step=float(np.median(near[around][own_rim])) / span,
-                spread=spread,
-                cut=edge / (edge + border),
-                x=(x + around[1].start) / gray.shape[1],
-                y=(y + around[0].start) / gray.shape[0],
-            )
+        likely = (borders > 0) & (falls >= _LEAST_FALL * borders) & (far_falls >= far_fall * borders)
+        if not likely.any():
+            continue
+        areas = np.bincount(labels.ravel(), minlength=count + 1)
+        likely &= (areas >= least) & (areas <= _LARGEST_AREA * gray.size)
+        places = ndimage.find_objects(labels) if likely.any() else []
+        for number in np.flatnonzero(likely).tolist():
+            edge = _on_edge(labels, number)
+            if edge < _MOST_CUT * (edge + borders[number]):
+                down, across = (slice(max(0, side.start - 3), side.stop + 3) for side in places[number - 1])
+                around = down, across
+                own = labels[around] == number
+                yield Region(film, around, own, own & rim[around], edge / (edge + borders[number]))
 
 
-def _largest(gray: Gray, side: int) -> npt.NDArray[np.int16]:
+def _largest(gray: npt.NDArray[Any], side: int) -> npt.NDArray[np.int16]:
     """Largest gray of the square around each pixel, as SciPy's filter gives it, far sooner for 8 bits."""
     for _ in range(2):
         reach, gray = 1, np.pad(gray, ((side // 2, side // 2), (0, 0)))

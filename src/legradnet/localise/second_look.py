@@ -160,7 +160,7 @@ class _Part:
         )
         plain = window(self._film, there, self._glance)
         both = evened(np.stack([plain, plain[:, ::-1]]), self._glance.even)
-        said, mirrored = (answers(self._layers, one[None])[:, 0, 0] for one in both)
+        said, mirrored = (answers(self._layers, one)[:, 0, 0] for one in both)
         x, y, log_side = np.clip((said[:3] + mirrored[:3] * (-1, 1, 1)) / 2, -_FURTHEST, _FURTHEST).tolist()
         seen = Square(square.x + x * square.side, square.y + y * square.side, square.side * float(np.exp(log_side)))
         return seen, float(said[-1] + mirrored[-1]) / 2
