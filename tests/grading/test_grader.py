@@ -3,6 +3,7 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from legradnet.data.sides import side_from_name
 from legradnet.errors import UserError
 from legradnet.grading.averaging import join_sets
 from legradnet.grading.grading import Request
-from legradnet.grading.preparing import UNKNOWN_SIDE
+from legradnet.grading.preparing import UNKNOWN_SIDE, read_in_batches
 from legradnet.training.run import train
 from small_runs import compose
 
@@ -215,6 +216,21 @@ def test_a_stream_reads_only_a_few_batches_ahead(grader, films):
     for _, _ in zip(range(3), grader.stream(endless()), strict=False):
         pass
     assert len(asked) <= 6 * grader.batch_size
+
+
+@pytest.mark.parametrize(("on_cores", "ahead"), [(True, 0), (False, 4)])
+def test_only_a_network_on_other_cores_than_the_readers_is_read_ahead_for(on_cores, ahead):
+    network, read = SimpleNamespace(on_cores=on_cores), []
+    batches = read_in_batches(range(20), read.append, workers=2, batch_size=2, networks=[network])
+    for number in range(1, 8):
+        assert len(next(batches)) == 2
+        for _ in range(100):
+            if len(read) == 2 * number + ahead:
+                break
+            time.sleep(0.01)
+        time.sleep(0.01)
+        assert len(read) == 2 * number + ahead
+    batches.close()
 
 
 def test_the_side_comes_from_the_dicom_tag_unless_it_was_given(tmp_path, grader, films):

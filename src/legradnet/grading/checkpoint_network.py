@@ -95,6 +95,7 @@ class CheckpointNetwork:
         learned = checkpoint.get("legradnet")
         self.learned = Learned() if learned is None else read_metadata(Learned, learned, path)
         self.device = choose_device(device)
+        self.on_cores = self.device.type == "cpu"
         bf16 = choose_precision(self.device.type) == "bf16-mixed" if precision == "auto" else precision == "bf16"
         self.precision = "bf16" if bf16 else "f32"
         films, run = self.settings.films or FilmSettings(), self.settings.run or RunSettings()

@@ -50,6 +50,7 @@ class ExportedNetwork:
         self.calibration, self.film_check, self.learned = said.calibration, said.film_check, said.learned
         self.distance = said.distance
         self._settings, self.digest = said.settings, said.digest or ""
+        self.on_cores = True
         self.not_finite = ""  # a graph that doesn't answer in finite numbers is not exported
         check_files(self.path, said.digests, "export the checkpoint again")
         runtime = RUNTIMES[said.format]

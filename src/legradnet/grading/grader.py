@@ -33,7 +33,7 @@ from legradnet.grading.grading import (
 )
 from legradnet.grading.loading import load_network
 from legradnet.grading.networks import Answers, GradingNetwork
-from legradnet.grading.preparing import Alter, prepare, read_ahead, without_film
+from legradnet.grading.preparing import Alter, prepare, read_in_batches, without_film
 from legradnet.grading.whole_films import FilmKind, check_film_kind, prepare_knees
 from legradnet.models.named import SHIPPED
 
@@ -195,7 +195,7 @@ class Grader:
     def stream(
         self, requests: Iterable[Request], *, workers: int | None = None, alter: Alter | None = None
     ) -> Iterator[list[Grading | ImageError]]:
-        """Grade any number of films in memory for a few batches, read in parallel with the network's work.
+        """Grade any number of films in memory for a few batches, read by threads.
 
         Args:
             requests: The films.
@@ -215,7 +215,13 @@ class Grader:
         self, requests: Iterable[Request], workers: int | None, alter: Alter | None
     ) -> Iterator[list[Grading | ImageError]]:
         with closing(
-            read_ahead(requests, lambda request: without_film(self.prepare(request, alter)), workers, self.batch_size)
+            read_in_batches(
+                requests,
+                lambda request: without_film(self.prepare(request, alter)),
+                workers,
+                self.batch_size,
+                self.networks,
+            )
         ) as batches:
             for batch in batches:
                 yield [one for one in self._grade_batch(batch) if not isinstance(one, NotGraded)]
@@ -242,7 +248,7 @@ class Grader:
         def read(request: Request) -> list[Prepared | NotGraded | ImageError]:
             return [without_film(knee) for knee in prepare_knees(self.networks, request, kind, alter)]
 
-        with closing(read_ahead(requests, read, workers, self.batch_size)) as batches:
+        with closing(read_in_batches(requests, read, workers, self.batch_size, self.networks)) as batches:
             for batch in batches:
                 graded = iter(self._grade_batch([knee for of_film in batch for knee in of_film]))
                 yield [[next(graded) for _ in of_film] for of_film in batch]

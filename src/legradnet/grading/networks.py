@@ -50,6 +50,7 @@ class GradingNetwork(Protocol):
         film_check: Limits of a film's look; None if nothing was fitted.
         distance: How far from the training films a film may be; None if nothing was fitted.
         precision: f32, bf16 or int8.
+        on_cores: Whether it works on the same cores as whoever reads films.
         not_finite: Name of a weight that isn't finite; "" where all are, or can't be looked at.
     """
 
@@ -66,6 +67,7 @@ class GradingNetwork(Protocol):
     film_check: FilmCheck | None
     distance: Distance | None
     precision: str
+    on_cores: bool
     not_finite: str
 
     @property

@@ -1,4 +1,4 @@
-"""From a request to what each network wants to see of its film, and many of them read ahead of the networks' work."""
+"""From a request to what each network wants to see of its film, and many of them in batches."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -81,10 +81,19 @@ def without_film(prepared: Prepared | _Read) -> Prepared | _Read:
     return prepared._replace(film=_NO_FILM, whole=None) if isinstance(prepared, Prepared) else prepared
 
 
-def read_ahead(
-    requests: Iterable[Request], read: Callable[[Request], _Read], workers: int | None, batch_size: int
+def read_in_batches(
+    requests: Iterable[Request],
+    read: Callable[[Request], _Read],
+    workers: int | None,
+    batch_size: int,
+    networks: Sequence[GradingNetwork],
 ) -> Generator[list[_Read], None, None]:
-    """What `read` gives of each request, in order and in batches, while threads read for the next two."""
+    """What threads `read` of each request, in order and in batches.
+
+    While networks work elsewhere, films are read for the next two batches. Networks on the same cores take turns with
+    who reads: side by side each waits for the other, and both take longer.
+    """
+    batches = 1 if any(network.on_cores for network in networks) else 3
     workers = max(1, min(8, cores()) if workers is None else workers)
     remaining = iter(requests)
     stop = Stop()
@@ -92,7 +101,7 @@ def read_ahead(
         reading: deque[Future[_Read]] = deque()
         try:
             while True:
-                ahead = islice(remaining, 3 * batch_size - len(reading))
+                ahead = islice(remaining, batches * batch_size - len(reading))
                 reading.extend(pool.submit(read, request) for request in ahead)
                 if not reading:
                     return

@@ -21,7 +21,7 @@ from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Grading, Prepared, Request, readable, why_unsure
 from legradnet.grading.look import look_at
 from legradnet.grading.networks import GradingNetwork
-from legradnet.grading.preparing import read, read_ahead, without_film
+from legradnet.grading.preparing import read, read_in_batches, without_film
 from legradnet.grading.reference import ReferenceFilms
 from legradnet.site.fit import Aims, FilmsToFit, Fitted, fit_site
 from legradnet.site.scaling import folds_of
@@ -62,7 +62,7 @@ def graded_site(grader: Grader, films: LabelledFilms, workers: int | None) -> Si
         return one if isinstance(one, ImageError) else (without_film(one), thumbnail(one.film))
 
     with (
-        closing(read_ahead(films.requests, prepared, workers, grader.batch_size)) as batches,
+        closing(read_in_batches(films.requests, prepared, workers, grader.batch_size, grader.networks)) as batches,
         tqdm(total=len(films.requests), unit="film", disable=not sys.stderr.isatty()) as bar,
     ):
         for batch in batches:
