@@ -56,13 +56,19 @@ def test_the_kernels_gradient_is_computed_in_float32():
 
 
 @pytest.mark.parametrize(
-    ("precision", "network", "entered"),
-    [("bf16-mixed", "convnext", True), ("bf16-mixed", "vit", False), ("32-true", "convnext", False)],
+    ("precision", "network", "frozen", "entered"),
+    [
+        ("bf16-mixed", "convnext", False, True),
+        ("bf16-mixed", "convnext", True, False),
+        ("bf16-mixed", "vit", False, False),
+        ("32-true", "convnext", False, False),
+    ],
 )
-def test_a_training_in_bfloat16_on_a_processor_uses_it_for_networks_that_have_such(
-    precision, network, entered, monkeypatch
+def test_a_training_in_bfloat16_on_a_processor_uses_it_for_networks_that_have_such_and_learn(
+    precision, network, frozen, entered, monkeypatch
 ):
-    module = build_module(compose(f"trainer.precision={precision}", f"backbone.vit.timm_name=tiny_{network}"))
+    backbone = [f"backbone.vit.timm_name=tiny_{network}", f"backbone.vit.frozen={frozen}"]
+    module = build_module(compose(f"trainer.precision={precision}", *backbone))
     monkeypatch.setattr(DepthwiseInFloat32, "__enter__", lambda self: seen.append(self) or self)
     monkeypatch.setattr(DepthwiseInFloat32, "__exit__", lambda *_: None)
     seen = []
