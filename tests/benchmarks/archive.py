@@ -1,6 +1,7 @@
 """What a long list costs: films a second and memory of `legradnet-predict` by rows and processes.
 
     python tests/benchmarks/archive.py FILMS [--checkpoint oai] [--rows N ...] [--processes N ...] [--graded 300]
+                                             [--batch N]
 
 The list has that many rows, of a hundred films of FILMS under as many names (hard links of copies). Each process takes
 a shard of it, with one thread; together they grade about `--graded` films, so that a row of a million is what one shard
@@ -47,10 +48,11 @@ def run(commands):
     return time.perf_counter() - begin, most
 
 
-def measured(films, checkpoint, rows, processes, graded):
+def measured(films, checkpoint, rows, processes, graded, batch):
     with tempfile.TemporaryDirectory() as place:
         table = linked(Path(place), films, rows)
         predict = [str(Path(sys.executable).with_name("legradnet-predict")), f"checkpoint={checkpoint}"]
+        predict += [f"batch_size={batch}"] if batch else []
         one = table.with_name("one.csv")
         one.write_text("filename\n0000000.png\n")
         start, _ = run([[*predict, f"input={one}", f"hydra.run.dir={place}/one"]])
@@ -68,11 +70,13 @@ def main():
     parser.add_argument("--rows", type=int, nargs="+", default=[10**3, 10**4, 10**5, 10**6])
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--graded", type=int, default=300)
+    parser.add_argument("--batch", type=int, help="films a batch; else the model's own")
     given = parser.parse_args()
     print("| rows | processes | graded | start, s | all, s | films/s | memory, MB |\n" + "| --- " * 7 + "|", flush=True)
     for rows in given.rows:
         for processes in given.processes:
-            start, seconds, done, memory = measured(given.films, given.checkpoint, rows, processes, given.graded)
+            how = rows, processes, given.graded, given.batch
+            start, seconds, done, memory = measured(given.films, given.checkpoint, *how)
             rate = done / max(seconds - start, 1e-9)
             print(
                 f"| {rows:,} | {processes} | {done:,} | {start:.1f} | {seconds:.1f} | {rate:.1f} | {memory:,} |",

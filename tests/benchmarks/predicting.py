@@ -1,9 +1,10 @@
 """Time grading of film files against the network alone: reading must be hidden behind it, in flat memory.
 
-    python tests/benchmarks/predicting.py [--backbone lite0 | five | tiny] [--films N] [--json PATH] [--rounds N]
+    python tests/benchmarks/predicting.py [--backbone lite0 | five | tiny] [--film crop | auto] [--films N]
+                                          [--rounds N] [--json PATH]
 
 Both run in turn in one process, so that other jobs on the machine hit both; the figures are medians. Weights are
-random; films are generated and listed again and again up to N.
+random; films are generated. With `--film auto` each is also asked whether it is cut close, as `legradnet-predict` does.
 """
 
 import argparse
@@ -14,7 +15,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,14 @@ from omegaconf import OmegaConf
 
 from legradnet.data.synthetic import write_knees
 from legradnet.files import written_whole
+from legradnet.grading import whole_films
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Request
 from legradnet.training.module import GradingModule
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
 FIVE = ("densenet", "swin", "convnext", "vit", "xception")
-BATCH, SIDE, FILES = 16, 224, 200
+BATCH, SIDE = 16, 224
 LIMITS = {"lite0": 1.25, "five": 1.10, "tiny": 1.25}
 
 
@@ -63,15 +64,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", choices=LIMITS, default="lite0")
     parser.add_argument("--films", type=int, default=400, help="films a measurement")
+    parser.add_argument("--film", choices=("crop", "auto"), default="crop", help="what is asked of each film")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         grader = Grader.from_checkpoint(untrained_checkpoint(arguments.backbone, folder))
-        write_knees(folder / "films", min(FILES, arguments.films), size=512)
-        files = sorted((folder / "films").glob("*.png"))
-        requests = [Request(film) for film in islice(cycle(files), arguments.films)]
+        write_knees(folder / "films", arguments.films, size=512)
+        requests = [Request(film) for film in sorted((folder / "films").glob("*.png"))]
         batch = np.random.default_rng(0).integers(0, 256, (BATCH, 1, SIDE, SIDE), np.uint8)
 
         def network_alone() -> None:
@@ -79,7 +80,8 @@ def main() -> None:
                 grader.networks[0](batch)
 
         def from_files() -> None:
-            for _ in grader.stream(iter(requests)):
+            whole_films._kept.clear()  # what is asked of a film is asked once
+            for _ in grader.stream_knees(iter(requests), film=arguments.film):
                 pass
 
         work = {"network alone": network_alone, "from files": from_files}
@@ -96,8 +98,8 @@ def main() -> None:
     grown = (peaks[-1] - peaks[0]) / 1024
     load = os.getloadavg()[0]
 
-    print(f"{arguments.backbone}, {arguments.films} films of 512 px, batch {BATCH}, {torch.get_num_threads()} threads, "
-          f"torch {torch.__version__}, load {load:.1f}")  # fmt: skip
+    print(f"{arguments.backbone}, {arguments.films} films of 512 px, film={arguments.film}, batch {BATCH}, "
+          f"{torch.get_num_threads()} threads, torch {torch.__version__}, load {load:.1f}")  # fmt: skip
     for name, value in medians.items():
         print(f"{name:16}{arguments.films / value:>8.1f} films/s")
     print(f"ratio {ratio:.2f}, promised at most {limit}: {'kept' if ratio <= limit else 'BROKEN'}")

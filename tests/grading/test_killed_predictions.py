@@ -54,14 +54,21 @@ def test_an_interrupt_waits_for_no_decoder_and_leaves_no_reader(trained, tmp_pat
         (tmp_path / f"films/{film}.jpg").write_bytes(slow)
     script = Path(sys.executable).with_name("legradnet-predict")
     words = [f"checkpoint={trained}/checkpoints/best.ckpt", f"input={tmp_path}/films", "num_workers=4"]
-    process = subprocess.Popen([script, *words, f"hydra.run.dir={tmp_path}/run"], stderr=subprocess.PIPE)
+    environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
+    process = subprocess.Popen(
+        [script, *words, f"hydra.run.dir={tmp_path}/run"], stderr=subprocess.PIPE, env=environment
+    )
     while len(readers := children(process.pid)) < 2:
         assert process.poll() is None
         time.sleep(0.01)
     time.sleep(0.5)  # they decode
     process.send_signal(signal.SIGINT)
     start = time.monotonic()
-    assert b"stopped" in process.communicate(timeout=60)[1]
+    try:
+        assert b"stopped" in process.communicate(timeout=60)[1]
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        pytest.fail(f"it did not end, and stood at\n{process.communicate()[1].decode()}")
     assert process.returncode == 130
     assert time.monotonic() - start < 4  # two on a machine that does nothing else
     assert not any(Path(f"/proc/{reader}/cmdline").exists() for reader in readers)
