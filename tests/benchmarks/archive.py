@@ -3,7 +3,8 @@
     python tests/benchmarks/archive.py FILMS [--checkpoint oai] [--rows N ...] [--processes N ...] [--graded 300]
                                              [--batch N]
 
-The list has that many rows, of a hundred films of FILMS under as many names (hard links of copies). Each process takes
+The list has that many rows, of the first films of FILMS under as many names (hard links of copies), none of which a
+process sees twice where FILMS has enough. Each process takes
 a shard of it, with one thread; together they grade about `--graded` films, so that a row of a million is what one shard
 of a large archive sees: the whole list read, a part of it graded. `start` is the time of the same command with one
 film, `films/s` is of the rest of the time; memory is the highest of any process.
@@ -18,14 +19,12 @@ import tempfile
 import time
 from pathlib import Path
 
-FILMS = 100
 
-
-def linked(folder, films_folder, rows):
-    """A folder of `rows` names and its list."""
+def linked(folder, films_folder, rows, graded):
+    """A folder of `rows` names, of about as many films as are graded, and its list."""
     films = folder / "films"
     films.mkdir()
-    for number, film in enumerate(sorted(films_folder.rglob("*.png"))[:FILMS]):
+    for number, film in enumerate(sorted(films_folder.rglob("*.png"))[: graded + 50]):
         shutil.copyfile(film, folder / f"{number}.png")
     copies = sorted(folder.glob("*.png"))
     for number in range(rows):
@@ -50,7 +49,7 @@ def run(commands):
 
 def measured(films, checkpoint, rows, processes, graded, batch):
     with tempfile.TemporaryDirectory() as place:
-        table = linked(Path(place), films, rows)
+        table = linked(Path(place), films, rows, graded)
         predict = [str(Path(sys.executable).with_name("legradnet-predict")), f"checkpoint={checkpoint}"]
         predict += [f"batch_size={batch}"] if batch else []
         one = table.with_name("one.csv")

@@ -68,7 +68,7 @@ def test_an_interrupt_waits_for_no_decoder_and_leaves_no_reader(trained, tmp_pat
         assert b"stopped" in process.communicate(timeout=60)[1]
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGABRT)
-        pytest.fail(f"it did not end, and stood at\n{process.communicate()[1].decode()}")
+        pytest.fail(f"it did not end, and stood at\n{process.communicate(timeout=10)[1].decode()}")
     assert process.returncode == 130
     assert time.monotonic() - start < 4  # two on a machine that does nothing else
     assert not any(Path(f"/proc/{reader}/cmdline").exists() for reader in readers)

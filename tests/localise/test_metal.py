@@ -18,5 +18,11 @@ def test_the_largest_gray_around_a_pixel_is_that_of_scipy_at_the_edges_too(gray,
 
 
 @given(SIZES.flatmap(lambda size: arrays.arrays(np.bool_, size)))
+def test_what_no_pixel_outside_is_near_is_what_two_erosions_leave(own):
+    left = ndimage.binary_erosion(own, np.ones((3, 3)), iterations=2, border_value=1)
+    assert np.array_equal(own & (_largest(~own, 5) == 0), left)
+
+
+@given(SIZES.flatmap(lambda size: arrays.arrays(np.bool_, size)))
 def test_a_rim_is_what_erosion_takes(above):
     assert np.array_equal(_rim(above), above & ~ndimage.binary_erosion(above, border_value=1))

@@ -3,9 +3,9 @@
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, cycle, islice
+from itertools import chain, islice
 from pathlib import Path
 
 from legradnet.benchmark.settings import BenchmarkSettings
@@ -17,6 +17,7 @@ from legradnet.errors import UserError
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Request
 from legradnet.grading.loading import models_in_words
+from legradnet.grading.whole_films import forget_looks
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def _films(data: DataSettings, num_classes: int, folder: Path) -> list[Path]:
 
 def _speed(grader: Grader, films: Sequence[Path], archive: float, seconds: float) -> ArchiveSpeed:
     log.info("Grading by %s", models_in_words(grader.networks))
-    batches = grader.stream_knees(Request(film) for film in cycle(films))
+    batches = grader.stream_knees(Request(film) for film in _again_and_again(films))
     first = list(islice(batches, _WARM_UP))
     if wrong := [knee for film in chain(*first) for knee in film if isinstance(knee, ImageError)]:
         raise UserError(f"Films that can't be read tell nothing of speed: {wrong[0]}")
@@ -98,6 +99,13 @@ def _speed(grader: Grader, films: Sequence[Path], archive: float, seconds: float
     rate = graded / spent
     precision = grader.networks[0].precision
     return ArchiveSpeed(models_in_words(grader.networks), precision, graded, rate, busy, archive / rate / 3600)
+
+
+def _again_and_again(films: Sequence[Path]) -> Iterator[Path]:
+    """Films of an archive: a film that comes again is as new as it was."""
+    while True:
+        yield from films
+        forget_looks()
 
 
 def _duration(hours: float) -> str:

@@ -24,6 +24,7 @@ from legradnet.grading.calibration import Calibration
 from legradnet.grading.metadata import Learned
 from legradnet.grading.networks import Answers, batch_of
 from legradnet.grading.settings import Precision
+from legradnet.machine import cores
 from legradnet.models.described import Count, read_metadata
 from legradnet.models.folder import digest_of, read_trained
 from legradnet.network.backbones import Backbone
@@ -95,7 +96,6 @@ class CheckpointNetwork:
         learned = checkpoint.get("legradnet")
         self.learned = Learned() if learned is None else read_metadata(Learned, learned, path)
         self.device = choose_device(device)
-        self.on_cores = self.device.type == "cpu"
         bf16 = choose_precision(self.device.type) == "bf16-mixed" if precision == "auto" else precision == "bf16"
         self.precision = "bf16" if bf16 else "f32"
         films, run = self.settings.films or FilmSettings(), self.settings.run or RunSettings()
@@ -132,6 +132,11 @@ class CheckpointNetwork:
     def weighs(self) -> bool:
         """Whether the gate gives each backbone a weight; `concat` gives none."""
         return self.settings.gating.weighs
+
+    @property
+    def takes_all_cores(self) -> bool:
+        """Whether it works on as many cores as this process has, so that nobody else should meanwhile."""
+        return self.device.type == "cpu" and torch.get_num_threads() >= cores()
 
     def autocast(self) -> torch.autocast:
         """The context that the network's precision asks for."""

@@ -16,7 +16,7 @@ from legradnet.grading.export_description import ExportDescription
 from legradnet.grading.networks import Answers, batch_of
 from legradnet.grading.runtimes import RUNTIMES
 from legradnet.grading.runtimes.runtime import Outputs
-from legradnet.machine import quota
+from legradnet.machine import cores, quota
 from legradnet.models.described import check_files, digest_of_text, parsed, read_metadata, read_text
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class ExportedNetwork:
         self.calibration, self.film_check, self.learned = said.calibration, said.film_check, said.learned
         self.distance = said.distance
         self._settings, self.digest = said.settings, said.digest or ""
-        self.on_cores = True
+        self.takes_all_cores = threads is None or threads >= cores()
         self.not_finite = ""  # a graph that doesn't answer in finite numbers is not exported
         check_files(self.path, said.digests, "export the checkpoint again")
         runtime = RUNTIMES[said.format]

@@ -195,7 +195,7 @@ class Grader:
     def stream(
         self, requests: Iterable[Request], *, workers: int | None = None, alter: Alter | None = None
     ) -> Iterator[list[Grading | ImageError]]:
-        """Grade any number of films in memory for a few batches, read by threads.
+        """Grade any number of films in memory for a few batches.
 
         Args:
             requests: The films.

@@ -50,7 +50,6 @@ class GradingNetwork(Protocol):
         film_check: Limits of a film's look; None if nothing was fitted.
         distance: How far from the training films a film may be; None if nothing was fitted.
         precision: f32, bf16 or int8.
-        on_cores: Whether it works on the same cores as whoever reads films.
         not_finite: Name of a weight that isn't finite; "" where all are, or can't be looked at.
     """
 
@@ -67,7 +66,6 @@ class GradingNetwork(Protocol):
     film_check: FilmCheck | None
     distance: Distance | None
     precision: str
-    on_cores: bool
     not_finite: str
 
     @property
@@ -85,6 +83,10 @@ class GradingNetwork(Protocol):
     @property
     def parameters(self) -> int:
         """How many parameters it has."""
+
+    @property
+    def takes_all_cores(self) -> bool:
+        """Whether it works on as many cores as this process has, so that nobody else should meanwhile."""
 
     def __call__(self, films: npt.NDArray[np.uint8]) -> Answers:
         """Grade `films` uint8 [B, 1, S, S]; the probabilities are not calibrated."""

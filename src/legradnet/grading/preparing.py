@@ -90,18 +90,18 @@ def read_in_batches(
 ) -> Generator[list[_Read], None, None]:
     """What threads `read` of each request, in order and in batches.
 
-    While networks work elsewhere, films are read for the next two batches. Networks on the same cores take turns with
-    who reads: side by side each waits for the other, and both take longer.
+    While networks work, films are read for the next two batches. With networks that take all cores who reads takes
+    turns, but for what `workers` have begun: side by side each waits for the other, and both take longer.
     """
-    batches = 1 if any(network.on_cores for network in networks) else 3
     workers = max(1, min(8, cores()) if workers is None else workers)
+    most = max(batch_size, workers) if any(network.takes_all_cores for network in networks) else 3 * batch_size
     remaining = iter(requests)
     stop = Stop()
     with ThreadPoolExecutor(workers, initializer=stop.heed) as pool:
         reading: deque[Future[_Read]] = deque()
         try:
             while True:
-                ahead = islice(remaining, batches * batch_size - len(reading))
+                ahead = islice(remaining, most - len(reading))
                 reading.extend(pool.submit(read, request) for request in ahead)
                 if not reading:
                     return

@@ -94,6 +94,12 @@ def _once(look: Callable[[Gray], _Seen], gray: Gray, picture: bytes) -> _Seen:
     return seen
 
 
+def forget_looks() -> None:
+    """Forget what was seen of films, for who measures how long looking takes."""
+    with _keeping:
+        _kept.clear()
+
+
 def _looks_odd(networks: Sequence[GradingNetwork], cut: Film) -> str:
     """What a network's own check of looks has against a square; "" if nothing."""
     return next((odd for network in networks if network.film_check and (odd := network.film_check.reason(cut))), "")

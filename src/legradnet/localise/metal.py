@@ -40,8 +40,8 @@ class _Film:
 
     Attributes:
         gray: The film.
-        low: Its darkest gray.
-        span: From there to its brightest.
+        low: Its darkest gray, but for one pixel of a hundred.
+        span: From there to its brightest, but for one of a thousand.
         near: How far the gray falls within `_STEP` pixels.
         falls: Where that is 15 % of the range.
         far_falls: Where it is a quarter.
@@ -62,6 +62,8 @@ class _Film:
 
 class Region:
     """Connected pixels above one gray level; what takes long to know of it is found out when it is asked for.
+
+    The rules below rely on what `steep_regions` leaves out: borders that fall off on too small a share of their length.
 
     Args:
         film: The film it is part of.
@@ -96,6 +98,7 @@ class Region:
         return self._is_metal_of(least * joint) and self.radius < _LARGE * joint
 
     def _is_metal_of(self, least: float) -> bool:
+        """Whether it is as flat as any metal, and its radius has `least` pixels."""
         return self.spread <= _MOST_SPREAD and self.radius >= least
 
     def is_within(self, margin: float) -> bool:
@@ -181,7 +184,8 @@ def _shrunk(gray: Gray, longest: float) -> Gray:
 def steep_regions(gray: Gray, least: float, far_fall: float) -> Iterator[Region]:
     """Connected pixels of a film [H, W] above one of `_LEVELS` levels, `least` or more, whose border falls off.
 
-    On a share `far_fall` of the border it does so by a quarter of the range.
+    On a share `far_fall` of the border it does so by a quarter of the range. Left out are
+    regions that are most of the film, or that its edge cuts along much of their border.
     """
     film = _Film(gray)
     if film.span < _LEAST_RANGE:
@@ -211,10 +215,14 @@ def steep_regions(gray: Gray, least: float, far_fall: float) -> Iterator[Region]
         for number in np.flatnonzero(likely).tolist():
             edge = _on_edge(labels, number)
             if edge < _MOST_CUT * (edge + borders[number]):
-                down, across = (slice(max(0, side.start - 3), side.stop + 3) for side in places[number - 1])
-                around = down, across
+                around = _wider(*places[number - 1])
                 own = labels[around] == number
                 yield Region(film, around, own, own & rim[around], edge / (edge + borders[number]))
+
+
+def _wider(down: slice, across: slice) -> tuple[slice, slice]:
+    """A part of a film with three pixels around."""
+    return slice(max(0, down.start - 3), down.stop + 3), slice(max(0, across.start - 3), across.stop + 3)
 
 
 def _largest(gray: npt.NDArray[Any], side: int) -> npt.NDArray[np.int16]:

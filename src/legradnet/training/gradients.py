@@ -47,7 +47,7 @@ def depthwise_in_float32(network: nn.Module, device: torch.device, precision: ob
 
 
 def has_depthwise(network: nn.Module) -> bool:
-    """Whether any convolution of `network` that learns is one: looking at each step of the others takes time too."""
+    """Whether `network` has a depthwise convolution that learns: looking at each step of others takes time too."""
     convolutions = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
     return any(1 < one.groups == one.in_channels and one.weight.requires_grad for one in convolutions)
 
