@@ -3,7 +3,7 @@
 Two networks look at a window of the film around a square and say how far off that square is. `CLOSER` finds its way
 from far and knows what is no knee; it learned from composites (`composites.py`). `EXACT` learned from nothing but the
 inside of crops, whose place and size are known to the pixel, and so knows nothing of seams; it needs a square that is
-nearly right. `learn_second_look.py` made their weights. That of a knee looked at from several squares is one and the
+nearly right. `learn_second_look.py` makes such weights. That of a knee looked at from several squares is one and the
 same; of other things each gives another.
 """
 
