@@ -4,10 +4,10 @@
                                              [--batch N]
 
 The list has that many rows, of the first films of FILMS under as many names (hard links of copies), none of which a
-process sees twice where FILMS has enough. Each process takes
-a shard of it, with one thread; together they grade about `--graded` films, so that a row of a million is what one shard
-of a large archive sees: the whole list read, a part of it graded. `start` is the time of the same command with one
-film, `films/s` is of the rest of the time; memory is the highest of any process.
+process sees twice where FILMS has enough. Each process takes a shard of it, with one thread; together they grade about
+`--graded` films, so that a row of a million is what one shard of a large archive sees: the whole list read, a part of
+it graded. `start` is the time of the same command with one film, `films/s` is of the rest of the time; memory is the
+highest of any process.
 """
 
 import argparse

@@ -214,17 +214,11 @@ class Grader:
     def _stream(
         self, requests: Iterable[Request], workers: int | None, alter: Alter | None
     ) -> Iterator[list[Grading | ImageError]]:
-        with closing(
-            read_in_batches(
-                requests,
-                lambda request: without_film(self.prepare(request, alter)),
-                workers,
-                self.batch_size,
-                self.networks,
-            )
-        ) as batches:
-            for batch in batches:
-                yield [one for one in self._grade_batch(batch) if not isinstance(one, NotGraded)]
+        def read(request: Request) -> Prepared | ImageError:
+            return without_film(self.prepare(request, alter))
+
+        with closing(read_in_batches(requests, read, workers, self.batch_size, self.networks)) as parts:
+            yield from ([one for one in self._grade_batch(batch) if not isinstance(one, NotGraded)] for batch in parts)
 
     def stream_knees(
         self,
