@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -17,6 +18,8 @@ from small_runs import compose, made_once
 
 if os.environ.get("LEGRADNET_TEST_DEVICE") != "cuda":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # numbers are compared to the last digit, which only a CPU keeps
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background: what tests start would, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # networks this small gain nothing from two, and lose a lot when the machine is busy
 if world := os.environ.get("LEGRADNET_TEST_PRECISION"):
     assert world in ("f32", "bf16"), f"LEGRADNET_TEST_PRECISION={world} must be f32 or bf16"
