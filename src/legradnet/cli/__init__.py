@@ -53,6 +53,8 @@ def run(config_name: str, task: Callable[[dict[str, Any], str], Any], keys: Call
 
     @hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)
     def app(config: DictConfig) -> Any:
+        # numpy's products are few and small, while its threads, once they had one, keep cores busy waiting for more
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         if threads := quota():
             os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # torch, which is imported later, counts cores
         with _told_in_words(), _warnings_in_the_log():

@@ -10,6 +10,7 @@ from legradnet.data.sides import Side
 from legradnet.errors import UserError
 from legradnet.grading.grading import Knee, NotGraded, Prepared, Request, check_request
 from legradnet.grading.look import look_at
+from legradnet.grading.lookers import look_apart
 from legradnet.grading.networks import GradingNetwork
 from legradnet.grading.preparing import Alter, SidedFilm, prepare_film, read
 from legradnet.localise.film_knees import NO_KNEE, UNSURE, film_knees, none_of
@@ -79,14 +80,14 @@ def _places(film: Film, networks: Sequence[GradingNetwork], is_whole: bool) -> t
     sure = [knee for knee in found if knee.score >= SURE]
     if is_whole or (sure and not any(fills(knee, film.gray) for knee in sure)):
         return found
-    return found if not sure and look_at(film, [network.film_check for network in networks]).refer else None
+    return found if not sure and look_apart(look_at, film, [network.film_check for network in networks]).refer else None
 
 
 def _once(look: Callable[[Gray], _Seen], gray: Gray, picture: bytes) -> _Seen:
     """What `look` sees in a film, which is looked at once, however often its knees are asked for."""
     key = look.__name__, picture
     if (seen := _kept.get(key)) is None:
-        seen = look(gray)
+        seen = look_apart(look, gray)
         with _keeping:
             _kept[key] = seen
             while len(_kept) > _MOST_KEPT:

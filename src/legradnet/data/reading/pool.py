@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
@@ -100,6 +100,29 @@ def share_claims() -> None:
     _pool()
 
 
+def start_python(
+    module: str, call: str, descriptors: Collection[int], pipe: int = subprocess.PIPE
+) -> subprocess.Popen[bytes]:
+    """Start a Python of one thread that makes a `call` to a module, and is told of no Ctrl-C.
+
+    Args:
+        module: Its whole name.
+        call: What it does.
+        descriptors: Open files that it has too.
+        pipe: What its stdin and stdout are.
+    """
+    start = f"import sys; sys.path[:] = {sys.path!r}; import {module} as our; our.{call}"
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", start],
+        stdin=pipe,
+        stdout=pipe,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # it has one core's share
+        pass_fds=tuple(descriptors) if os.name == "posix" else (),
+    )
+
+
 class _EndedError(Exception):
     """A reader ended while it read.
 
@@ -137,19 +160,10 @@ class _Reader:
 
     def __init__(self, shared: BinaryIO, units: int) -> None:
         asker, self.asking = os.pipe()
-        start = (
-            f"import sys; sys.path[:] = {sys.path!r}; from legradnet.data.reading.process import serve; "
-            f"serve({asker}, {shared.fileno()}, {units})"
-        )
+        needed = asker, shared.fileno()
         try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", start],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # a Ctrl-C is for the one that asks
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # it has one core's share
-                pass_fds=(asker, shared.fileno()) if os.name == "posix" else (),
+            self.process = start_python(
+                "legradnet.data.reading.process", f"serve({asker}, {shared.fileno()}, {units})", needed
             )
         except OSError as error:
             os.close(self.asking)

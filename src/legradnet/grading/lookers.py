@@ -1,0 +1,177 @@
+"""Processes that look at films for the threads that prepare them: looking is Python, which one thread runs at a time.
+
+They begin when threads have looked side by side for a while, and end with the process that asks, however it ends. All
+are forks of one that no library's threads run in, and share its memory. Where there are none, or one fails, the
+thread looks itself, with the same answer.
+
+Ours and not `concurrent.futures`: its processes stay behind where the one that asks is killed, run a user's script anew
+where it has no `__main__` guard, and may not be had by processes of a DataLoader.
+"""
+
+import logging
+import os
+import pickle
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from subprocess import DEVNULL, Popen
+from threading import Condition
+from typing import Any, TypeVar
+
+from legradnet.data.film import Film, Gray
+from legradnet.data.reading.pool import start_python
+from legradnet.machine import cores
+from legradnet.memory import give_back_freed_memory
+
+MOST = 16  # processes
+SIDE_BY_SIDE = 1.0  # seconds that threads have looked side by side when processes begin, which takes them as long
+_MOST_PIXELS = 2**25  # of a film: one that is larger is not copied
+_LARGE = 2**20  # pixels
+
+_Seen = TypeVar("_Seen")
+
+
+def look_apart(look: Callable[..., _Seen], film: Film | Gray, *about: Any) -> _Seen:
+    """What `look`, a function of one of our modules, sees in a film; in another process where one is there for it."""
+    with _lookers.looking():
+        seen = _lookers.ask(look, film, *about) if _gray(film).size <= _MOST_PIXELS else ()
+        return seen[0] if seen else look(film, *about)
+
+
+def serve(descriptors: list[int]) -> None:
+    """Look at what is sent through each of these until it is closed: a process for each."""
+    logging.disable()
+    warnings.simplefilter("ignore")
+    import legradnet.grading.whole_films  # noqa: F401 - once for all
+
+    own, *others = descriptors
+    for other in others:
+        if os.fork() == 0:
+            own = other
+            break
+    for descriptor in {*descriptors} - {own}:
+        os.close(descriptor)
+    with suppress(EOFError, OSError), Connection(own) as asker:
+        asker.send(())
+        while True:
+            look, film, *about = asker.recv()
+            try:
+                asker.send((look(film, *about),))
+            except Exception:  # who asks looks itself, and sees it too
+                asker.send(())
+            if _gray(film).size > _LARGE:
+                del film
+                give_back_freed_memory()
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
+
+
+def _gray(film: Film | Gray) -> Gray:
+    return film.gray if isinstance(film, Film) else film
+
+
+class _Lookers:
+    """Those of this process."""
+
+    def __init__(self) -> None:
+        self.changed = Condition()
+        self.threads = 0  # that look
+        self.side_by_side = 0.0
+        self.has_begun = sys.platform != "linux" or cores() == 1  # where there are none
+        self.process: Popen[bytes] | None = None
+        self.starting: list[Connection] = []
+        self.idle: list[Connection] = []
+        self.busy = 0
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """While a thread looks; begins the processes when it is time."""
+        with self.changed:
+            self.threads += 1
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.threads -= 1
+                self.side_by_side += time.monotonic() - begun if self.threads else 0
+                is_time = not self.has_begun and self.side_by_side > SIDE_BY_SIDE
+                self.has_begun |= is_time
+            if is_time:
+                self._begin()
+
+    def ask(self, *question: Any) -> tuple[Any, ...]:
+        """What is seen, alone in a tuple; () where there is none to ask, or who was asked is gone."""
+        if self.process is None:
+            return ()
+        try:
+            pickled = pickle.dumps(question, pickle.HIGHEST_PROTOCOL)
+        except (pickle.PicklingError, AttributeError):  # a function that another process doesn't know
+            return ()
+        looker = self._free()
+        if looker is None:
+            return ()
+        is_whole = False  # an interrupt: a half-read answer must not become that to the next question
+        try:
+            looker.send_bytes(pickled)
+            seen: tuple[Any, ...] = looker.recv()
+            is_whole = True
+        except (EOFError, OSError):
+            return ()
+        finally:
+            with self.changed:
+                self.busy -= 1
+                if is_whole:
+                    self.idle.append(looker)
+                else:
+                    looker.close()
+                self.changed.notify_all()
+        return seen
+
+    def _free(self) -> Connection | None:
+        """One that is idle, as soon as there is one; None where all are gone, or not there yet."""
+        with self.changed:
+            for looker in [one for one in self.starting if one.poll()]:
+                self.starting.remove(looker)
+                with suppress(EOFError, OSError):
+                    looker.recv()
+                    self.idle.append(looker)
+            self.changed.wait_for(lambda: self.idle or not self.busy)
+            if not self.idle:
+                return None
+            self.busy += 1
+            return self.idle.pop()
+
+    def _begin(self) -> None:
+        pipes = [Pipe() for _ in range(min(MOST, cores()))]
+        theirs = [their.fileno() for _, their in pipes]
+        with suppress(OSError):  # no memory for it: threads go on
+            self.process = start_python("legradnet.grading.lookers", f"serve({theirs})", theirs, DEVNULL)
+            self.starting = [our for our, _ in pipes]
+        for _, their in pipes:
+            their.close()
+
+    def forget(self) -> None:
+        """Leave them, in a fork, to the process whose they are."""
+        if self.process:
+            self.process.returncode = 0
+        for looker in [*self.starting, *self.idle]:
+            looker.close()
+
+
+_lookers = _Lookers()
+
+
+def _begin_anew() -> None:
+    global _lookers
+    _lookers.forget()
+    _lookers = _Lookers()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
