@@ -46,7 +46,8 @@ def serve(descriptors: list[int]) -> None:
     """Look at what is sent through each of these until it is closed: a process for each."""
     logging.disable()
     warnings.simplefilter("ignore")
-    import legradnet.grading.whole_films  # noqa: F401 - once for all
+    import legradnet.grading.look
+    import legradnet.localise.knees  # noqa: F401 - once, for all forks
 
     own, *others = descriptors
     for other in others:
