@@ -4,6 +4,8 @@
 
 All run in turn in one process, so that other jobs on the machine hit all; the figures are medians. Weights are random,
 as they don't matter for time. Aims, on a CPU with AVX512-BF16: OpenVINO f32 1.8 x, bf16 4 x, int8 6 x torch eager f32.
+`limit` is what no runtime can be beyond on these cores: the network's products at the rate that torch reaches in large
+ones of that precision, measured before and after the rest; in int8, with VNNI, twice as many as in bf16.
 """
 
 import argparse
@@ -19,8 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
+import numpy.typing as npt
 import torch
 from omegaconf import OmegaConf
+from torch.utils.flop_counter import FlopCounterMode
 
 from legradnet.cli import config_folder
 from legradnet.data.synthetic import synthesize
@@ -32,6 +37,7 @@ from legradnet.network.ensemble import KneeEnsemble
 
 AIMS = {"openvino f32": 1.8, "openvino bf16": 4.0, "openvino int8": 6.0}
 SIDE = 224
+PRODUCT = 2048  # side of the matrices whose product shows what the cores can
 
 
 def composed(name: str, *overrides: str) -> dict[str, Any]:
@@ -65,6 +71,20 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def product_rate(kind: torch.dtype) -> float:
+    """Operations a second of the fastest of some products, a multiplication and its addition being two."""
+    matrix = torch.rand(PRODUCT, PRODUCT).to(kind)
+    return 2 * PRODUCT**3 / min(seconds(lambda: matrix @ matrix) for _ in range(8))
+
+
+def operations(network: CheckpointNetwork, films: npt.NDArray[np.uint8]) -> int:
+    """Those of all its products on a batch of films."""
+    batch = torch.from_numpy(films)
+    with FlopCounterMode(display=False) as counted:
+        network.ensemble(batch)
+    return int(counted.get_total_flops())
+
+
 def processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
@@ -85,9 +105,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint.ckpt"
         write_checkpoint(checkpoint, arguments.backbone)
-        networks: dict[str, CheckpointNetwork | ExportedNetwork] = {
-            "torch f32": CheckpointNetwork(checkpoint, device="cpu", precision="f32")
-        }
+        eager = CheckpointNetwork(checkpoint, device="cpu", precision="f32")
+        networks: dict[str, CheckpointNetwork | ExportedNetwork] = {"torch f32": eager}
+        work = operations(eager, films)
+        kinds = {"f32": torch.float32, "bf16": torch.bfloat16}
+        can = {precision: product_rate(kind) for precision, kind in kinds.items()}
         megabytes = {}
         for kind, runtime in RUNTIMES.items():
             for precision in runtime.precisions:
@@ -103,22 +125,29 @@ def main() -> None:
                 spent = seconds(lambda network=network: network(films))
                 if turn >= 2:  # the first two warm up
                     times[name].append(spent)
+        can = {precision: max(can[precision], product_rate(kind)) for precision, kind in kinds.items()}
+        can["int8"] = 2 * can["bf16"]
         ran_in = {
             name: network.runs_in if isinstance(network, ExportedNetwork) else "f32"
             for name, network in networks.items()
         }
     rates = {name: arguments.batch / statistics.median(values) for name, values in times.items()}
     ratios = {name: rate / rates["torch f32"] for name, rate in rates.items()}
+    limits = {precision: arguments.batch * rate / work / rates["torch f32"] for precision, rate in can.items()}
     load = os.getloadavg()[0]
 
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "openvino", "onnxruntime"))
     print(f"backbone={arguments.backbone}, batch {arguments.batch}, {SIDE} px, {arguments.threads} threads")
     print(f"{processor()}, {packages}, load {load:.1f}")
-    print(f"{'':18}{'images/s':>10}{'x torch f32':>13}{'aim':>6}{'ran in':>8}{'MB':>9}")
+    told = ", ".join(f"{precision} {rate / 1e9:.0f}" for precision, rate in can.items())
+    print(f"{work / arguments.batch / 1e9:.1f} GFLOP a film; products at most, GFLOP/s: {told}")
+    print(f"{'':18}{'images/s':>10}{'x torch f32':>13}{'aim':>6}{'limit':>7}{'ran in':>8}{'MB':>9}")
     for name, rate in rates.items():
         aim = f"{AIMS[name]:.1f}" if name in AIMS else ""
         size = f"{megabytes[name]:.1f}" if name in megabytes else ""
-        print(f"{name:18}{rate:>10.1f}{ratios[name]:>13.2f}{aim:>6}{ran_in[name]:>8}{size:>9}")
+        print(
+            f"{name:18}{rate:>10.1f}{ratios[name]:>13.2f}{aim:>6}{limits[ran_in[name]]:>7.2f}{ran_in[name]:>8}{size:>9}"
+        )
     if arguments.json:
         figures = {
             **{name: getattr(arguments, name) for name in ("backbone", "batch", "threads", "rounds")},
@@ -129,6 +158,9 @@ def main() -> None:
             **{name: version(name) for name in ("openvino", "onnxruntime", "nncf")},
             "images_per_second": rates,
             "times_torch": ratios,
+            "operations_a_film": work / arguments.batch,
+            "operations_a_second": can,
+            "limits": limits,
             "ran_in": ran_in,
             "megabytes": megabytes,
         }

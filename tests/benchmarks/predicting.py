@@ -5,6 +5,8 @@
 
 Both run in turn in one process, so that other jobs on the machine hit both; the figures are medians. Weights are
 random; films are generated. With `--film auto` each is also asked whether it is cut close, as `legradnet-predict` does.
+`busy` is what no order of the work could beat here: all that is done for a film, by one thread on one core, and the
+network's own time, if every core were busy all along.
 """
 
 import argparse
@@ -25,7 +27,8 @@ from legradnet.data.synthetic import write_knees
 from legradnet.files import written_whole
 from legradnet.grading.grader import Grader
 from legradnet.grading.grading import Request
-from legradnet.grading.whole_films import forget_looks
+from legradnet.grading.whole_films import forget_looks, prepare_knees
+from legradnet.machine import cores
 from legradnet.training.module import GradingModule
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
@@ -79,6 +82,11 @@ def main() -> None:
             for _ in range(-(-arguments.films // BATCH)):
                 grader.networks[0](batch)
 
+        def prepared_by_one() -> None:
+            forget_looks()
+            for request in requests:
+                prepare_knees(grader.networks, request, arguments.film)
+
         def from_files() -> None:
             forget_looks()
             for _ in grader.stream_knees(iter(requests), film=arguments.film):
@@ -93,7 +101,9 @@ def main() -> None:
                 if turn:  # the first warms up
                     times[name].append(spent)
             peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        core_seconds = seconds(prepared_by_one)
     medians = {name: statistics.median(values) for name, values in times.items()}
+    medians["busy"] = medians["network alone"] + core_seconds / cores()
     ratio, limit = medians["from files"] / medians["network alone"], LIMITS[arguments.backbone]
     grown = (peaks[-1] - peaks[0]) / 1024
     load = os.getloadavg()[0]
@@ -102,6 +112,9 @@ def main() -> None:
           f"{torch.get_num_threads()} threads, torch {torch.__version__}, load {load:.1f}")  # fmt: skip
     for name, value in medians.items():
         print(f"{name:16}{arguments.films / value:>8.1f} films/s")
+    least = medians["busy"] / medians["network alone"]
+    print(f"a film takes {1000 * core_seconds / arguments.films:.1f} ms of a core before the network sees it: "
+          f"on {cores()} cores the ratio can't be below {least:.2f}")  # fmt: skip
     print(f"ratio {ratio:.2f}, promised at most {limit}: {'kept' if ratio <= limit else 'BROKEN'}")
     print(f"peak memory {peaks[-1] / 1024:.0f} MB, {grown:.0f} MB of it after the first {arguments.films} films")
     if arguments.json:
