@@ -41,6 +41,7 @@ def ends(film, here):
 def ours(monkeypatch):
     """Two lookers, which are there."""
     monkeypatch.setattr(lookers, "cores", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(lookers, "SIDE_BY_SIDE", -1)
     monkeypatch.setattr(lookers, "_lookers", found := lookers._Lookers())
     monkeypatch.syspath_prepend(Path(__file__).parent)
@@ -77,6 +78,15 @@ def test_a_few_films_start_no_process(monkeypatch, films):
         seen(film)
     assert found.process is None
     monkeypatch.setattr(lookers, "SIDE_BY_SIDE", 0.0)  # but one thread alone never does
+    assert look_apart(which_process, films[0]) == os.getpid()
+    assert found.process is None
+
+
+def test_a_process_that_was_given_one_thread_takes_no_other_core(monkeypatch, films):
+    monkeypatch.setattr(lookers, "cores", lambda: 8)
+    monkeypatch.setattr(lookers, "SIDE_BY_SIDE", -1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(lookers, "_lookers", found := lookers._Lookers())
     assert look_apart(which_process, films[0]) == os.getpid()
     assert found.process is None
 
@@ -133,6 +143,7 @@ SCRIPT = """
 
     print("runs", os.getpid(), flush=True)  # and no __main__ guard
     lookers.cores = lambda: 2
+    os.environ.pop("OMP_NUM_THREADS", None)
     lookers.SIDE_BY_SIDE = -1
     lookers._lookers = lookers._Lookers()
     film = np.zeros((64, 64), np.uint8)

@@ -72,6 +72,12 @@ def serve(descriptors: list[int]) -> None:
             os.wait()
 
 
+def _most() -> int:
+    """As many as this process has cores, or was given by OMP_NUM_THREADS, as Spark and Ray do for each of many."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return min(MOST, cores(), int(given) if given.isdecimal() else MOST)
+
+
 def _gray(film: Film | Gray) -> Gray:
     return film.gray if isinstance(film, Film) else film
 
@@ -83,7 +89,7 @@ class _Lookers:
         self.changed = Condition()
         self.threads = 0  # that look
         self.side_by_side = 0.0
-        self.has_begun = sys.platform != "linux" or cores() == 1  # where there are none
+        self.has_begun = sys.platform != "linux" or _most() < 2  # where there are none
         self.process: Popen[bytes] | None = None
         self.starting: list[Connection] = []
         self.idle: list[Connection] = []
@@ -149,7 +155,7 @@ class _Lookers:
             return self.idle.pop()
 
     def _begin(self) -> None:
-        pipes = [Pipe() for _ in range(min(MOST, cores()))]
+        pipes = [Pipe() for _ in range(_most())]
         theirs = [their.fileno() for _, their in pipes]
         with suppress(OSError):  # no memory for it: threads go on
             self.process = start_python("legradnet.grading.lookers", f"serve({theirs})", theirs, DEVNULL)
