@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -38,20 +39,29 @@ def ends(film, here):
 
 
 @pytest.fixture
-def ours(monkeypatch):
-    """Two lookers, which are there."""
+def none_yet(monkeypatch):
+    """Two may be had."""
     monkeypatch.setattr(lookers, "cores", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(lookers, "SIDE_BY_SIDE", -1)
     monkeypatch.setattr(lookers, "_lookers", found := lookers._Lookers())
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    look_apart(which_process, np.zeros((2, 2), np.uint8))
-    while len(found.starting) + len(found.idle) == 2 and len(found.idle) < 2:
-        look_apart(which_process, np.zeros((2, 2), np.uint8))
     yield found
     found.forget()
-    with suppress(ChildProcessError):
-        os.waitpid(found.process.pid, 0)
+    if found.process:
+        with suppress(ChildProcessError):
+            os.waitpid(found.process.pid, 0)
+
+
+@pytest.fixture
+def ours(none_yet, monkeypatch):
+    """Two lookers, which are there."""
+    monkeypatch.setattr(lookers, "SIDE_BY_SIDE", -1)
+    for _ in range(6000):
+        look_apart(which_process, np.zeros((2, 2), np.uint8))
+        if len(none_yet.idle) == 2:
+            return none_yet
+        time.sleep(0.01)
+    raise AssertionError("they did not come")
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +81,20 @@ def test_what_other_processes_see_is_what_a_thread_sees(ours, films):
     assert answers == [(look_at(film, [None]), find_knees(film.gray)) for film in films]
 
 
-def test_a_few_films_start_no_process(monkeypatch, films):
-    monkeypatch.setattr(lookers, "cores", lambda: 2)
-    monkeypatch.setattr(lookers, "_lookers", found := lookers._Lookers())
+def test_a_few_films_start_no_process(none_yet, films):
     for film in films:
         seen(film)
-    assert found.process is None
-    monkeypatch.setattr(lookers, "SIDE_BY_SIDE", 0.0)  # but one thread alone never does
+    assert none_yet.process is None and not none_yet.has_begun
+
+
+def test_threads_that_look_side_by_side_start_processes_and_one_alone_does_not(none_yet, monkeypatch, films):
+    monkeypatch.setattr(lookers, "SIDE_BY_SIDE", 0.0)
     assert look_apart(which_process, films[0]) == os.getpid()
-    assert found.process is None
+    assert none_yet.process is None
+    together = Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(look_apart, [lambda film: together.wait(30) >= 0] * 2, films[:2])] == [True, True]
+    assert none_yet.process is not None
 
 
 def test_a_process_that_was_given_one_thread_takes_no_other_core(monkeypatch, films):
@@ -114,10 +129,33 @@ def test_lookers_that_die_cost_no_answer(ours, films):
     assert not ours.idle and not ours.busy
 
 
+def test_where_no_process_can_be_started_threads_look_on(none_yet, monkeypatch, films):
+    def refused(*_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(lookers, "SIDE_BY_SIDE", -1)
+    for name in ("start_python", "Pipe"):
+        monkeypatch.setattr(lookers, name, refused)
+        none_yet.has_begun = False
+        assert look_apart(which_process, films[0]) == look_apart(which_process, films[0]) == os.getpid()
+        assert none_yet.process is None and not none_yet.starting
+
+
+def test_a_looker_that_somebody_has_stopped_is_not_waited_for(ours, monkeypatch, films):
+    monkeypatch.setattr(lookers, "LIMIT", 0.2)
+    stopped = look_apart(which_process, films[0])
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        answers = {look_apart(which_process, films[0]) for _ in range(3)}
+        assert stopped not in answers and os.getpid() in answers
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+
+
 def test_an_interrupted_question_leaves_no_answer_for_the_next(ours, films, monkeypatch):
     class Interrupted:
         def __init__(self, looker):
-            self.looker, self.send_bytes, self.close = looker, looker.send_bytes, looker.close
+            self.send_bytes, self.poll, self.close = looker.send_bytes, looker.poll, looker.close
 
         def recv(self):
             raise KeyboardInterrupt
@@ -129,10 +167,13 @@ def test_an_interrupted_question_leaves_no_answer_for_the_next(ours, films, monk
 
 
 def test_a_fork_leaves_lookers_to_the_process_whose_they_are(ours, films):
+    ours.busy.append(ours.idle.pop())  # as of a thread that waits for its answer
     if (child := os.fork()) == 0:
-        os._exit(0 if look_apart(which_process, films[0]) == os.getpid() else 1)
+        is_apart = look_apart(which_process, films[0]) == os.getpid() and all(end.closed for end in ours.ends)
+        os._exit(0 if is_apart else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert look_apart(which_process, films[0]) != os.getpid()
+    ours.idle.append(ours.busy.pop())
 
 
 SCRIPT = """

@@ -4,6 +4,7 @@ import gc
 import io
 import logging
 import os
+import platform
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -53,15 +54,12 @@ def run(config_name: str, task: Callable[[dict[str, Any], str], Any], keys: Call
 
     @hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)
     def app(config: DictConfig) -> Any:
-        # numpy's products are few and small, while its threads, once they had one, keep cores busy waiting for more
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        if threads := quota():
-            os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # torch, which is imported later, counts cores
         with _told_in_words(), _warnings_in_the_log():
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             with written_as_references(_references(config)):
                 return task(plain, HydraConfig.get().runtime.output_dir)  # type: ignore[arg-type]
 
+    _set_threads()
     with _output_may_close(), _exceptions_left_to_us(), _told_in_words():
         if get_args_parser().parse_args().overrides:
             from legradnet.cli._arguments import readable  # late: --help must not wait for pydantic
@@ -167,6 +165,15 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _set_threads() -> None:
+    """How many threads libraries begin with, which they look up as they are loaded: after this."""
+    if threads := quota():
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # torch counts cores
+    if platform.machine() == "x86_64":  # elsewhere torch may have it too
+        # numpy's products are few and small, while its threads, once they had one, keep cores busy waiting for more
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _share_schemas() -> None:

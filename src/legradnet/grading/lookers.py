@@ -1,7 +1,7 @@
 """Processes that look at films for the threads that prepare them: looking is Python, which one thread runs at a time.
 
 They begin when threads have looked side by side for a while, and end with the process that asks, however it ends. All
-are forks of one that no library's threads run in, and share its memory. Where there are none, or one fails, the
+are forks of one that no library's threads run in, and share what it has loaded. Where there are none, or one fails, the
 thread looks itself, with the same answer.
 
 Ours and not `concurrent.futures`: its processes stay behind where the one that asks is killed, run a user's script anew
@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from subprocess import DEVNULL, Popen
@@ -27,18 +28,24 @@ from legradnet.data.reading.pool import start_python
 from legradnet.machine import cores
 from legradnet.memory import give_back_freed_memory
 
-MOST = 16  # processes
+MOST = 8  # processes, as there are threads that read
 SIDE_BY_SIDE = 1.0  # seconds that threads have looked side by side when processes begin, which takes them as long
+LIMIT = 60.0  # seconds for a look: within one by far, unless somebody has stopped the process
 _MOST_PIXELS = 2**25  # of a film: one that is larger is not copied
 _LARGE = 2**20  # pixels
+
+log = logging.getLogger(__name__)
 
 _Seen = TypeVar("_Seen")
 
 
 def look_apart(look: Callable[..., _Seen], film: Film | Gray, *about: Any) -> _Seen:
     """What `look`, a function of one of our modules, sees in a film; in another process where one is there for it."""
+    gray = _gray(film)
     with _lookers.looking():
-        seen = _lookers.ask(look, film, *about) if _gray(film).size <= _MOST_PIXELS else ()
+        if gray.size > _MOST_PIXELS:
+            return look(film, *about)
+        seen = _lookers.ask(look, replace(film, deep=None) if isinstance(film, Film) else film, *about)
         return seen[0] if seen else look(film, *about)
 
 
@@ -59,17 +66,23 @@ def serve(descriptors: list[int]) -> None:
     with suppress(EOFError, OSError), Connection(own) as asker:
         asker.send(())
         while True:
-            look, film, *about = asker.recv()
-            try:
-                asker.send((look(film, *about),))
-            except Exception:  # who asks looks itself, and sees it too
-                asker.send(())
-            if _gray(film).size > _LARGE:
-                del film
+            question = asker.recv_bytes()
+            asker.send(_seen(question))
+            if len(question) > _LARGE:
+                del question
                 give_back_freed_memory()
     with suppress(ChildProcessError):
         while True:
             os.wait()
+
+
+def _seen(question: bytes) -> tuple[Any, ...]:
+    """What is seen, alone in a tuple; () where that fails: who asks looks itself, and sees the error too."""
+    try:
+        look, film, *about = pickle.loads(question)  # of the process that has started this one
+        return (look(film, *about),)
+    except Exception:
+        return ()
 
 
 def _most() -> int:
@@ -89,11 +102,13 @@ class _Lookers:
         self.changed = Condition()
         self.threads = 0  # that look
         self.side_by_side = 0.0
-        self.has_begun = sys.platform != "linux" or _most() < 2  # where there are none
+        self.count = _most() if sys.platform == "linux" and sys.executable else 0
+        self.has_begun = self.count < 2
         self.process: Popen[bytes] | None = None
+        self.ends: list[Connection] = []  # of all pipes, theirs too as long as they are open here
         self.starting: list[Connection] = []
         self.idle: list[Connection] = []
-        self.busy = 0
+        self.busy: list[Connection] = []
 
     @contextmanager
     def looking(self) -> Iterator[None]:
@@ -118,27 +133,24 @@ class _Lookers:
             return ()
         try:
             pickled = pickle.dumps(question, pickle.HIGHEST_PROTOCOL)
-        except (pickle.PicklingError, AttributeError):  # a function that another process doesn't know
+        except Exception:  # what another process can't know
             return ()
-        looker = self._free()
-        if looker is None:
-            return ()
-        is_whole = False  # an interrupt: a half-read answer must not become that to the next question
+        looker, is_whole = None, False
         try:
+            looker = self._free()
+            if looker is None:
+                return ()
             looker.send_bytes(pickled)
-            seen: tuple[Any, ...] = looker.recv()
-            is_whole = True
+            if looker.poll(LIMIT):
+                seen: tuple[Any, ...] = looker.recv()
+                is_whole = True
+                return seen
         except (EOFError, OSError):
-            return ()
-        finally:
-            with self.changed:
-                self.busy -= 1
-                if is_whole:
-                    self.idle.append(looker)
-                else:
-                    looker.close()
-                self.changed.notify_all()
-        return seen
+            pass
+        finally:  # after an interrupt too: a half-read answer must not become that to the next question
+            if looker is not None:
+                self._rest(looker, is_whole)
+        return ()
 
     def _free(self) -> Connection | None:
         """One that is idle, as soon as there is one; None where all are gone, or not there yet."""
@@ -148,27 +160,50 @@ class _Lookers:
                 with suppress(EOFError, OSError):
                     looker.recv()
                     self.idle.append(looker)
-            self.changed.wait_for(lambda: self.idle or not self.busy)
+                    self.changed.notify_all()
+            self.changed.wait_for(lambda: self.idle or self.starting or not self.busy, LIMIT)
+            self._look_around()
             if not self.idle:
                 return None
-            self.busy += 1
-            return self.idle.pop()
+            self.busy.append(self.idle.pop())
+            return self.busy[-1]
+
+    def _rest(self, looker: Connection, is_whole: bool) -> None:
+        with self.changed:
+            self.busy.remove(looker)
+            if is_whole:
+                self.idle.append(looker)
+            else:
+                looker.close()
+            self._look_around()
+            self.changed.notify_all()
+
+    def _look_around(self) -> None:
+        if self.process and not (self.idle or self.busy or self.starting):
+            self.process = None
+            log.warning("The processes that look at films are gone; is memory left? It goes on without, slower.")
 
     def _begin(self) -> None:
-        pipes = [Pipe() for _ in range(_most())]
-        theirs = [their.fileno() for _, their in pipes]
-        with suppress(OSError):  # no memory for it: threads go on
-            self.process = start_python("legradnet.grading.lookers", f"serve({theirs})", theirs, DEVNULL)
-            self.starting = [our for our, _ in pipes]
-        for _, their in pipes:
+        theirs: list[Connection] = []
+        try:
+            for _ in range(self.count):
+                both = Pipe()
+                self.ends += both
+                self.starting.append(both[0])
+                theirs.append(both[1])
+            told = [their.fileno() for their in theirs]
+            self.process = start_python("legradnet.grading.lookers", f"serve({told})", told, DEVNULL)
+        except OSError:  # too many files are open, or no memory is left: threads go on alone
+            self.starting.clear()
+        for their in theirs:
             their.close()
 
     def forget(self) -> None:
         """Leave them, in a fork, to the process whose they are."""
         if self.process:
             self.process.returncode = 0
-        for looker in [*self.starting, *self.idle]:
-            looker.close()
+        for end in self.ends:
+            end.close()
 
 
 _lookers = _Lookers()

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -73,7 +72,7 @@ def prepare_film(
         views.append(kinds[side] if network.mirror_left else [square])
     if any(len(of_network) > 1 for of_network in views):
         remarks.append(UNKNOWN_SIDE)
-    look = look_apart(look_at, replace(film, deep=None), [network.film_check for network in networks])
+    look = look_apart(look_at, film, [network.film_check for network in networks])
     refer, measures = "; ".join([*film.doubts, *look.refer]), measures_of(film, views[0][0])
     return Prepared(film, side, views, refer, [*remarks, *look.remarks], measures=measures)
 

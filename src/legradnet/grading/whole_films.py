@@ -116,14 +116,14 @@ def _prepared(
     """A knee whose side nobody knows is the one that is `asked` for; of others that alone makes no other side."""
     film = sided.film
     if not found:
-        metal = [PROSTHESIS] if PROSTHESIS in look_at(film, [None]).refer else []
+        metal = [PROSTHESIS] if PROSTHESIS in look_apart(look_at, film, [None]).refer else []
         yield NotGraded(Knee(sided.side, None), "; ".join([NO_KNEE, *metal]))
     for place in film_knees(found, film.gray.shape, sided.side):
         place = place._replace(side=place.side or asked)
         knee, remarks = Knee(place.side, place.box), [*sided.remarks, *place.remarks]
         cut = replace(film, gray=place.box.cut(film.gray))
         if place.left_out:
-            metal = [PROSTHESIS] if PROSTHESIS in look_at(cut, [None]).refer else []
+            metal = [PROSTHESIS] if PROSTHESIS in look_apart(look_at, cut, [None]).refer else []
             yield NotGraded(knee, "; ".join([*metal, place.left_out, *remarks]))
             continue
         prepared = prepare_film(networks, cut, place.side, remarks, alter)
