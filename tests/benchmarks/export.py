@@ -4,8 +4,8 @@
 
 All run in turn in one process, so that other jobs on the machine hit all; the figures are medians. Weights are random,
 as they don't matter for time. Aims, on a CPU with AVX512-BF16: OpenVINO f32 1.8 x, bf16 4 x, int8 6 x torch eager f32.
-`limit` is what no runtime can be beyond on these cores: the network's products at the rate that torch reaches in large
-ones of that precision, measured before and after the rest; in int8, with VNNI, twice as many as in bf16.
+`limit` is about the most that could be had of these cores: the network's products at the rate that torch reaches in
+large ones of that precision, measured before and after the rest; in int8, where there is VNNI, twice that of bf16.
 """
 
 import argparse

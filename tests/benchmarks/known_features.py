@@ -76,6 +76,8 @@ def main():
     parser.add_argument("--width", type=int, choices=PROMISED, default=256)
     parser.add_argument("--epochs", type=int, default=30)
     arguments = parser.parse_args()
+    if arguments.epochs < 2:
+        parser.error("the first epoch is not counted: at least two are needed")
     keep_freed_memory()
     ours, checkpoint = trained(arguments)
     metrics = (checkpoint.parents[1] / "metrics.csv").read_text().splitlines()

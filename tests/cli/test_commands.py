@@ -1,6 +1,7 @@
 """What users type, run as they run it."""
 
 import os
+import platform
 import subprocess
 import sys
 import tomllib
@@ -50,6 +51,25 @@ def test_help_and_the_composed_config_come_without_importing_anything_slow(name)
     assert done.returncode == 0, done.stderr
     assert "Powered by Hydra" in done.stdout
     assert any(f"\n{key}:" in done.stdout for key in ("seed", "checkpoint", "input"))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="left to torch elsewhere")
+@pytest.mark.parametrize("words", [["predict", "input=none"], ["train", "backbone=[lite0,lite1]", "data=csv"]])
+def test_numpy_is_told_how_many_threads_it_has_before_it_is_loaded(words, tmp_path):
+    program = (
+        "import os, sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'numpy':\n            print('threads', os.environ.get('OPENBLAS_NUM_THREADS'))\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        f"from legradnet.cli.{words[0]} import main\n"
+        f"sys.argv = {['legradnet', *words[1:], 'hydra.run.dir=run']!r}\n"
+        "main()\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environment)
+    assert done.returncode == 2 and "threads 1\n" in done.stdout, done.stderr
 
 
 def test_every_command_is_installed():
