@@ -14,6 +14,7 @@ HUB = "hub:"
 _NAMED = re.compile(r"hub:(?P<repository>[\w.-]{1,96}/[\w.-]{1,96})(?:@(?P<revision>[\w.+/-]+))?", re.ASCII)
 _PROBE_SECONDS = 7.0  # a server
 _SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<commit>[0-9a-f]+)")
+_WAYS_OUT = "Ways out: a hub cache filled where there is a network (HF_HOME), or the path of the model's folder."
 
 
 def from_hub(named: str) -> Path:
@@ -42,10 +43,12 @@ def from_hub(named: str) -> Path:
     if len(folders) == 1 and (folder := folders.pop()):
         return folder
     if constants.HF_HUB_OFFLINE:
-        raise UserError(f"HF_HUB_OFFLINE is set, and {named} is not in the hub's cache, {constants.HF_HUB_CACHE}.")
+        why = f"HF_HUB_OFFLINE is set, and {named} is not in the hub's cache, {constants.HF_HUB_CACHE}"
+        raise UserError(f"{why}. {_WAYS_OUT}")
     url = hf_hub_url(repository, CONFIG, revision=revision)
     if reason := unreachable(url, any_answer=True):  # the hub's client would try for most of a minute
-        raise UserError(f"{named} is not in the hub's cache yet, and {constants.ENDPOINT} can't be reached: {reason}.")
+        why = f"{named} is not in the hub's cache yet, and {constants.ENDPOINT} can't be reached: {reason}"
+        raise UserError(f"{why}. {_WAYS_OUT}")
     try:
         config = Path(hf_hub_download(repository, CONFIG, revision=revision))
         read_description(config.parent, named)
